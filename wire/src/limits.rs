@@ -1,0 +1,56 @@
+//! Every bound that device and cloud must agree on, named once.
+//!
+//! A value here is part of the protocol: raising one means old firmware refuses what new servers send.
+
+/// Longest SUIT envelope a device reads.
+pub const ENVELOPE_BYTES_MAX: usize = 8 * 1024;
+/// Unit of verification: every block of a layer has its own digest and is verified before it is written.
+pub const BLOCK_BYTES: usize = 16 * 1024;
+/// Layers of one manifest.
+pub const LAYERS_MAX: usize = 8;
+/// Longest layer. The envelope's own limit is usually met first: it holds 32 bytes for every block.
+pub const LAYER_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// Longest area (the flash one component fills), padding included.
+pub const AREA_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// Data of one `dn/layer` message.
+pub const LAYER_CHUNK_BYTES_MAX: usize = 16 * 1024;
+/// Layer bytes a device may have asked for and not yet received.
+pub const LAYER_WINDOW_BYTES_MAX: usize = 128 * 1024;
+/// UTF-8 bytes of one log record's text.
+pub const LOG_TEXT_BYTES_MAX: usize = 512;
+/// Records of one `up/log` message.
+pub const LOG_BATCH_RECORDS_MAX: usize = 64;
+/// Longest signed keyset.
+pub const KEYSET_BYTES_MAX: usize = 4096;
+/// Longest signed directive.
+pub const DIRECTIVE_BYTES_MAX: usize = 1024;
+/// Largest MQTT packet, either way.
+pub const PACKET_BYTES_MAX: usize = 32 * 1024;
+/// Longest topic: `hf/1/{device id}/up/debug/{relay id}`.
+pub const TOPIC_BYTES_MAX: usize = 81;
+/// Longest subscription filter: a shared one, `$share/relay-debug/hf/1/{device id}/up/debug/{relay id}`.
+pub const FILTER_BYTES_MAX: usize = 100;
+/// Bytes of a bundle's version.
+pub const VERSION_BYTES_MAX: usize = 32;
+/// Bytes of a board's name.
+pub const BOARD_BYTES_MAX: usize = 32;
+/// Bytes of a hardware id.
+pub const HARDWARE_ID_BYTES_MAX: usize = 64;
+/// Debug keys of one manifest.
+pub const DEBUG_KEYS_MAX: usize = 8;
+/// Times a trial version may be started before it is taken back, at most.
+pub const ATTEMPTS_MAX: u8 = 16;
+/// Root keys of one keyset.
+pub const ROOT_KEYS_MAX: usize = 4;
+/// Release keys of one keyset.
+pub const RELEASE_KEYS_MAX: usize = 8;
+/// Broker trust anchors of one keyset.
+pub const BROKER_ANCHORS_MAX: usize = 2;
+/// Signatures of one COSE_Sign message.
+pub const SIGNATURES_MAX: usize = 8;
+/// Sources of one directive.
+pub const SOURCES_MAX: usize = 4;
+/// Bytes of one source.
+pub const SOURCE_BYTES_MAX: usize = 128;
+/// Depth of nested CBOR items.
+pub const CBOR_DEPTH_MAX: usize = 16;
