@@ -1,0 +1,63 @@
+//! Compiles holdfast/**/*.proto with protox (no protoc on anyone's machine) into prost and tonic code, the descriptor
+//! set that reflection serves, and the table of who may call what.
+//!
+//! The build fails when a method does not say who may call it.
+
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+/// Fields that carry bulk: decoded as `Bytes`, without a copy of each chunk.
+const BULK_FIELDS: [&str; 2] = [
+    ".holdfast.device.v1.LayerDown.data",
+    ".holdfast.ota.v1.WriteLayerRequest.data",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    println!(
+        "cargo::rerun-if-changed={}",
+        root.join("holdfast").display()
+    );
+    println!("cargo::rerun-if-changed={}", root.join("build").display());
+
+    let mut files = Vec::new();
+    proto_files(&root.join("holdfast"), &mut files)?;
+    files.sort();
+
+    let mut compiler = protox::Compiler::new([&root])?;
+    compiler
+        .include_imports(true)
+        .include_source_info(true)
+        .open_files(&files)?;
+
+    fs::write(
+        out_dir.join("methods.rs"),
+        table::rust_source(&compiler.descriptor_pool())?,
+    )?;
+    fs::write(
+        out_dir.join("descriptors.bin"),
+        compiler.encode_file_descriptor_set(),
+    )?;
+
+    let mut builder = tonic_prost_build::configure().emit_rerun_if_changed(false);
+    for field in BULK_FIELDS {
+        builder = builder.bytes(field);
+    }
+    builder.compile_fds(compiler.file_descriptor_set())?;
+    Ok(())
+}
+
+fn proto_files(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            proto_files(&path, found)?;
+        } else if path.extension().is_some_and(|e| e == "proto") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
