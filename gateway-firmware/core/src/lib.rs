@@ -1,1 +1,21 @@
+//! The gateway's core: everything a Holdfast device does that is not hardware.
+//!
+//! Invariants:
+//! - The last confirmed version is never erased before a newer one is confirmed; power may fail at any flash operation
+//!   and the next boot runs the old version or the new one, completely, or none, and the link comes up in every case.
+//! - Nothing is installed that a release key of the keyset and the director did not both sign; no block is written
+//!   before its digest is verified; nothing below the floor is started.
+//! - The application cannot hurt the link: its crash, hang or silence changes nothing but its own life.
+//! - Nothing grows, nothing panics, nothing blocks: memory is the struct's own, work is done in bounded steps.
+//!
+//! Never: an allocation, an operating system, a register, a clock or randomness that was not handed in.
 #![no_std]
+
+pub mod boot;
+pub mod device;
+pub mod ports;
+pub mod store;
+pub mod supervise;
+pub mod update;
+
+pub use device::Facts;

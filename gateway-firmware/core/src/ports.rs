@@ -1,0 +1,184 @@
+//! What the core needs of a board, and nothing it does not use.
+//!
+//! A board implements these over registers (or files and threads) and hands them over as one [`Ports`]. The core never
+//! blocks in them for longer than one flash operation, never keeps a reference to them, and treats every error as final
+//! for the operation at hand: the machine above decides what that means. Errors are `Copy` enums; none carries text.
+//!
+//! The network is not here: `net` is bytes in, bytes out, and the board moves the bytes.
+
+use core::fmt::Debug;
+
+/// What a flash is made of; the numbers the store's layout is computed from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Bytes the core may use, from offset 0.
+    pub bytes: u32,
+    /// Smallest unit an erase clears: a power of two.
+    pub erase_bytes: u32,
+    /// Offset and length of every write are multiples of this: a power of two.
+    pub write_bytes: u32,
+    /// A unit may be written only once after an erase (flash with error correction). The core never writes twice.
+    pub write_once: bool,
+}
+
+/// Why a flash operation did not happen, or what it read cannot be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlashError {
+    /// The words hold nothing readable (torn write, worn cell, uncorrectable error).
+    Unreadable,
+    /// The part refused or did not finish the operation.
+    Failed,
+    /// Offset or length outside the geometry, or not a multiple of its units.
+    Range,
+    /// A write over words that are not erased.
+    NotBlank,
+}
+
+/// The store flash: journal and slots. Erased bytes read 0xFF.
+pub trait Flash {
+    fn geometry(&self) -> Geometry;
+    /// Any offset and length within the geometry.
+    fn read(&mut self, at: u32, into: &mut [u8]) -> Result<(), FlashError>;
+    /// `at` and the length are multiples of `write_bytes`; the words were erased before.
+    fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), FlashError>;
+    /// Clears the one unit of `erase_bytes` that starts at `at`.
+    fn erase(&mut self, at: u32) -> Result<(), FlashError>;
+}
+
+/// The counter could not be read or moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CounterError;
+
+/// A number that only rises, kept where neither an application nor a restored store can lower it.
+pub trait Counter {
+    fn value(&mut self) -> Result<u64, CounterError>;
+    /// Raises the value to `to`; lower or equal values change nothing.
+    fn raise(&mut self, to: u64) -> Result<(), CounterError>;
+}
+
+/// The key could not be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeysError;
+
+/// The device's P-256 identity key, made on the device. There is no way to read it out.
+pub trait Keys {
+    /// SEC1 uncompressed public point.
+    fn public_key(&mut self) -> Result<[u8; 65], KeysError>;
+    /// ECDSA over SHA-256 of the message: r ++ s.
+    fn sign(&mut self, message: &[u8]) -> Result<[u8; 64], KeysError>;
+    /// The same by the claim key the board was provisioned with; a board without a claim cannot.
+    fn sign_as_claim(&mut self, _message: &[u8]) -> Result<[u8; 64], KeysError> {
+        Err(KeysError)
+    }
+}
+
+/// Time since boot.
+pub trait Clock {
+    /// Milliseconds since boot; never goes back.
+    fn now_ms(&self) -> u64;
+}
+
+/// No randomness can be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntropyError;
+
+/// Randomness fit for keys and nonces.
+pub trait Entropy {
+    fn fill(&mut self, into: &mut [u8]) -> Result<(), EntropyError>;
+}
+
+/// Why this boot happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BootReason {
+    PowerOn,
+    Watchdog,
+    Software,
+    Fault,
+    Update,
+}
+
+/// The reset line.
+pub trait Reset {
+    fn reason(&self) -> BootReason;
+}
+
+/// Resets the board when not fed.
+pub trait Watchdog {
+    fn feed(&mut self);
+}
+
+/// A measured image in the store flash, ready to be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Image {
+    /// 0 or 1.
+    pub slot: u8,
+    /// Where the area starts in the store flash.
+    pub at: u32,
+    /// Bytes of the area, padding included.
+    pub bytes: u32,
+}
+
+/// The application could not be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AppError;
+
+/// How the application is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// Not started, or ended by `stop`.
+    Stopped,
+    Running,
+    /// Ended by a fault or by itself.
+    Crashed,
+    /// Runs, and has not answered for as long as the board allows.
+    Hung,
+}
+
+/// What the board knows of the application now; asked at every poll, so nothing here is an edge that can be missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AppStatus {
+    pub life: Life,
+    /// It has called `healthy` since it was started.
+    pub healthy: bool,
+    /// It has called `apply` since it was last told that an update waits.
+    pub apply: bool,
+}
+
+/// The application, in the other world.
+pub trait App {
+    /// Starts the image from its beginning; whatever ran before is gone.
+    fn start(&mut self, image: Image, flash: &mut dyn Flash) -> Result<(), AppError>;
+    /// Ends it, whatever it is doing.
+    fn stop(&mut self);
+    fn status(&mut self) -> AppStatus;
+    /// Tells it that an update waits and that it may `apply`.
+    fn update_waits(&mut self);
+}
+
+/// A board's choice of ports.
+pub trait Board {
+    type Flash: Flash + Debug;
+    type Counter: Counter + Debug;
+    type Keys: Keys + Debug;
+    type Clock: Clock + Debug;
+    type Entropy: Entropy + Debug;
+    type Reset: Reset + Debug;
+    type Watchdog: Watchdog + Debug;
+    type App: App + Debug;
+    /// Checks ECDSA signatures: `wire::cose::P256`, or something faster.
+    type Verify: wire::cose::Verify + Debug;
+}
+
+/// One board's ports, as fields so that the core can use several at once.
+#[derive(Debug)]
+pub struct Ports<B: Board> {
+    pub flash: B::Flash,
+    pub counter: B::Counter,
+    pub keys: B::Keys,
+    pub clock: B::Clock,
+    pub entropy: B::Entropy,
+    pub reset: B::Reset,
+    pub watchdog: B::Watchdog,
+    pub app: B::App,
+    pub verify: B::Verify,
+}
