@@ -1,1 +1,3 @@
+//! What scenarios share. The scenarios themselves are in `tests/`, the programs in `src/bin/`.
 
+pub mod client;

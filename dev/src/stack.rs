@@ -1,0 +1,493 @@
+//! A running installation: started whole, each part stoppable and startable by itself, gone when dropped.
+//!
+//! A stopped part keeps its port and its data. Logs are in `logs/` of the state directory; when a test panics they stay there and
+//! the way to them is printed.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+
+use crate::environment::{self, BUCKET, REGION, Settings};
+use crate::options::{Options, Part, Service, State};
+use crate::pki::{self, Pki};
+use crate::ports::Ports;
+use crate::postgres::{self, Cluster};
+use crate::process::{Process, Ready, Signal, Spec};
+use crate::{Identity, places, secret};
+
+/// How long a part may take to become ready.
+const READY_MAX: Duration = Duration::from_secs(60);
+/// How long a part may take to end after it was asked to.
+const STOP_MAX: Duration = Duration::from_secs(20);
+/// How often a stack is started again because a port was taken between choosing and listening.
+const START_ATTEMPTS_MAX: usize = 3;
+/// After this long the logs of a failed test are swept.
+const FAILED_KEPT: Duration = Duration::from_secs(3600);
+
+/// How to reach the S3 server.
+#[derive(Clone, Debug)]
+pub struct S3 {
+    pub endpoint: String,
+    pub bucket: String,
+    pub region: String,
+    pub access_key: String,
+    pub secret_key: String,
+    /// The folder its objects lie in: one file per object.
+    pub dir: PathBuf,
+}
+
+/// A private installation of Holdfast.
+#[derive(Debug)]
+pub struct Stack {
+    options: Options,
+    dir: PathBuf,
+    cluster: Cluster,
+    settings: Settings,
+    pki: Pki,
+    running: Mutex<BTreeMap<Part, Arc<Process>>>,
+    _ports: Ports,
+    _lock: File,
+}
+
+impl Stack {
+    /// Starts everything the options name and waits until it is ready.
+    pub async fn start(options: Options) -> Result<Stack> {
+        let mut attempt = 1;
+        loop {
+            let stack = Stack::prepare(options.clone())?;
+            match stack.start_all().await {
+                Ok(()) => return Ok(stack),
+                Err(error)
+                    if attempt < START_ATTEMPTS_MAX && format!("{error:#}").contains("in use") =>
+                {
+                    attempt += 1
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Chooses ports and makes credentials; nothing runs yet.
+    fn prepare(options: Options) -> Result<Stack> {
+        let dir = match &options.state {
+            State::Kept(dir) => dir.clone(),
+            State::Temporary => {
+                sweep();
+                places::dot_dev().join("run").join(secret::hex(4)?)
+            }
+        };
+        postgres::open_folder(&dir)?;
+        let lock = File::create(dir.join("lock")).context("creating the stack's lock")?;
+        if lock.try_lock().is_err() {
+            bail!(
+                "a stack already runs in {}: stop it, or give this one another name",
+                dir.display()
+            );
+        }
+        std::fs::create_dir_all(dir.join("logs"))?;
+        let known = Settings::load(&dir.join("settings.json"))?;
+        let mut ports = Ports::lease(known.as_ref().map(|s| s.block))?;
+        let fresh = Settings::make(&mut ports)?;
+        let settings = match known {
+            Some(known) => known.with_ports_of(fresh),
+            None => fresh,
+        };
+        settings.save(&dir.join("settings.json"))?;
+        for service in Service::ALL {
+            let key = master_key(&dir, service);
+            if !key.is_file() {
+                secret::write(&key, &secret::hex(32)?)?;
+            }
+        }
+        let pki = Pki::make(dir.join("pki"))?;
+        let durable = matches!(options.state, State::Kept(_));
+        let cluster = Cluster::new(&dir, dir.join("logs/postgres.log"), durable);
+        Ok(Stack {
+            options,
+            dir,
+            cluster,
+            settings,
+            pki,
+            running: Mutex::default(),
+            _ports: ports,
+            _lock: lock,
+        })
+    }
+
+    /// Infrastructure side by side, then the registry, then the other services side by side.
+    async fn start_all(&self) -> Result<()> {
+        let wants = |part: Part| self.options.has(part);
+        let start = async |part: Part| {
+            if wants(part) {
+                self.launch(part).await
+            } else {
+                Ok(())
+            }
+        };
+        tokio::try_join!(start(Part::Postgres), start(Part::Redis), start(Part::S3))?;
+        start(Service::Registry.into()).await?;
+        tokio::try_join!(
+            start(Service::Broker.into()),
+            start(Service::Ota.into()),
+            start(Service::Logs.into())
+        )?;
+        Ok(())
+    }
+
+    /// Stops a part in order (services drain) and waits for its end.
+    pub async fn stop(&self, part: impl Into<Part>) -> Result<()> {
+        let part = part.into();
+        let Some(process) = self.take(part) else {
+            bail!("{part} does not run")
+        };
+        // Postgres: SIGINT is its fast shutdown; SIGTERM would wait for every client to leave.
+        let signal = if part == Part::Postgres {
+            Signal::Interrupt
+        } else {
+            Signal::Terminate
+        };
+        process.stop(signal, STOP_MAX).await.map(drop)
+    }
+
+    /// Kills a part as a power failure would (SIGKILL) and waits until it is gone.
+    pub async fn kill(&self, part: impl Into<Part>) -> Result<()> {
+        let part = part.into();
+        let Some(process) = self.take(part) else {
+            bail!("{part} does not run")
+        };
+        process.stop(Signal::Kill, STOP_MAX).await.map(drop)
+    }
+
+    /// Starts a stopped part again, on its port and with its data, and waits until it is ready.
+    pub async fn start_service(&self, part: impl Into<Part>) -> Result<()> {
+        let part = part.into();
+        if self.process(part).is_some_and(|p| p.running()) {
+            bail!("{part} already runs");
+        }
+        self.launch(part).await
+    }
+
+    /// Stops and starts a part.
+    pub async fn restart(&self, part: impl Into<Part>) -> Result<()> {
+        let part = part.into();
+        self.stop(part).await?;
+        self.start_service(part).await
+    }
+
+    /// The child that runs a part, for signals and measurements; none while it is stopped.
+    pub fn process(&self, part: impl Into<Part>) -> Option<Arc<Process>> {
+        self.parts().get(&part.into()).cloned()
+    }
+
+    /// Stops everything in order, services first, and keeps or removes the state as the options say.
+    pub async fn shutdown(self) -> Result<()> {
+        for part in [
+            Service::Ota,
+            Service::Logs,
+            Service::Registry,
+            Service::Broker,
+        ] {
+            if self.process(part).is_some() {
+                self.stop(part).await?;
+            }
+        }
+        for part in [Part::S3, Part::Redis, Part::Postgres] {
+            if self.process(part).is_some() {
+                self.stop(part).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn launch(&self, part: Part) -> Result<()> {
+        match part {
+            Part::Postgres if !self.cluster.is_complete() => self.launch_new_postgres().await,
+            Part::Postgres => {
+                self.run(part, self.cluster.spec(self.settings.port(part, "sql"))?)
+                    .await
+            }
+            Part::Redis => self.run(part, self.redis()?).await,
+            Part::S3 => self.run(part, self.s3_server()?).await,
+            Part::Service(service) => self.run(part, self.service(service)?).await,
+        }
+    }
+
+    async fn run(&self, part: Part, spec: Spec) -> Result<()> {
+        let process = Arc::new(Process::spawn(spec)?);
+        self.parts().insert(part, Arc::clone(&process));
+        if let Err(error) = process.ready(READY_MAX).await {
+            self.take(part);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    async fn launch_new_postgres(&self) -> Result<()> {
+        // Copying and `initdb` block for a while, but the first stack of a checkout only.
+        let old = self.cluster.create()?;
+        let port = self.settings.port(Part::Postgres, "sql");
+        self.run(Part::Postgres, self.cluster.spec(port)?).await?;
+        let roles: Vec<(&str, &str)> = Service::ALL
+            .iter()
+            .filter_map(|s| s.role())
+            .map(|role| (role, self.settings.password(role)))
+            .collect();
+        self.cluster
+            .furnish(port, &old, self.settings.password("postgres"), &roles)
+    }
+
+    fn redis(&self) -> Result<Spec> {
+        let dir = self.dir.join("redis");
+        std::fs::create_dir_all(&dir)?;
+        let port = self.settings.port(Part::Redis, "redis");
+        let config = format!(
+            "bind 127.0.0.1\nport {port}\nrequirepass {}\ndir {}\nappendonly yes\nsave \"\"\nmaxmemory 64mb\n",
+            self.settings.password("redis"),
+            dir.display(),
+        );
+        let mut spec = Spec::new(
+            "redis",
+            places::program("redis-server")?,
+            self.log(Part::Redis),
+        )
+        .arg("-")
+        .ready(Ready::Stdout("Ready to accept connections"));
+        // By standard input: an argument would show the password to everybody on the machine.
+        spec.stdin = Some(config);
+        Ok(spec)
+    }
+
+    fn s3_server(&self) -> Result<Spec> {
+        let s3 = self.s3();
+        std::fs::create_dir_all(s3.dir.join(&s3.bucket))?;
+        let mut spec = Spec::new("s3", places::binary("dev-s3")?, self.log(Part::S3))
+            .arg("--listen")
+            .arg(format!(
+                "127.0.0.1:{}",
+                self.settings.port(Part::S3, "http")
+            ))
+            .arg("--dir")
+            .arg(&s3.dir)
+            .ready(Ready::Stdout("\"ready\""));
+        spec.env = vec![
+            ("DEV_S3_ACCESS_KEY".to_owned(), s3.access_key),
+            ("DEV_S3_SECRET_KEY".to_owned(), s3.secret_key),
+        ];
+        Ok(spec)
+    }
+
+    fn service(&self, service: Service) -> Result<Spec> {
+        let program = places::binary(service.name())?;
+        let mut spec =
+            Spec::new(service.name(), program, self.log(service)).ready(Ready::Stdout("\"ready\""));
+        spec.env = self.environment(service);
+        Ok(spec)
+    }
+
+    /// The environment a service is started with.
+    pub fn environment(&self, service: Service) -> Vec<(String, String)> {
+        let mut env = environment::of(
+            service,
+            &self.settings,
+            &self.pki,
+            &master_key(&self.dir, service),
+        );
+        env.extend(self.options.env.get(&service).cloned().unwrap_or_default());
+        env
+    }
+
+    fn parts(&self) -> std::sync::MutexGuard<'_, BTreeMap<Part, Arc<Process>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, part: Part) -> Option<Arc<Process>> {
+        self.parts().remove(&part)
+    }
+}
+
+/// Where everything is.
+impl Stack {
+    /// `https://localhost:port` of a service's gRPC.
+    pub fn grpc_url(&self, service: Service) -> String {
+        format!("https://{}", self.settings.address(service, "grpc"))
+    }
+
+    /// `http://127.0.0.1:port/metrics` of a service.
+    pub fn metrics_url(&self, service: Service) -> String {
+        format!(
+            "http://127.0.0.1:{}/metrics",
+            self.settings.port(service, "metrics")
+        )
+    }
+
+    /// `localhost:port` of the broker's listener for devices.
+    pub fn device_address(&self) -> String {
+        self.settings.address(Service::Broker, "device")
+    }
+
+    /// `localhost:port` of the broker's listener for claims and birth certificates.
+    pub fn enroll_address(&self) -> String {
+        self.settings.address(Service::Broker, "enroll")
+    }
+
+    /// `localhost:port` of the broker's listener for services.
+    pub fn service_address(&self) -> String {
+        self.settings.address(Service::Broker, "service")
+    }
+
+    /// The file of the CA that signed every server's certificate.
+    pub fn server_ca_file(&self) -> PathBuf {
+        self.pki.server_ca()
+    }
+
+    /// The CA that signed every server's certificate.
+    pub fn server_ca_pem(&self) -> Result<String> {
+        pki::read(&self.pki.server_ca())
+    }
+
+    /// The certificate and key of a service ("svc-ota", also "svc-debug-relay"), to speak in its name.
+    pub fn service_identity(&self, name: &str) -> Result<Identity> {
+        if !pki::SERVICES.contains(&name) {
+            bail!(
+                "no service is called {name}: one of {}",
+                pki::SERVICES.join(", ")
+            );
+        }
+        let (certificate, key) = self.pki.client(name);
+        Ok((pki::read(&certificate)?, pki::read(&key)?))
+    }
+
+    /// The database as its superuser.
+    pub fn postgres_url_admin(&self) -> String {
+        self.settings.postgres_url("postgres")
+    }
+
+    /// The database as a service's role.
+    pub fn postgres_url(&self, service: Service) -> Result<String> {
+        let role = service
+            .role()
+            .with_context(|| format!("{} has no database role", service.name()))?;
+        Ok(self.settings.postgres_url(role))
+    }
+
+    /// Runs SQL as the superuser and returns the rows, columns separated by `|`.
+    pub fn sql(&self, script: &str) -> Result<String> {
+        let port = self.settings.port(Part::Postgres, "sql");
+        postgres::psql(
+            port,
+            postgres::DATABASE,
+            self.settings.password("postgres"),
+            script,
+        )
+    }
+
+    pub fn redis_url(&self) -> String {
+        self.settings.redis_url()
+    }
+
+    pub fn s3(&self) -> S3 {
+        S3 {
+            endpoint: self.settings.s3_endpoint(),
+            bucket: BUCKET.to_owned(),
+            region: REGION.to_owned(),
+            access_key: self.settings.s3_access_key.clone(),
+            secret_key: self.settings.s3_secret_key.clone(),
+            dir: self.dir.join("s3"),
+        }
+    }
+
+    /// The stack's own directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The file with all a part has said, over all its starts.
+    pub fn log(&self, part: impl Into<Part>) -> PathBuf {
+        self.dir.join("logs").join(format!("{}.log", part.into()))
+    }
+
+    /// A fresh one-time code for the first administrator, from `svc-registry bootstrap-code`.
+    pub async fn bootstrap_code(&self) -> Result<String> {
+        let mut command = tokio::process::Command::new(places::binary(Service::Registry.name())?);
+        command
+            .arg("bootstrap-code")
+            .envs(self.environment(Service::Registry))
+            .kill_on_drop(true);
+        let output = tokio::time::timeout(READY_MAX, command.output())
+            .await
+            .context("no code within the deadline")??;
+        if !output.status.success() {
+            bail!(
+                "svc-registry bootstrap-code failed ({}): {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        let running = std::mem::take(&mut *self.parts());
+        let kept = matches!(self.options.state, State::Kept(_));
+        for (part, process) in &running {
+            let signal = match part {
+                // Immediate shutdown: unlike SIGKILL it gives back the shared memory of the cluster.
+                Part::Postgres if !kept => Signal::Quit,
+                Part::Postgres => Signal::Interrupt,
+                _ if kept => Signal::Terminate,
+                _ => Signal::Kill,
+            };
+            let _ = process.signal(signal);
+        }
+        for process in running.values() {
+            if !process.ended_blocking(STOP_MAX) {
+                let _ = process.signal(Signal::Kill);
+                process.ended_blocking(STOP_MAX);
+            }
+        }
+        if kept {
+            return;
+        }
+        let _ = std::fs::remove_dir_all(self.cluster.data());
+        if std::thread::panicking() {
+            eprintln!(
+                "the stack's logs are in {}",
+                self.dir.join("logs").display()
+            );
+            for process in running.values().filter(|p| p.name().starts_with("svc-")) {
+                eprintln!("{}", process.tail());
+            }
+            return;
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn master_key(dir: &Path, service: Service) -> PathBuf {
+    dir.join(format!("{}.master-key", service.name()))
+}
+
+/// Removes what killed runs left behind: directories nobody holds the lock of, and no test failed in lately.
+fn sweep() {
+    let Ok(entries) = std::fs::read_dir(places::dot_dev().join("run")) else {
+        return;
+    };
+    for dir in entries.flatten().map(|entry| entry.path()) {
+        let free = File::open(dir.join("lock")).is_ok_and(|lock| lock.try_lock().is_ok());
+        let age = |m: std::fs::Metadata| SystemTime::now().duration_since(m.modified().ok()?).ok();
+        let old = std::fs::metadata(dir.join("lock"))
+            .ok()
+            .and_then(age)
+            .is_some_and(|age| age > FAILED_KEPT);
+        if free && old {
+            let _ = std::fs::remove_dir_all(Cluster::new(&dir, PathBuf::new(), false).data());
+            let _ = std::fs::remove_dir_all(&dir);
+        }
+    }
+}
