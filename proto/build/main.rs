@@ -9,18 +9,13 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 /// Fields that carry bulk: decoded as `Bytes`, without a copy of each chunk.
-const BULK_FIELDS: [&str; 2] = [
-    ".holdfast.device.v1.LayerDown.data",
-    ".holdfast.ota.v1.WriteLayerRequest.data",
-];
+const BULK_FIELDS: [&str; 2] =
+    [".holdfast.device.v1.LayerDown.data", ".holdfast.ota.v1.WriteLayerRequest.data"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    println!(
-        "cargo::rerun-if-changed={}",
-        root.join("holdfast").display()
-    );
+    println!("cargo::rerun-if-changed={}", root.join("holdfast").display());
     println!("cargo::rerun-if-changed={}", root.join("build").display());
 
     let mut files = Vec::new();
@@ -28,19 +23,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     files.sort();
 
     let mut compiler = protox::Compiler::new([&root])?;
-    compiler
-        .include_imports(true)
-        .include_source_info(true)
-        .open_files(&files)?;
+    compiler.include_imports(true).include_source_info(true).open_files(&files)?;
 
-    fs::write(
-        out_dir.join("methods.rs"),
-        table::rust_source(&compiler.descriptor_pool())?,
-    )?;
-    fs::write(
-        out_dir.join("descriptors.bin"),
-        compiler.encode_file_descriptor_set(),
-    )?;
+    fs::write(out_dir.join("methods.rs"), table::rust_source(&compiler.descriptor_pool())?)?;
+    fs::write(out_dir.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
     let mut builder = tonic_prost_build::configure().emit_rerun_if_changed(false);
     for field in BULK_FIELDS {

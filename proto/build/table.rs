@@ -46,10 +46,7 @@ fn access_of(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<String,
         return Err(missing());
     };
     let kind = extension.kind();
-    let access = kind
-        .as_enum()
-        .and_then(|e| e.get_value(number))
-        .ok_or_else(missing)?;
+    let access = kind.as_enum().and_then(|e| e.get_value(number)).ok_or_else(missing)?;
     if number == 0 {
         return Err(missing());
     }

@@ -16,12 +16,7 @@ macro_rules! package {
     ($name:ident) => {
         pub mod $name {
             pub mod v1 {
-                include!(concat!(
-                    env!("OUT_DIR"),
-                    "/holdfast.",
-                    stringify!($name),
-                    ".v1.rs"
-                ));
+                include!(concat!(env!("OUT_DIR"), "/holdfast.", stringify!($name), ".v1.rs"));
             }
         }
     };

@@ -19,10 +19,7 @@ pub const METHODS: &[Method] = include!(concat!(env!("OUT_DIR"), "/methods.rs"))
 
 /// The row of an HTTP/2 path, or `None` for one that no service of ours has.
 pub fn method(path: &str) -> Option<&'static Method> {
-    METHODS
-        .binary_search_by(|m| m.path.cmp(path))
-        .ok()
-        .map(|at| &METHODS[at])
+    METHODS.binary_search_by(|m| m.path.cmp(path)).ok().map(|at| &METHODS[at])
 }
 
 #[cfg(test)]
@@ -40,25 +37,17 @@ mod tests {
 
     #[test]
     fn the_table_says_what_the_proto_file_says() {
-        let row =
-            method("/holdfast.ota.v1.BundleService/GetBundle").expect("declared in bundle.proto");
+        let row = method("/holdfast.ota.v1.BundleService/GetBundle").expect("declared in bundle.proto");
         assert_eq!((row.access, row.streaming), (Access::Viewer, false));
-        let row =
-            method("/holdfast.logs.v1.LogService/TailRecords").expect("declared in log.proto");
+        let row = method("/holdfast.logs.v1.LogService/TailRecords").expect("declared in log.proto");
         assert_eq!((row.access, row.streaming), (Access::Viewer, true));
-        let row = method("/holdfast.broker.v1.BrokerControlService/Disconnect")
-            .expect("in control.proto");
+        let row = method("/holdfast.broker.v1.BrokerControlService/Disconnect").expect("in control.proto");
         assert_eq!(row.access, Access::Service);
     }
 
     #[test]
     fn an_unknown_path_has_no_row() {
-        for path in [
-            "",
-            "/",
-            "/grpc.health.v1.Health/Check",
-            "/holdfast.ota.v1.BundleService/GetBundle/",
-        ] {
+        for path in ["", "/", "/grpc.health.v1.Health/Check", "/holdfast.ota.v1.BundleService/GetBundle/"] {
             assert_eq!(method(path), None, "{path}");
         }
     }

@@ -63,11 +63,7 @@ impl FromStr for TenantName {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let tenant = text.strip_prefix("tenants/").and_then(|t| t.parse().ok());
-        tenant
-            .map(|tenant| Self { tenant })
-            .ok_or_else(|| NameError {
-                pattern: "tenants/{tenant}".into(),
-            })
+        tenant.map(|tenant| Self { tenant }).ok_or_else(|| NameError { pattern: "tenants/{tenant}".into() })
     }
 }
 
@@ -103,9 +99,7 @@ impl FromStr for KeysetVersion {
         // One spelling a number: no sign, no leading zero, and versions count from 1.
         let canonical = text.starts_with(|c: char| matches!(c, '1'..='9'));
         let number = if canonical { text.parse().ok() } else { None };
-        number.map(Self::Number).ok_or_else(|| NameError {
-            pattern: "{version} or latest".into(),
-        })
+        number.map(Self::Number).ok_or_else(|| NameError { pattern: "{version} or latest".into() })
     }
 }
 
@@ -121,10 +115,7 @@ impl fmt::Display for KeysetVersion {
 fn parse<Id: Child>(text: &str) -> Option<Name<Id>> {
     let (tenant, rest) = text.strip_prefix("tenants/")?.split_once('/')?;
     let id = rest.strip_prefix(Id::COLLECTION)?.strip_prefix('/')?;
-    Some(Name {
-        tenant: tenant.parse().ok()?,
-        id: id.parse().ok()?,
-    })
+    Some(Name { tenant: tenant.parse().ok()?, id: id.parse().ok()? })
 }
 
 macro_rules! children {
@@ -172,11 +163,7 @@ mod tests {
 
     #[test]
     fn a_keyset_has_one_spelling_a_version() {
-        let parse = |v: &str| {
-            format!("tenants/{TENANT}/keysets/{v}")
-                .parse::<KeysetName>()
-                .map(|n| n.id)
-        };
+        let parse = |v: &str| format!("tenants/{TENANT}/keysets/{v}").parse::<KeysetName>().map(|n| n.id);
         assert_eq!(parse("7"), Ok(KeysetVersion::Number(7)));
         assert_eq!(parse("latest"), Ok(KeysetVersion::Latest));
         for refused in ["", "0", "07", "+7", "-1", "4294967296", "Latest", "7 "] {

@@ -23,27 +23,18 @@ fn pool_of(method: &str) -> DescriptorPool {
 
 #[test]
 fn a_method_without_the_option_fails_the_build_and_is_named() {
-    for silent in [
-        ";",
-        "{ option (holdfast.auth.v1.access) = ACCESS_UNSPECIFIED; }",
-    ] {
+    for silent in [";", "{ option (holdfast.auth.v1.access) = ACCESS_UNSPECIFIED; }"] {
         let error = table::rust_source(&pool_of(silent)).unwrap_err();
-        assert!(
-            error.starts_with("probe.v1.Probe.Ask does not say who may call it: add `option"),
-            "{error}"
-        );
+        assert!(error.starts_with("probe.v1.Probe.Ask does not say who may call it: add `option"), "{error}");
     }
 }
 
 #[test]
 fn a_method_with_the_option_gets_its_row() {
-    let source = table::rust_source(&pool_of(
-        "{ option (holdfast.auth.v1.access) = ACCESS_DEVELOPER; }",
-    ))
-    .unwrap();
+    let source =
+        table::rust_source(&pool_of("{ option (holdfast.auth.v1.access) = ACCESS_DEVELOPER; }")).unwrap();
     assert!(
-        source
-            .contains("path: \"/probe.v1.Probe/Ask\", access: Access::Developer, streaming: false"),
+        source.contains("path: \"/probe.v1.Probe/Ask\", access: Access::Developer, streaming: false"),
         "{source}"
     );
 }

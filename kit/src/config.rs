@@ -1,0 +1,255 @@
+//! Configuration: defaults, then the TOML file named by `HOLDFAST_CONFIG`, then `HOLDFAST_*` of the environment.
+//!
+//! Every problem is reported at once, by the key's name. Values are text until their own type parses them: nothing
+//! guesses that `007` is a number. This module alone reads the environment.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+const PREFIX: &str = "HOLDFAST_";
+const FILE_KEY: &str = "HOLDFAST_CONFIG";
+
+/// A service's configuration, read field by field so that all that is wrong is found.
+///
+/// ```
+/// # use kit::config::{Config, Source};
+/// struct Mine { ttl_s: u32, name: String }
+/// impl Config for Mine {
+///     fn read(from: &mut Source) -> Option<Self> {
+///         let ttl_s = from.or("ttl_s", 30);
+///         let name = from.required("name");
+///         Some(Self { ttl_s: ttl_s?, name: name? })
+///     }
+/// }
+/// ```
+pub trait Config: Sized {
+    /// `None` only after at least one problem was noted in `from`.
+    fn read(from: &mut Source) -> Option<Self>;
+}
+
+/// What every service has.
+#[derive(Debug, Clone)]
+pub struct Common {
+    /// `GRPC_LISTEN`; port 0 chooses.
+    pub grpc_listen: SocketAddr,
+    /// `METRICS_LISTEN`; port 0 chooses.
+    pub metrics_listen: SocketAddr,
+    pub tls: TlsFiles,
+}
+
+/// PEM files: who we are, and whom we believe.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// `TLS_CERT`, `TLS_KEY`: the server's.
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// `SERVICE_CA`: who may present service certificates to us.
+    pub service_ca: PathBuf,
+    /// `SERVICE_CERT`, `SERVICE_KEY`: our own service identity, as a client.
+    pub service_cert: PathBuf,
+    pub service_key: PathBuf,
+    /// `SERVER_CA`: verifies the servers we call.
+    pub server_ca: PathBuf,
+}
+
+/// All that is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("configuration is wrong:\n  {}", .problems.join("\n  "))]
+pub struct ConfigError {
+    pub problems: Vec<String>,
+}
+
+/// Text values by lower-case key (without the prefix), and the problems met so far.
+#[derive(Debug, Default)]
+pub struct Source {
+    values: BTreeMap<String, String>,
+    problems: Vec<String>,
+}
+
+/// Reads the process's configuration.
+pub fn load<C: Config>() -> Result<C, ConfigError> {
+    load_from(std::env::vars())
+}
+
+/// The same from given variables instead of the environment's.
+pub fn load_from<C: Config>(vars: impl IntoIterator<Item = (String, String)>) -> Result<C, ConfigError> {
+    let vars: BTreeMap<String, String> = vars.into_iter().collect();
+    let mut source = Source::default();
+    if let Some(path) = vars.get(FILE_KEY) {
+        source.read_file(path);
+    }
+    for (name, value) in vars {
+        if let Some(key) = name.strip_prefix(PREFIX) {
+            source.values.insert(key.to_lowercase(), value);
+        }
+    }
+    match C::read(&mut source) {
+        Some(config) if source.problems.is_empty() => Ok(config),
+        _ => Err(ConfigError { problems: source.problems }),
+    }
+}
+
+impl Source {
+    /// A value that must be given.
+    pub fn required<T: FromStr<Err: Display>>(&mut self, key: &str) -> Option<T> {
+        match self.optional(key)? {
+            Some(value) => Some(value),
+            None => {
+                self.problem(key, "is missing");
+                None
+            }
+        }
+    }
+
+    /// A value with a default.
+    pub fn or<T: FromStr<Err: Display>>(&mut self, key: &str, default: T) -> Option<T> {
+        self.optional(key).map(|value| value.unwrap_or(default))
+    }
+
+    /// A value that may be absent (`Some(None)`); outer `None`: it is there and wrong.
+    #[expect(clippy::option_option, reason = "absent and wrong are different answers")]
+    pub fn optional<T: FromStr<Err: Display>>(&mut self, key: &str) -> Option<Option<T>> {
+        let Some(text) = self.values.get(key) else {
+            return Some(None);
+        };
+        match text.parse() {
+            Ok(value) => Some(Some(value)),
+            // The value itself is not repeated: it may be a secret.
+            Err(error) => {
+                let text = format!("{error}");
+                self.problem(key, &text);
+                None
+            }
+        }
+    }
+
+    /// Values separated by commas; absent means none.
+    pub fn list<T: FromStr<Err: Display>>(&mut self, key: &str) -> Option<Vec<T>> {
+        let text = self.values.get(key).cloned().unwrap_or_default();
+        let mut values = Vec::new();
+        let mut wrong = false;
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            match part.parse() {
+                Ok(value) => values.push(value),
+                Err(error) => {
+                    wrong = true;
+                    let text = format!("{error}");
+                    self.problem(key, &text);
+                }
+            }
+        }
+        (!wrong).then_some(values)
+    }
+
+    /// Notes that a value cannot be used, for rules no type states.
+    pub fn problem(&mut self, key: &str, text: &str) {
+        self.problems.push(format!("{PREFIX}{}: {text}", key.to_uppercase()));
+    }
+
+    fn read_file(&mut self, path: &str) {
+        let table = std::fs::read_to_string(path)
+            .map_err(|error| error.to_string())
+            .and_then(|text| text.parse::<toml::Table>().map_err(|error| error.message().to_owned()));
+        let table = match table {
+            Ok(table) => table,
+            Err(error) => return self.problem("config", &format!("{path}: {error}")),
+        };
+        for (key, value) in table {
+            match value {
+                toml::Value::String(text) => drop(self.values.insert(key, text)),
+                toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => {
+                    drop(self.values.insert(key, value.to_string()));
+                }
+                _ => self.problem(&key, "must be text, a number or a boolean"),
+            }
+        }
+    }
+}
+
+impl Config for Common {
+    fn read(from: &mut Source) -> Option<Self> {
+        let grpc_listen = from.required("grpc_listen");
+        let metrics_listen = from.required("metrics_listen");
+        let tls = TlsFiles::read(from);
+        Some(Self { grpc_listen: grpc_listen?, metrics_listen: metrics_listen?, tls: tls? })
+    }
+}
+
+impl Config for TlsFiles {
+    fn read(from: &mut Source) -> Option<Self> {
+        let cert = from.required("tls_cert");
+        let key = from.required("tls_key");
+        let service_ca = from.required("service_ca");
+        let service_cert = from.required("service_cert");
+        let service_key = from.required("service_key");
+        let server_ca = from.required("server_ca");
+        Some(Self {
+            cert: cert?,
+            key: key?,
+            service_ca: service_ca?,
+            service_cert: service_cert?,
+            service_key: service_key?,
+            server_ca: server_ca?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[derive(Debug)]
+    struct Probe {
+        ttl_s: u32,
+        name: String,
+        urls: Vec<SocketAddr>,
+    }
+
+    impl Config for Probe {
+        fn read(from: &mut Source) -> Option<Self> {
+            let ttl_s = from.or("ttl_s", 30);
+            let name = from.required("name");
+            let urls = from.list("urls");
+            Some(Self { ttl_s: ttl_s?, name: name?, urls: urls? })
+        }
+    }
+
+    fn vars(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_the_file_over_defaults() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        writeln!(file, "name = 'from file'\nttl_s = 60").unwrap();
+        let path = file.path().to_str().unwrap();
+        let probe: Probe =
+            load_from(vars(&[(FILE_KEY, path), ("HOLDFAST_NAME", "007"), ("OTHER", "x")])).unwrap();
+        assert_eq!((probe.ttl_s, probe.name.as_str(), probe.urls.len()), (60, "007", 0));
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once_and_values_are_not_repeated() {
+        let error = load_from::<Probe>(vars(&[
+            ("HOLDFAST_TTL_S", "s3cret"),
+            ("HOLDFAST_URLS", "127.0.0.1:1, nowhere"),
+            (FILE_KEY, "/nonexistent/file"),
+        ]))
+        .unwrap_err();
+        let keys: Vec<_> = error.problems.iter().map(|p| p.split(':').next().unwrap()).collect();
+        assert_eq!(keys, ["HOLDFAST_CONFIG", "HOLDFAST_TTL_S", "HOLDFAST_NAME", "HOLDFAST_URLS"]);
+        assert!(!error.to_string().contains("s3cret"));
+    }
+
+    #[test]
+    fn lists_are_split_at_commas() {
+        let probe: Probe =
+            load_from(vars(&[("HOLDFAST_NAME", "x"), ("HOLDFAST_URLS", " 127.0.0.1:1,127.0.0.1:2, ")]))
+                .unwrap();
+        assert_eq!(probe.urls.len(), 2);
+    }
+}

@@ -1,0 +1,112 @@
+//! Errors as gRPC statuses: each with a stable reason (`google.rpc.ErrorInfo`, domain `holdfast`), fields by name
+//! where a field is wrong, and a delay where trying again helps.
+//!
+//! What happened inside (SQL, addresses, other tenants) is logged here and never told to the caller.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// `ErrorInfo.domain` of every error of ours.
+pub const DOMAIN: &str = "holdfast";
+/// When to try again after something we need was away.
+pub const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// A status with a reason in UPPER_SNAKE_CASE.
+pub fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
+    Status::with_error_details(code, message, info(reason))
+}
+
+/// INVALID_ARGUMENT naming the field: `invalid("page_size", "must not be negative")`.
+pub fn invalid(field: &str, description: impl Into<String>) -> Status {
+    let description = description.into();
+    let mut details = info("INVALID_FIELD");
+    details.add_bad_request_violation(field, &description);
+    Status::with_error_details(Code::InvalidArgument, format!("{field} {description}"), details)
+}
+
+/// NOT_FOUND, for what does not exist and for what the caller may not know exists.
+pub fn not_found() -> Status {
+    status(Code::NotFound, "NOT_FOUND", "no such resource")
+}
+
+/// ALREADY_EXISTS.
+pub fn already_exists(message: impl Into<String>) -> Status {
+    status(Code::AlreadyExists, "ALREADY_EXISTS", message)
+}
+
+/// FAILED_PRECONDITION: right request, wrong state; trying again alone does not help.
+pub fn precondition(reason: &str, message: impl Into<String>) -> Status {
+    status(Code::FailedPrecondition, reason, message)
+}
+
+/// UNAVAILABLE with a delay: something we need is away.
+pub fn unavailable(message: impl Into<String>) -> Status {
+    let mut details = info("UNAVAILABLE");
+    details.set_retry_info(Some(RETRY_DELAY));
+    Status::with_error_details(Code::Unavailable, message, details)
+}
+
+/// RESOURCE_EXHAUSTED: a limit, named by its reason.
+pub fn exhausted(reason: &str, message: impl Into<String>) -> Status {
+    status(Code::ResourceExhausted, reason, message)
+}
+
+/// INTERNAL: a fault of ours. The cause is logged here; the caller learns only that.
+pub fn internal(error: &(dyn Error + 'static)) -> Status {
+    tracing::error!(error = chain(error), "request failed by a fault of ours");
+    status(Code::Internal, "INTERNAL", "internal error")
+}
+
+/// An error and its sources on one line.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+/// The reason a status of ours carries.
+pub fn reason(status: &Status) -> Option<String> {
+    status.get_details_error_info().map(|info| info.reason)
+}
+
+fn info(reason: &str) -> ErrorDetails {
+    ErrorDetails::with_error_info(reason, DOMAIN, HashMap::<String, String>::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_field_is_named_in_the_details() {
+        let status = invalid("page_size", "must not be negative");
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(status.message(), "page_size must not be negative");
+        let violations = status.get_details_bad_request().unwrap().field_violations;
+        assert_eq!((violations[0].field.as_str(), violations.len()), ("page_size", 1));
+        assert_eq!(status.get_details_error_info().unwrap().domain, DOMAIN);
+    }
+
+    #[test]
+    fn unavailable_says_when_to_try_again() {
+        let status = unavailable("the database is away");
+        assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(RETRY_DELAY));
+        assert_eq!(reason(&status).as_deref(), Some("UNAVAILABLE"));
+    }
+
+    #[test]
+    fn an_internal_error_tells_the_caller_nothing() {
+        let status = internal(&std::io::Error::other("password authentication failed for 10.0.0.7"));
+        assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
+        assert!(!format!("{status:?}").contains("10.0.0.7"));
+    }
+}
