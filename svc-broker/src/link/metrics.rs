@@ -1,0 +1,118 @@
+//! What is counted, with the handles made once: counting a message costs an atomic addition.
+//!
+//! Names start with `holdfast_broker_`; docs/brokers.md lists them. Labels are closed lists, never a device.
+
+use std::fmt;
+
+use metrics::{Counter, Gauge, counter, gauge};
+use wire::topic::{ChannelKind, Direction};
+
+use super::mailbox::Message;
+use crate::model::peer::Listener;
+
+/// Why a message went nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Drop {
+    NotConnected,
+    NotSubscribed,
+    NoSubscriber,
+    MailboxFull,
+    TooLarge,
+    Denied,
+}
+
+impl Drop {
+    const ALL: [Drop; 6] = [
+        Drop::NotConnected,
+        Drop::NotSubscribed,
+        Drop::NoSubscriber,
+        Drop::MailboxFull,
+        Drop::TooLarge,
+        Drop::Denied,
+    ];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Drop::NotConnected => "not_connected",
+            Drop::NotSubscribed => "not_subscribed",
+            Drop::NoSubscriber => "no_subscriber",
+            Drop::MailboxFull => "mailbox_full",
+            Drop::TooLarge => "too_large_for_client",
+            Drop::Denied => "denied",
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    /// By direction, then channel: messages and bytes.
+    delivered: [[(Counter, Counter); ChannelKind::ALL.len()]; 2],
+    dropped: [Counter; Drop::ALL.len()],
+    connections: [Gauge; 3],
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let channels = |direction: Direction| {
+            ChannelKind::ALL.map(|channel| {
+                let labels = [("direction", direction.name()), ("channel", channel.name())];
+                (
+                    counter!("holdfast_broker_messages_total", &labels),
+                    counter!("holdfast_broker_payload_bytes_total", &labels),
+                )
+            })
+        };
+        Self {
+            delivered: [channels(Direction::Up), channels(Direction::Down)],
+            dropped: Drop::ALL.map(|why| counter!("holdfast_broker_dropped_total", "reason" => why.name())),
+            connections: [Listener::Device, Listener::Enroll, Listener::Service]
+                .map(|listener| gauge!("holdfast_broker_connections", "listener" => listener.name())),
+        }
+    }
+
+    pub(crate) fn delivered(&self, message: &Message) {
+        let kind = message.name.channel.kind();
+        let channel = ChannelKind::ALL.iter().position(|channel| *channel == kind).unwrap_or(0);
+        let (messages, bytes) = &self.delivered[message.name.direction as usize][channel];
+        messages.increment(1);
+        bytes.increment(message.payload.len() as u64);
+    }
+
+    pub(crate) fn dropped(&self, why: Drop) {
+        self.dropped[why as usize].increment(1);
+    }
+
+    pub(crate) fn connected(&self, listener: Listener) {
+        self.connections[listener as usize].increment(1.0);
+    }
+
+    pub(crate) fn disconnected(&self, listener: Listener) {
+        self.connections[listener as usize].decrement(1.0);
+    }
+
+    pub(crate) fn handshake(&self, listener: Listener, result: &'static str) {
+        counter!("holdfast_broker_handshakes_total", "listener" => listener.name(), "result" => result)
+            .increment(1);
+    }
+
+    /// `result`: `ok` or why not.
+    pub(crate) fn connect(&self, listener: Listener, result: &'static str) {
+        counter!("holdfast_broker_connects_total", "listener" => listener.name(), "result" => result)
+            .increment(1);
+    }
+
+    pub(crate) fn closed(&self, listener: Listener, reason: &'static str) {
+        counter!("holdfast_broker_closed_total", "listener" => listener.name(), "reason" => reason)
+            .increment(1);
+    }
+
+    pub(crate) fn panicked(&self) {
+        counter!("holdfast_broker_panics_total").increment(1);
+    }
+}

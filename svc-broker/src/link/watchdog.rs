@@ -1,0 +1,72 @@
+//! Whether messages still get through: one a second, from here to here.
+//!
+//! Holds: a process whose runtime or hub has stopped does not linger as if alive; it aborts, is started again, and
+//! devices connect anew. The judge is a thread of its own, since a stuck runtime judges nothing.
+
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kit::Shutdown;
+use tokio::time::timeout;
+use wire::topic::TopicId;
+use wire::{Channel, DeviceId, Topic};
+
+use super::connection::Front;
+use super::hub::Outcome;
+use super::input::Version;
+use super::mailbox::{Batch, Mailbox, Message};
+use crate::model::filter::Filter;
+use crate::model::limits::DEVICE;
+
+const PERIOD: Duration = Duration::from_secs(1);
+/// Long enough for a machine that swaps; devices notice nothing sooner.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// No device has it: ids are UUIDs of version 7.
+const PROBE: DeviceId = DeviceId::new([0; 16]);
+
+/// Sends a message a second through the hub until shutdown; aborts the process when they stop arriving.
+pub(crate) async fn watch(front: Arc<Front>, shutdown: Shutdown) {
+    let (beat, beats) = sync_channel(1);
+    let judge = std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
+        loop {
+            match beats.recv_timeout(PATIENCE) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    tracing::error!("no message got through for {PATIENCE:?}: aborting");
+                    std::process::abort();
+                }
+            }
+        }
+    });
+    if let Err(error) = judge {
+        return tracing::error!(%error, "no watchdog");
+    }
+    let _ = shutdown.or(probe(&front, &beat)).await;
+}
+
+async fn probe(front: &Front, beat: &SyncSender<()>) {
+    let message = message();
+    let mailbox = Arc::new(Mailbox::new(Version::V5, DEVICE, None, None));
+    if let Some(filter) = Filter::parse(&message.name.to_string()) {
+        mailbox.subscribe(&filter, 0);
+    }
+    front.hub.attach(TopicId::Device(PROBE), &mailbox);
+    let mut period = tokio::time::interval(PERIOD);
+    loop {
+        period.tick().await;
+        let routed = front.hub.route(&message) == Outcome::Delivered;
+        let arrived = timeout(PERIOD, mailbox.next(&mut Batch::default())).await.is_ok();
+        if routed && arrived {
+            // Full: the last beat is not yet heard, which is a beat too.
+            let _ = beat.try_send(());
+        }
+    }
+}
+
+fn message() -> Message {
+    let name = Topic::down(PROBE, Channel::Hello);
+    Message { name, topic: name.to_string().into(), payload: Bytes::new(), properties: Bytes::new(), qos: 0 }
+}
