@@ -1,3 +1,4 @@
 //! What scenarios share. The scenarios themselves are in `tests/`, the programs in `src/bin/`.
 
 pub mod client;
+pub mod world;

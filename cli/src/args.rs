@@ -1,0 +1,98 @@
+//! The command line: every command, its flags, its help.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use crate::command::{
+    bootstrap, bundle, claim, completion, context, deploy, device, key, keyset, logs, tenant, token,
+};
+
+/// Update, watch and read a fleet of microcontrollers.
+///
+/// Sign in once with `bootstrap` (first administrator) or `context add`; every other command then acts in the
+/// current context. Ids may be given short (`dv…`) or as full resource names (`tenants/…/devices/dv…`).
+#[derive(Debug, Parser)]
+#[command(name = "holdfast", version, max_term_width = 110)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Global {
+    /// Print JSON on stdout: one document, or one a line for streams.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Act in this context instead of the current one.
+    #[arg(long, global = true, value_name = "NAME", env = "HOLDFAST_CONTEXT")]
+    pub(crate) context: Option<String>,
+    /// Folder of config.toml and sign-in keys.
+    #[arg(long, global = true, value_name = "DIR", env = "HOLDFAST_HOME")]
+    home: Option<PathBuf>,
+}
+
+impl Global {
+    pub(crate) fn home(&self) -> Result<PathBuf> {
+        crate::config::home(self.home.as_deref())
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Become the first administrator of a new installation.
+    Bootstrap(bootstrap::Args),
+    /// List, add, choose and show contexts.
+    #[command(subcommand)]
+    Context(context::Command),
+    /// Print an access token for other tools (grpcurl, curl).
+    Token(token::Args),
+    /// Create and list tenants.
+    #[command(subcommand)]
+    Tenant(tenant::Command),
+    /// Make key files; register and list sign-in keys.
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Make, sign and publish the keys that devices believe.
+    #[command(subcommand)]
+    Keyset(keyset::Command),
+    /// Create claims with which boards enrol.
+    #[command(subcommand)]
+    Claim(claim::Command),
+    /// List, watch, label, accept and revoke devices.
+    #[command(subcommand)]
+    Device(device::Command),
+    /// Create, inspect, verify and upload bundles.
+    #[command(subcommand)]
+    Bundle(bundle::Command),
+    /// Tell one device what to run, and watch it happen.
+    Deploy(deploy::Args),
+    /// List, show, watch and cancel deployments.
+    #[command(subcommand)]
+    Deployment(deploy::Command),
+    /// Read a device's log.
+    Logs(logs::Args),
+    /// Print a completion script for a shell.
+    Completion(completion::Args),
+}
+
+/// Flags of every `list` command.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Page {
+    /// Stop after so many; 0 means all.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) limit: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Args::command().debug_assert();
+    }
+}

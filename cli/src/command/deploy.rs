@@ -1,0 +1,192 @@
+//! `holdfast deploy` and `holdfast deployment`: what one device should run, and how it comes to run it.
+
+use anyhow::{Context as _, Result, bail};
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressStyle};
+use proto::ota::v1::deployment::State;
+use proto::ota::v1::{
+    CancelDeploymentRequest, CreateDeploymentRequest, Deployment, GetDeploymentRequest,
+    ListDeploymentsRequest, WatchDeploymentRequest,
+};
+
+use crate::args::{Global, Page};
+use crate::command::{PAGE_SIZE, collect};
+use crate::failure::Failure;
+use crate::output;
+use crate::session::Session;
+
+const DEPLOYMENT: &str = "holdfast.ota.v1.Deployment";
+
+/// Tell one device to run a bundle, and watch until it is confirmed or taken back.
+///
+/// Exits 0 when the device confirmed the bundle and 7 when the update ended otherwise.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  holdfast deploy dv… bn…")]
+pub(crate) struct Args {
+    device: String,
+    bundle: String,
+    /// Return as soon as the deployment is recorded.
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List deployments, newest first.
+    List {
+        /// Only this device's.
+        #[arg(long)]
+        device: Option<String>,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// Show one deployment.
+    Show { deployment: String },
+    /// Watch one deployment until it ends; exit codes as for `deploy`.
+    Watch { deployment: String },
+    /// End a deployment that has not begun to install.
+    Cancel { deployment: String },
+}
+
+pub(crate) async fn run(global: &Global, args: &Args) -> Result<()> {
+    let session = Session::open(global).await?;
+    let request = CreateDeploymentRequest {
+        parent: session.tenant(),
+        device: session.name("devices", &args.device),
+        bundle: session.name("bundles", &args.bundle),
+    };
+    let deployment =
+        session.deployments().await?.create_deployment(request).await.context("cannot deploy")?.into_inner();
+    if args.no_wait {
+        return show(global, &deployment);
+    }
+    watch(global, &session, deployment.name).await
+}
+
+pub(crate) async fn command(global: &Global, command: &Command) -> Result<()> {
+    let session = Session::open(global).await?;
+    let mut client = session.deployments().await?;
+    let name = |id: &str| session.name("deployments", id);
+    match command {
+        Command::List { device, page } => {
+            let device = device.as_ref().map(|id| session.name("devices", id)).unwrap_or_default();
+            let all = collect(page.limit, async |page_token| {
+                let request = ListDeploymentsRequest {
+                    parent: session.tenant(),
+                    page_size: PAGE_SIZE,
+                    page_token,
+                    device: device.clone(),
+                };
+                let reply = client.list_deployments(request).await?.into_inner();
+                Ok((reply.deployments, reply.next_page_token))
+            });
+            list(global, &all.await?)
+        }
+        Command::Show { deployment } => show(
+            global,
+            &client.get_deployment(GetDeploymentRequest { name: name(deployment) }).await?.into_inner(),
+        ),
+        Command::Watch { deployment } => watch(global, &session, name(deployment)).await,
+        Command::Cancel { deployment } => show(
+            global,
+            &client.cancel_deployment(CancelDeploymentRequest { name: name(deployment) }).await?.into_inner(),
+        ),
+    }
+}
+
+async fn watch(global: &Global, session: &Session, name: String) -> Result<()> {
+    let mut stream =
+        session.deployments().await?.watch_deployment(WatchDeploymentRequest { name }).await?.into_inner();
+    let bar = progress_bar(global)?;
+    let mut last = None;
+    while let Some(deployment) = stream.message().await? {
+        report(global, &bar, last.as_ref(), &deployment)?;
+        last = Some(deployment);
+    }
+    bar.finish_and_clear();
+    match last {
+        None => bail!("the server ended the stream without a word"),
+        Some(end) if end.state() == State::Confirmed => Ok(()),
+        Some(end) if is_final(end.state()) => Err(Failure::Update(ending(&end)).into()),
+        Some(_) => {
+            bail!("the server ended the stream before the update ended; `holdfast deployment watch` goes on")
+        }
+    }
+}
+
+fn report(global: &Global, bar: &ProgressBar, last: Option<&Deployment>, now: &Deployment) -> Result<()> {
+    if global.json {
+        return output::json(DEPLOYMENT, now);
+    }
+    bar.set_length(u64::try_from(now.bytes_total).unwrap_or(0));
+    bar.set_position(u64::try_from(now.bytes_done).unwrap_or(0));
+    bar.set_message(state(now));
+    if last.map(Deployment::state) != Some(now.state()) {
+        bar.suspend(|| output::line(&format!("{}  {}", output::time(now.update_time.as_ref()), state(now))))?;
+    }
+    Ok(())
+}
+
+fn progress_bar(global: &Global) -> Result<ProgressBar> {
+    if global.json {
+        return Ok(ProgressBar::hidden());
+    }
+    let style =
+        ProgressStyle::with_template("{msg:12} [{bar:40}] {bytes}/{total_bytes} {binary_bytes_per_sec}")?;
+    Ok(ProgressBar::new(0).with_style(style.progress_chars("=> ")))
+}
+
+fn is_final(state: State) -> bool {
+    matches!(
+        state,
+        State::Confirmed | State::Reverted | State::Refused | State::Cancelled | State::Superseded
+    )
+}
+
+fn state(deployment: &Deployment) -> String {
+    deployment.state().as_str_name().trim_start_matches("STATE_").to_lowercase()
+}
+
+fn ending(deployment: &Deployment) -> String {
+    let reason =
+        if deployment.reason.is_empty() { String::new() } else { format!(" ({})", deployment.reason) };
+    format!("version {} was not confirmed: {}{reason}", deployment.version, state(deployment))
+}
+
+fn show(global: &Global, deployment: &Deployment) -> Result<()> {
+    if global.json {
+        return output::json(DEPLOYMENT, deployment);
+    }
+    output::fields(&[
+        ("name", deployment.name.clone()),
+        ("device", output::id(&deployment.device).to_owned()),
+        ("bundle", output::id(&deployment.bundle).to_owned()),
+        ("version", deployment.version.clone()),
+        ("state", state(deployment)),
+        ("reason", deployment.reason.clone()),
+        ("bytes", format!("{}/{}", deployment.bytes_done, deployment.bytes_total)),
+        ("committed", deployment.committed.to_string()),
+        ("created", output::time(deployment.create_time.as_ref())),
+        ("updated", output::time(deployment.update_time.as_ref())),
+    ])
+}
+
+fn list(global: &Global, deployments: &[Deployment]) -> Result<()> {
+    if global.json {
+        return deployments.iter().try_for_each(|deployment| output::json(DEPLOYMENT, deployment));
+    }
+    let row = |d: &Deployment| {
+        vec![
+            output::id(&d.name).to_owned(),
+            output::id(&d.device).to_owned(),
+            d.version.clone(),
+            state(d),
+            d.reason.clone(),
+            output::time(d.update_time.as_ref()),
+        ]
+    };
+    output::table(
+        &["ID", "DEVICE", "VERSION", "STATE", "REASON", "UPDATED"],
+        &deployments.iter().map(row).collect::<Vec<_>>(),
+    )
+}

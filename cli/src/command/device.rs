@@ -1,0 +1,242 @@
+//! `holdfast device`: the fleet, device by device.
+
+use anyhow::{Result, bail};
+use clap::Subcommand;
+use proto::registry::v1::watch_devices_response::Kind;
+use proto::registry::v1::{
+    AcceptPendingEnrollmentRequest, DeleteDeviceRequest, Device, DeviceSlot, GetDeviceRequest,
+    ListDevicesRequest, ListPendingEnrollmentsRequest, PendingEnrollment, Presence, RevokeDeviceRequest,
+    UpdateDeviceRequest, WatchDevicesRequest,
+};
+
+use crate::args::{Global, Page};
+use crate::command::{PAGE_SIZE, collect};
+use crate::failure::input;
+use crate::output;
+use crate::session::Session;
+
+const DEVICE: &str = "holdfast.registry.v1.Device";
+const PENDING: &str = "holdfast.registry.v1.PendingEnrollment";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List devices.
+    #[command(after_help = "Example:\n  holdfast device list --filter 'labels.site=berlin AND board=host'")]
+    List {
+        /// Terms joined by AND: labels.KEY=VALUE, board=NAME, hardware_id=ID, version=V, revoked=true|false.
+        #[arg(long, default_value = "", value_name = "TERMS")]
+        filter: String,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// Show one device.
+    Show { device: String },
+    /// Print devices as they change, until Ctrl-C.
+    Watch {
+        /// As for `list`.
+        #[arg(long, default_value = "", value_name = "TERMS")]
+        filter: String,
+    },
+    /// Set (KEY=VALUE) or remove (KEY-) labels.
+    #[command(after_help = "Example:\n  holdfast device label dv… site=berlin ring=canary old-")]
+    Label {
+        device: String,
+        #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
+        labels: Vec<String>,
+    },
+    /// End a device's identity and its connection, now and for good.
+    Revoke { device: String },
+    /// Forget a revoked device.
+    Delete { device: String },
+    /// List boards that wait for an operator's word to enrol.
+    Pending(Page),
+    /// Let a waiting board replace the device that held its hardware id.
+    Accept { pending: String },
+}
+
+pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
+    let session = Session::open(global).await?;
+    let mut client = session.devices().await?;
+    let name = |device: &str| session.name("devices", device);
+    match command {
+        Command::List { filter, page } => {
+            let all = collect(page.limit, async |page_token| {
+                let request = ListDevicesRequest {
+                    parent: session.tenant(),
+                    page_size: PAGE_SIZE,
+                    page_token,
+                    filter: filter.clone(),
+                };
+                let reply = client.list_devices(request).await?.into_inner();
+                Ok((reply.devices, reply.next_page_token))
+            });
+            list(global, &all.await?)
+        }
+        Command::Show { device } => {
+            show(global, &client.get_device(GetDeviceRequest { name: name(device) }).await?.into_inner())
+        }
+        Command::Watch { filter } => watch(global, &session, filter).await,
+        Command::Label { device, labels } => label(global, &session, device, labels).await,
+        Command::Revoke { device } => show(
+            global,
+            &client.revoke_device(RevokeDeviceRequest { name: name(device) }).await?.into_inner(),
+        ),
+        Command::Delete { device } => {
+            client.delete_device(DeleteDeviceRequest { name: name(device) }).await?;
+            Ok(())
+        }
+        Command::Pending(page) => {
+            let all = collect(page.limit, async |page_token| {
+                let request = ListPendingEnrollmentsRequest {
+                    parent: session.tenant(),
+                    page_size: PAGE_SIZE,
+                    page_token,
+                };
+                let reply = client.list_pending_enrollments(request).await?.into_inner();
+                Ok((reply.pending_enrollments, reply.next_page_token))
+            });
+            list_pending(global, &all.await?)
+        }
+        Command::Accept { pending } => {
+            let request =
+                AcceptPendingEnrollmentRequest { name: session.name("pendingEnrollments", pending) };
+            show(global, &client.accept_pending_enrollment(request).await?.into_inner())
+        }
+    }
+}
+
+async fn label(global: &Global, session: &Session, device: &str, changes: &[String]) -> Result<()> {
+    let mut client = session.devices().await?;
+    let name = session.name("devices", device);
+    let mut device = client.get_device(GetDeviceRequest { name }).await?.into_inner();
+    for change in changes {
+        match (change.split_once('='), change.strip_suffix('-')) {
+            (Some((key, value)), _) => {
+                device.labels.insert(key.to_owned(), value.to_owned());
+            }
+            (None, Some(key)) => {
+                device.labels.remove(key);
+            }
+            (None, None) => return Err(input(format!("`{change}` is neither KEY=VALUE nor KEY-"))),
+        }
+    }
+    let update_mask = Some(prost_types::FieldMask { paths: vec!["labels".to_owned()] });
+    let request = UpdateDeviceRequest { device: Some(device), update_mask };
+    show(global, &client.update_device(request).await?.into_inner())
+}
+
+async fn watch(global: &Global, session: &Session, filter: &str) -> Result<()> {
+    let request = WatchDevicesRequest { parent: session.tenant(), filter: filter.to_owned() };
+    let mut stream = session.devices().await?.watch_devices(request).await?.into_inner();
+    while let Some(event) = stream.message().await? {
+        if global.json {
+            output::json("holdfast.registry.v1.WatchDevicesResponse", &event)?;
+            continue;
+        }
+        let kind = event.kind();
+        let Some(device) = event.device else { continue };
+        match kind {
+            Kind::Deleted => output::line(&format!("{}  deleted", output::id(&device.name)))?,
+            _ => output::line(&row(&device).join("  "))?,
+        }
+    }
+    bail!("the server ended the stream")
+}
+
+fn running(device: &Device) -> Option<&DeviceSlot> {
+    device.slots.iter().find(|slot| slot.running && slot.component == "app")
+}
+
+fn presence(device: &Device) -> &'static str {
+    match (device.revoke_time.is_some(), device.presence()) {
+        (true, _) => "revoked",
+        (_, Presence::Online) => "online",
+        (_, Presence::Offline) => "offline",
+        (_, Presence::Unspecified) => "unknown",
+    }
+}
+
+fn row(device: &Device) -> Vec<String> {
+    let (version, status) =
+        running(device).map_or(("-", "-"), |slot| (slot.version.as_str(), slot.status.as_str()));
+    vec![
+        output::id(&device.name).to_owned(),
+        presence(device).to_owned(),
+        device.board.clone(),
+        device.hardware_id.clone(),
+        version.to_owned(),
+        status.to_owned(),
+        output::time(device.last_hello_time.as_ref()),
+        labels(device),
+    ]
+}
+
+fn labels(device: &Device) -> String {
+    let mut labels: Vec<_> = device.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    labels.sort();
+    labels.join(",")
+}
+
+fn list(global: &Global, devices: &[Device]) -> Result<()> {
+    if global.json {
+        return devices.iter().try_for_each(|device| output::json(DEVICE, device));
+    }
+    let heads = ["ID", "PRESENCE", "BOARD", "HARDWARE", "APP", "STATUS", "LAST HELLO", "LABELS"];
+    output::table(&heads, &devices.iter().map(row).collect::<Vec<_>>())
+}
+
+fn show(global: &Global, device: &Device) -> Result<()> {
+    if global.json {
+        return output::json(DEVICE, device);
+    }
+    let slot = |slot: &DeviceSlot| {
+        let running = if slot.running { ", running" } else { "" };
+        format!(
+            "{} {} {} (counter {}{running})",
+            slot.version, slot.status, &slot.manifest_digest, slot.security_counter
+        )
+    };
+    let mut fields = vec![
+        ("name", device.name.clone()),
+        ("presence", presence(device).to_owned()),
+        ("hardware id", device.hardware_id.clone()),
+        ("board", device.board.clone()),
+        ("labels", labels(device)),
+        ("created", output::time(device.create_time.as_ref())),
+        ("revoked", output::time(device.revoke_time.as_ref())),
+        ("certificate ends", output::time(device.certificate_expire_time.as_ref())),
+        ("last hello", output::time(device.last_hello_time.as_ref())),
+        ("microvisor", device.microvisor_version.clone()),
+        ("boots", format!("{} (last: {})", device.boot_count, device.boot_reason)),
+        ("keyset", device.keyset_version.to_string()),
+        ("app floor", device.app_floor.to_string()),
+    ];
+    fields.extend(
+        device
+            .slots
+            .iter()
+            .filter(|s| !s.version.is_empty())
+            .map(|s| ("slot", format!("{} {}: {}", s.component, s.index, slot(s)))),
+    );
+    output::fields(&fields)
+}
+
+fn list_pending(global: &Global, all: &[PendingEnrollment]) -> Result<()> {
+    if global.json {
+        return all.iter().try_for_each(|pending| output::json(PENDING, pending));
+    }
+    let row = |p: &PendingEnrollment| {
+        vec![
+            output::id(&p.name).to_owned(),
+            p.hardware_id.clone(),
+            p.board.clone(),
+            output::time(p.create_time.as_ref()),
+            output::id(&p.device).to_owned(),
+            p.public_key_digest.clone(),
+        ]
+    };
+    output::table(
+        &["ID", "HARDWARE", "BOARD", "SINCE", "HELD BY", "KEY"],
+        &all.iter().map(row).collect::<Vec<_>>(),
+    )
+}

@@ -1,0 +1,155 @@
+//! What goes wrong, said so that a person knows what to do, and as an exit code that a script can branch on.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | anything not below |
+//! | 2 | the command line is wrong (clap) |
+//! | 3 | a server cannot be reached |
+//! | 4 | not signed in, or not allowed |
+//! | 5 | no such thing |
+//! | 6 | the input was refused |
+//! | 7 | the update ended, but not confirmed (reverted, refused, cancelled, superseded) |
+
+use std::process::ExitCode;
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// A failure with an exit code of its own.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("{0}")]
+    Input(String),
+    #[error("{0}")]
+    Update(String),
+    #[error("cannot reach {url}: {why}")]
+    Unreachable { url: String, why: String },
+}
+
+/// An input the caller must change.
+pub(crate) fn input(why: impl Into<String>) -> anyhow::Error {
+    Failure::Input(why.into()).into()
+}
+
+/// Prints the error with its advice on stderr and gives the exit code.
+pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
+    let code = exit_code(error);
+    let text = explain(error);
+    if json {
+        let body =
+            serde_json::json!({ "error": { "message": text, "exit_code": code, "reason": reason(error) } });
+        eprintln!("{body}");
+    } else {
+        eprintln!("error: {text}");
+        if let Some(advice) = advice(error) {
+            eprintln!("  {advice}");
+        }
+    }
+    ExitCode::from(code)
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        return match failure {
+            Failure::Input(_) => 6,
+            Failure::Update(_) => 7,
+            Failure::Unreachable { .. } => 3,
+        };
+    }
+    match status(error).map(Status::code) {
+        Some(Code::Unavailable | Code::DeadlineExceeded) => 3,
+        Some(Code::Unauthenticated | Code::PermissionDenied) => 4,
+        Some(Code::NotFound) => 5,
+        Some(
+            Code::InvalidArgument
+            | Code::FailedPrecondition
+            | Code::AlreadyExists
+            | Code::OutOfRange
+            | Code::ResourceExhausted,
+        ) => 6,
+        _ => 1,
+    }
+}
+
+fn status(error: &anyhow::Error) -> Option<&Status> {
+    error.chain().find_map(|cause| cause.downcast_ref::<Status>())
+}
+
+fn reason(error: &anyhow::Error) -> Option<String> {
+    let info = status(error)?.get_details_error_info()?;
+    Some(info.reason)
+}
+
+/// The chain of contexts, with a gRPC status shown as its message and fields rather than as its debug form.
+fn explain(error: &anyhow::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        match cause.downcast_ref::<Status>() {
+            Some(status) => {
+                parts.push(status_text(status));
+                break;
+            }
+            None => parts.push(cause.to_string()),
+        }
+    }
+    parts.dedup();
+    parts.join(": ")
+}
+
+fn status_text(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    if let Some(bad) = status.get_details_bad_request() {
+        for field in bad.field_violations {
+            text.push_str(&format!("\n  {}: {}", field.field, field.description));
+        }
+    }
+    if text.is_empty() { format!("{:?}", status.code()) } else { text }
+}
+
+fn advice(error: &anyhow::Error) -> Option<&'static str> {
+    if let Some(Failure::Unreachable { .. }) = error.downcast_ref::<Failure>() {
+        return Some(
+            "is the server up, and are the addresses of this context right? see `holdfast context show`",
+        );
+    }
+    match status(error)?.code() {
+        Code::Unauthenticated => {
+            Some("sign in with a registered key: see `holdfast context show` and `holdfast key list`")
+        }
+        Code::PermissionDenied => Some(
+            "your key's role does not allow this; an admin can register another with `holdfast key create`",
+        ),
+        Code::NotFound => Some("check the id, and the tenant of this context (`holdfast context show`)"),
+        Code::Unavailable | Code::DeadlineExceeded => Some("the service cannot answer now; try again"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_failure_has_its_exit_code() {
+        let cases = [
+            (anyhow::Error::from(Status::not_found("x")), 5),
+            (Status::permission_denied("x").into(), 4),
+            (Status::unavailable("x").into(), 3),
+            (Status::invalid_argument("x").into(), 6),
+            (input("x"), 6),
+            (Failure::Update("x".into()).into(), 7),
+            (anyhow::anyhow!("x"), 1),
+        ];
+        for (error, code) in cases {
+            assert_eq!(exit_code(&error), code, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_status_under_context_still_gives_its_code_and_one_line() {
+        let error = anyhow::Error::from(Status::not_found("no such device")).context("device dv1");
+        assert_eq!(exit_code(&error), 5);
+        assert_eq!(explain(&error), "device dv1: no such device");
+    }
+}
