@@ -34,10 +34,7 @@ const LISTENERS: &[(Part, &[&str])] = &[
     (Part::Redis, &["redis"]),
     (Part::S3, &["http"]),
     (Part::Service(Service::Registry), &["grpc", "metrics"]),
-    (
-        Part::Service(Service::Broker),
-        &["grpc", "metrics", "device", "enroll", "service"],
-    ),
+    (Part::Service(Service::Broker), &["grpc", "metrics", "device", "enroll", "service"]),
     (Part::Service(Service::Ota), &["grpc", "metrics"]),
     (Part::Service(Service::Logs), &["grpc", "metrics"]),
 ];
@@ -51,20 +48,11 @@ impl Settings {
             }
         }
         let mut passwords = BTreeMap::new();
-        for user in ["postgres", "redis"]
-            .into_iter()
-            .chain(Service::ALL.iter().filter_map(|s| s.role()))
-        {
+        for user in ["postgres", "redis"].into_iter().chain(Service::ALL.iter().filter_map(|s| s.role())) {
             passwords.insert(user.to_owned(), secret::hex(16)?);
         }
         let (s3_access_key, s3_secret_key) = (secret::hex(10)?, secret::hex(20)?);
-        Ok(Settings {
-            block: ports.block(),
-            ports: taken,
-            passwords,
-            s3_access_key,
-            s3_secret_key,
-        })
+        Ok(Settings { block: ports.block(), ports: taken, passwords, s3_access_key, s3_secret_key })
     }
 
     pub(crate) fn load(file: &Path) -> Result<Option<Settings>> {
@@ -72,9 +60,7 @@ impl Settings {
             return Ok(None);
         }
         let text = std::fs::read_to_string(file)?;
-        serde_json::from_str(&text)
-            .with_context(|| format!("reading {}", file.display()))
-            .map(Some)
+        serde_json::from_str(&text).with_context(|| format!("reading {}", file.display())).map(Some)
     }
 
     pub(crate) fn save(&self, file: &Path) -> Result<()> {
@@ -83,19 +69,12 @@ impl Settings {
 
     /// The same credentials on other ports, when the old ones were taken meanwhile.
     pub(crate) fn with_ports_of(self, other: Settings) -> Settings {
-        Settings {
-            block: other.block,
-            ports: other.ports,
-            ..self
-        }
+        Settings { block: other.block, ports: other.ports, ..self }
     }
 
     pub(crate) fn port(&self, part: impl Into<Part>, listener: &str) -> u16 {
         let key = format!("{}.{listener}", part.into());
-        *self
-            .ports
-            .get(&key)
-            .expect("every listener of the table has a port")
+        *self.ports.get(&key).expect("every listener of the table has a port")
     }
 
     pub(crate) fn password(&self, user: &str) -> &str {
@@ -105,18 +84,11 @@ impl Settings {
     /// The connection string of a user of the database.
     pub(crate) fn postgres_url(&self, user: &str) -> String {
         let port = self.port(Part::Postgres, "sql");
-        format!(
-            "postgres://{user}:{}@127.0.0.1:{port}/{DATABASE}",
-            self.password(user)
-        )
+        format!("postgres://{user}:{}@127.0.0.1:{port}/{DATABASE}", self.password(user))
     }
 
     pub(crate) fn redis_url(&self) -> String {
-        format!(
-            "redis://:{}@127.0.0.1:{}/0",
-            self.password("redis"),
-            self.port(Part::Redis, "redis")
-        )
+        format!("redis://:{}@127.0.0.1:{}/0", self.password("redis"), self.port(Part::Redis, "redis"))
     }
 
     pub(crate) fn s3_endpoint(&self) -> String {
@@ -152,32 +124,17 @@ pub(crate) fn of(
     ];
     if let Some(role) = service.role() {
         env.push(("POSTGRES_URL", settings.postgres_url(role)));
-        env.push((
-            "BROKER_URL",
-            format!("mqtts://{}", settings.address(Service::Broker, "service")),
-        ));
-        env.push((
-            "BROKER_CONTROL_URLS",
-            format!("https://{}", settings.address(Service::Broker, "grpc")),
-        ));
+        env.push(("BROKER_URL", format!("mqtts://{}", settings.address(Service::Broker, "service"))));
+        env.push(("BROKER_CONTROL_URLS", format!("https://{}", settings.address(Service::Broker, "grpc"))));
     }
     if service != Service::Registry {
-        env.push((
-            "REGISTRY_URL",
-            format!("https://{}", settings.address(Service::Registry, "grpc")),
-        ));
+        env.push(("REGISTRY_URL", format!("https://{}", settings.address(Service::Registry, "grpc"))));
     }
     match service {
         Service::Registry => env.extend([
             ("MASTER_KEY_FILE", path(master_key.to_path_buf())),
-            (
-                "DEVICE_ADDRESS",
-                settings.address(Service::Broker, "device"),
-            ),
-            (
-                "ENROLL_ADDRESS",
-                settings.address(Service::Broker, "enroll"),
-            ),
+            ("DEVICE_ADDRESS", settings.address(Service::Broker, "device")),
+            ("ENROLL_ADDRESS", settings.address(Service::Broker, "enroll")),
         ]),
         Service::Broker => env.extend([
             ("DEVICE_LISTEN", listen("device")),
@@ -194,7 +151,5 @@ pub(crate) fn of(
         ]),
         Service::Logs => {}
     }
-    env.into_iter()
-        .map(|(key, value)| (format!("HOLDFAST_{key}"), value))
-        .collect()
+    env.into_iter().map(|(key, value)| (format!("HOLDFAST_{key}"), value)).collect()
 }

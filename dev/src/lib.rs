@@ -7,6 +7,7 @@
 //! stopped through its own handle, never by name; every file lies in the stack's own directory under `.dev/`.
 //! It depends on no other crate of ours: it runs binaries, so that a test exercises what is shipped.
 
+pub mod coverage;
 mod environment;
 mod options;
 mod pki;
@@ -18,8 +19,9 @@ mod secret;
 mod stack;
 
 pub use options::{Options, Part, Service, State};
-pub use places::{binary, binary_dir, dot_dev, python, root};
-pub use process::{Process, Ready, Signal, Spec};
+pub use places::{binary, binary_dir, dot_dev, program, python, root};
+pub use postgres::elsewhere;
+pub use process::{Process, Ready, Signal, Spec, is_root, terminate};
 pub use stack::{S3, Stack};
 
 /// The identity of a certificate made by this stack: (certificate, private key), both PEM.

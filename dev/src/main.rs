@@ -1,1 +1,79 @@
-fn main() {}
+//! `cargo dev`: set up the machine, run a whole installation, show it, test it, measure it, clean up.
+//!
+//! It runs binaries and cargo; it contains nothing of the product. All state is in `.dev/` of this checkout, so two copies of the
+//! repository run side by side.
+
+#![expect(clippy::print_stdout, reason = "a command-line tool")]
+
+mod command;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use command::{bench, ci, demo, reset, setup, test, up};
+
+/// Everything one does in this repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo dev", bin_name = "cargo dev", version, max_term_width = 110)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Find what this machine lacks, and install it where that is allowed.
+    #[command(
+        after_help = "Examples:\n  cargo dev setup          # installs with apt when root or with passwordless sudo, else prints the command\n  cargo dev setup --check  # only says what is missing; exit 1 when anything is"
+    )]
+    Setup(setup::Arguments),
+    /// Start an installation of your own and keep it until Ctrl-C.
+    #[command(
+        after_help = "Examples:\n  cargo dev up              # state in .dev/main, kept: the next `up` goes on with the same data\n  cargo dev up --name two   # a second one beside it"
+    )]
+    Up(up::Arguments),
+    /// Show the main job on real parts: enrol, update, and a bad update taken back.
+    #[command(
+        after_help = "Example:\n  cargo dev demo   # sets up, builds, runs; ends with a table, and exit 0 when all of it worked"
+    )]
+    Demo(demo::Arguments),
+    /// Build everything once and run the tests, all or those whose name contains the filter.
+    #[command(
+        after_help = "Examples:\n  cargo dev test\n  cargo dev test revoked   # every test with `revoked` in its name\n  cargo dev test -p wire   # one package"
+    )]
+    Test(test::Arguments),
+    /// Measure, all benchmarks or one.
+    #[command(
+        after_help = "Examples:\n  cargo dev bench\n  cargo dev bench update --json   # one JSON object a line\n  cargo dev bench --check         # fails below tests/bench-thresholds.toml"
+    )]
+    Bench(bench::Arguments),
+    /// Stop what still runs from this checkout and remove `.dev`.
+    #[command(after_help = "Example:\n  cargo dev reset")]
+    Reset(reset::Arguments),
+    /// What continuous integration checks: format, lints, licences and sources, build, tests; seconds for each.
+    #[command(after_help = "Examples:\n  cargo dev ci\n  cargo dev ci --only clippy")]
+    Ci(ci::Arguments),
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Setup(arguments) => setup::run(&arguments).await,
+        Command::Up(arguments) => up::run(&arguments).await,
+        Command::Demo(arguments) => demo::run(&arguments).await,
+        Command::Test(arguments) => test::run(&arguments).await,
+        Command::Bench(arguments) => bench::run(&arguments).await,
+        Command::Reset(arguments) => reset::run(&arguments).await,
+        Command::Ci(arguments) => ci::run(&arguments).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}

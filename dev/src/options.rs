@@ -15,12 +15,7 @@ pub enum Service {
 
 impl Service {
     /// In the order they start: the registry holds the trust roots that the broker asks for.
-    pub const ALL: [Service; 4] = [
-        Service::Registry,
-        Service::Broker,
-        Service::Ota,
-        Service::Logs,
-    ];
+    pub const ALL: [Service; 4] = [Service::Registry, Service::Broker, Service::Ota, Service::Logs];
 
     /// The name of the binary, of the package and of the service's certificate.
     pub fn name(self) -> &'static str {
@@ -119,19 +114,13 @@ impl Options {
         }
         wanted.sort();
         wanted.dedup();
-        Options {
-            parts: wanted,
-            ..Options::default()
-        }
+        Options { parts: wanted, ..Options::default() }
     }
 
     /// One more environment variable for one service, over the harness's own.
     #[must_use]
     pub fn env(mut self, service: Service, key: &str, value: impl Into<String>) -> Options {
-        self.env
-            .entry(service)
-            .or_default()
-            .push((key.to_owned(), value.into()));
+        self.env.entry(service).or_default().push((key.to_owned(), value.into()));
         self
     }
 
@@ -154,15 +143,7 @@ mod tests {
     #[test]
     fn a_service_brings_what_it_needs_before_itself() {
         let options = Options::only([Service::Ota]);
-        assert_eq!(
-            options.parts,
-            [
-                Part::Postgres,
-                Part::Redis,
-                Part::S3,
-                Part::Service(Service::Ota)
-            ]
-        );
+        assert_eq!(options.parts, [Part::Postgres, Part::Redis, Part::S3, Part::Service(Service::Ota)]);
         assert!(!Options::only([Service::Broker]).has(Part::Postgres));
     }
 

@@ -14,13 +14,8 @@ use rcgen::{
 use crate::secret;
 
 /// Every name a service certificate is made for; the relay's is here before the relay is.
-pub(crate) const SERVICES: [&str; 5] = [
-    "svc-registry",
-    "svc-broker",
-    "svc-ota",
-    "svc-logs",
-    "svc-debug-relay",
-];
+pub(crate) const SERVICES: [&str; 5] =
+    ["svc-registry", "svc-broker", "svc-ota", "svc-logs", "svc-debug-relay"];
 
 /// The folder of PEM files.
 #[derive(Clone, Debug)]
@@ -36,8 +31,7 @@ impl Pki {
         if complete.is_file() {
             return Ok(pki);
         }
-        std::fs::create_dir_all(&pki.dir)
-            .with_context(|| format!("making {}", pki.dir.display()))?;
+        std::fs::create_dir_all(&pki.dir).with_context(|| format!("making {}", pki.dir.display()))?;
         let services = authority("Holdfast development services")?;
         let servers = authority("Holdfast development servers")?;
         secret::write(&pki.service_ca(), &services.0)?;
@@ -69,10 +63,7 @@ impl Pki {
     }
 
     fn pair(&self, service: &str, usage: &str) -> (PathBuf, PathBuf) {
-        (
-            self.dir.join(format!("{service}.{usage}.pem")),
-            self.dir.join(format!("{service}.{usage}.key")),
-        )
+        (self.dir.join(format!("{service}.{usage}.pem")), self.dir.join(format!("{service}.{usage}.key")))
     }
 
     fn write(&self, (certificate, key): &(PathBuf, PathBuf), pem: (String, String)) -> Result<()> {
@@ -105,9 +96,7 @@ fn leaf(name: &str, usage: Usage, issuer: &Issuer<'static, KeyPair>) -> Result<(
     let key = KeyPair::generate()?;
     let mut params = match usage {
         Usage::Client => CertificateParams::default(),
-        Usage::Server => {
-            CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])?
-        }
+        Usage::Server => CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])?,
     };
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);

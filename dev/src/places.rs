@@ -6,9 +6,7 @@ use anyhow::{Context, Result, bail};
 
 /// The root of this checkout.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("this crate lies one folder below the root")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate lies one folder below the root")
 }
 
 /// The one ignored folder in which `cargo dev` and every stack keep their state.
@@ -25,11 +23,7 @@ pub fn python() -> PathBuf {
 pub fn binary_dir() -> Result<PathBuf> {
     let exe = std::env::current_exe().context("finding the running program")?;
     let dir = exe.parent().context("the running program has no folder")?;
-    let above_deps = if dir.ends_with("deps") || dir.ends_with("examples") {
-        dir.parent()
-    } else {
-        None
-    };
+    let above_deps = if dir.ends_with("deps") || dir.ends_with("examples") { dir.parent() } else { None };
     Ok(above_deps.unwrap_or(dir).to_path_buf())
 }
 
@@ -37,21 +31,14 @@ pub fn binary_dir() -> Result<PathBuf> {
 pub fn binary(name: &str) -> Result<PathBuf> {
     let path = binary_dir()?.join(name);
     if !path.is_file() {
-        let profile = if path.parent().is_some_and(|p| p.ends_with("release")) {
-            "--release "
-        } else {
-            ""
-        };
-        bail!(
-            "{} is not built: run `cargo build {profile}--bin {name}` first",
-            path.display()
-        );
+        let profile = if path.parent().is_some_and(|p| p.ends_with("release")) { "--release " } else { "" };
+        bail!("{} is not built: run `cargo build {profile}--bin {name}` first", path.display());
     }
     Ok(path)
 }
 
 /// Finds a program of the system: Postgres's own folders on Debian first, then PATH.
-pub(crate) fn program(name: &str) -> Result<PathBuf> {
+pub fn program(name: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     postgres_dirs()
         .into_iter()
@@ -64,11 +51,8 @@ pub(crate) fn program(name: &str) -> Result<PathBuf> {
 
 /// Debian keeps `initdb` and `postgres` off PATH, one folder a version: the newest first.
 fn postgres_dirs() -> Vec<PathBuf> {
-    let version = |dir: &PathBuf| {
-        dir.file_name()
-            .and_then(|n| n.to_str())
-            .and_then(|n| n.parse::<u32>().ok())
-    };
+    let version =
+        |dir: &PathBuf| dir.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse::<u32>().ok());
     let mut dirs: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .map(|entries| entries.flatten().map(|e| e.path()).collect())
         .unwrap_or_default();

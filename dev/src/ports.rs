@@ -31,11 +31,7 @@ impl Ports {
         for step in 0..BLOCKS_MAX {
             let block = (start % BLOCKS_MAX + step) % BLOCKS_MAX;
             if let Some(lock) = try_lock(block)? {
-                return Ok(Ports {
-                    block,
-                    next: 0,
-                    _lock: lock,
-                });
+                return Ok(Ports { block, next: 0, _lock: lock });
             }
         }
         bail!("all {BLOCKS_MAX} port blocks are leased: are that many stacks running?")
@@ -65,11 +61,7 @@ fn try_lock(block: u16) -> Result<Option<File>> {
         // Shared by every user of the machine, like /tmp itself; a file of another user counts as leased.
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o1777))?;
     }
-    let Ok(file) = File::options()
-        .create(true)
-        .append(true)
-        .open(dir.join(block.to_string()))
-    else {
+    let Ok(file) = File::options().create(true).append(true).open(dir.join(block.to_string())) else {
         return Ok(None);
     };
     match file.try_lock() {

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{Ready, Signal, Spec};
+use crate::process::{Ready, Signal, Spec, is_root};
 use crate::{places, secret};
 
 /// The database of an installation.
@@ -44,11 +44,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Where a stack's cluster lies. A durable one survives the machine's power loss.
     pub(crate) fn new(state: &Path, log: PathBuf, durable: bool) -> Cluster {
-        Cluster {
-            data: reachable(state).join("postgres"),
-            log,
-            durable,
-        }
+        Cluster { data: reachable(state).join("postgres"), log, durable }
     }
 
     pub(crate) fn data(&self) -> &Path {
@@ -67,26 +63,14 @@ impl Cluster {
             std::fs::remove_dir_all(&self.data)
                 .with_context(|| format!("removing {}", self.data.display()))?;
         }
-        let parent = self
-            .data
-            .parent()
-            .context("the data folder has no parent")?;
+        let parent = self.data.parent().context("the data folder has no parent")?;
         open_folder(parent)?;
-        run(
-            Command::new("cp").arg("-a").arg(&pristine).arg(&self.data),
-            None,
-        )?;
+        run(Command::new("cp").arg("-a").arg(&pristine).arg(&self.data), None)?;
         Ok(password)
     }
 
     /// Changes the password, makes the database, its roles and schemas. Blocks; the cluster runs on `port`.
-    pub(crate) fn furnish(
-        &self,
-        port: u16,
-        old: &str,
-        new: &str,
-        roles: &[(&str, &str)],
-    ) -> Result<()> {
+    pub(crate) fn furnish(&self, port: u16, old: &str, new: &str, roles: &[(&str, &str)]) -> Result<()> {
         psql(
             port,
             "postgres",
@@ -99,8 +83,7 @@ impl Cluster {
             script += &format!("\\set {short}_password '{password}'\n");
         }
         psql(port, DATABASE, new, &(script + ROLES_SQL))?;
-        File::create(self.data.join("holdfast.complete"))
-            .context("marking the cluster complete")?;
+        File::create(self.data.join("holdfast.complete")).context("marking the cluster complete")?;
         Ok(())
     }
 
@@ -113,11 +96,7 @@ impl Cluster {
             .arg(&self.data)
             .arg("-p")
             .arg(port.to_string());
-        let unsafe_at_power_loss = if self.durable {
-            &[]
-        } else {
-            UNSAFE_AT_POWER_LOSS
-        };
+        let unsafe_at_power_loss = if self.durable { &[] } else { UNSAFE_AT_POWER_LOSS };
         for setting in SETTINGS.iter().chain(unsafe_at_power_loss) {
             spec = spec.arg("-c").arg(setting);
         }
@@ -130,21 +109,8 @@ impl Cluster {
 /// Runs a script as the superuser and returns the rows, unaligned. Blocks.
 pub(crate) fn psql(port: u16, database: &str, password: &str, script: &str) -> Result<String> {
     let mut command = Command::new(places::program("psql")?);
-    command.args([
-        "-X",
-        "-q",
-        "-A",
-        "-t",
-        "-v",
-        "ON_ERROR_STOP=1",
-        "-h",
-        "127.0.0.1",
-        "-U",
-        "postgres",
-    ]);
-    command
-        .args(["-p", &port.to_string(), "-d", database])
-        .env("PGPASSWORD", password);
+    command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "postgres"]);
+    command.args(["-p", &port.to_string(), "-d", database]).env("PGPASSWORD", password);
     run(&mut command, Some(script))
 }
 
@@ -152,10 +118,7 @@ pub(crate) fn psql(port: u16, database: &str, password: &str, script: &str) -> R
 fn pristine() -> Result<(PathBuf, String)> {
     let initdb = places::program("initdb")?;
     let version = run(Command::new(&initdb).arg("--version"), None)?;
-    let version: String = version
-        .chars()
-        .filter(|c| c.is_ascii_digit() || *c == '.')
-        .collect();
+    let version: String = version.chars().filter(|c| c.is_ascii_digit() || *c == '.').collect();
     let cache = reachable(&places::dot_dev()).join("cache");
     open_folder(&cache)?;
     let lock = File::create(cache.join("lock")).context("creating the cache's lock")?;
@@ -172,8 +135,8 @@ fn pristine() -> Result<(PathBuf, String)> {
         std::fs::rename(&partial, &dir).context("keeping the pristine cluster")?;
         secret::write(&password_file, &password)?;
     }
-    let password = std::fs::read_to_string(&password_file)
-        .context("reading the pristine cluster's password")?;
+    let password =
+        std::fs::read_to_string(&password_file).context("reading the pristine cluster's password")?;
     Ok((dir, password))
 }
 
@@ -197,15 +160,8 @@ fn initialise(initdb: &Path, dir: &Path, password: &str) -> Result<()> {
             command
         }
     };
-    command.args([
-        "--username=postgres",
-        "--auth=scram-sha-256",
-        "--encoding=UTF8",
-        "--locale=C",
-    ]);
-    command
-        .args(["--no-sync", "--no-instructions", "--wal-segsize=4", "-D"])
-        .arg(dir);
+    command.args(["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]);
+    command.args(["--no-sync", "--no-instructions", "--wal-segsize=4", "-D"]).arg(dir);
     command.arg("--pwfile").arg(&password_file).current_dir("/");
     let made = run(&mut command, None);
     let _ = std::fs::remove_file(&password_file);
@@ -214,18 +170,13 @@ fn initialise(initdb: &Path, dir: &Path, password: &str) -> Result<()> {
 
 /// The (uid, gid) Postgres must run as: none unless we are root.
 fn server_user() -> Result<Option<(u32, u32)>> {
-    if !rustix::process::geteuid().is_root() {
+    if !is_root() {
         return Ok(None);
     }
     let passwd = std::fs::read_to_string("/etc/passwd").context("reading /etc/passwd")?;
     let find = |name: &str| {
-        let line = passwd
-            .lines()
-            .find(|line| line.split(':').next() == Some(name))?;
-        let mut ids = line
-            .split(':')
-            .skip(2)
-            .map_while(|field| field.parse().ok());
+        let line = passwd.lines().find(|line| line.split(':').next() == Some(name))?;
+        let mut ids = line.split(':').skip(2).map_while(|field| field.parse().ok());
         Some((ids.next()?, ids.next()?))
     };
     find("postgres")
@@ -238,28 +189,21 @@ fn server_user() -> Result<Option<(u32, u32)>> {
 fn reachable(dir: &Path) -> PathBuf {
     let open = |d: &Path| std::fs::metadata(d).map_or(true, |m| m.mode() & 0o001 != 0);
     // Folders below the checkout are made by us and opened; only what lies above can be closed.
-    if !rustix::process::geteuid().is_root()
-        || places::root()
-            .ancestors()
-            .chain(dir.ancestors().skip(1))
-            .all(open)
-    {
+    if !is_root() || places::root().ancestors().chain(dir.ancestors().skip(1)).all(open) {
         return dir.to_path_buf();
     }
     elsewhere().join(format!("{:016x}", fnv(dir)))
 }
 
 /// Where this checkout keeps clusters that cannot lie in it; `cargo dev reset` removes it.
-pub(crate) fn elsewhere() -> PathBuf {
+pub fn elsewhere() -> PathBuf {
     Path::new("/var/tmp").join(format!("holdfast-dev-{:016x}", fnv(places::root())))
 }
 
 /// FNV-1a: a short name for a path, nothing that needs strength.
 fn fnv(path: &Path) -> u64 {
     let bytes = path.as_os_str().as_encoded_bytes();
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, b| {
-        (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Makes a folder (and those above it that are missing) that others may pass through but not list.
@@ -277,29 +221,14 @@ fn run(command: &mut Command, stdin: Option<&str>) -> Result<String> {
     use std::io::Write;
     let name = command.get_program().to_string_lossy().into_owned();
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.stdin(if stdin.is_some() {
-        Stdio::piped()
-    } else {
-        Stdio::null()
-    });
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("starting {name}"))?;
+    command.stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+    let mut child = command.spawn().with_context(|| format!("starting {name}"))?;
     if let (Some(text), Some(mut pipe)) = (stdin, child.stdin.take()) {
-        pipe.write_all(text.as_bytes())
-            .with_context(|| format!("writing to {name}"))?;
+        pipe.write_all(text.as_bytes()).with_context(|| format!("writing to {name}"))?;
     }
-    let output = child
-        .wait_with_output()
-        .with_context(|| format!("waiting for {name}"))?;
+    let output = child.wait_with_output().with_context(|| format!("waiting for {name}"))?;
     if !output.status.success() {
-        bail!(
-            "{name} failed ({}): {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("{name} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
-    Ok(String::from_utf8_lossy(&output.stdout)
-        .trim_end()
-        .to_owned())
+    Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -113,17 +114,11 @@ impl Process {
         };
         let mut command = command(&spec)?;
         command.stdout(stdout).stderr(stderr);
-        command.stdin(if spec.stdin.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        });
+        command.stdin(if spec.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
         let mut child = fork(command).with_context(|| format!("starting {}", spec.name))?;
         let pid = child.id();
         if let (Some(text), Some(mut stdin)) = (&spec.stdin, child.stdin.take()) {
-            stdin
-                .write_all(text.as_bytes())
-                .with_context(|| format!("writing to {}", spec.name))?;
+            stdin.write_all(text.as_bytes()).with_context(|| format!("writing to {}", spec.name))?;
         }
         let output: Box<dyn Read + Send> = match spec.ready {
             Ready::Stderr(_) => Box::new(child.stderr.take().context("no stderr")?),
@@ -138,48 +133,30 @@ impl Process {
         let (ended_tx, ended) = sync_channel(1);
         let log = append(&spec.log)?;
         let watched = Arc::clone(&child);
-        std::thread::Builder::new()
-            .name(format!("watch-{}", spec.name))
-            .spawn(move || {
-                follow(output, log, mark, &progress_tx);
-                let exit = reap(pid, &watched);
-                progress_tx.send_modify(|p| p.exit = exit);
-                let _ = ended_tx.send(());
-            })?;
-        Ok(Process {
-            name: spec.name,
-            log: spec.log,
-            pid,
-            child,
-            progress,
-            ended: Mutex::new(ended),
-        })
+        std::thread::Builder::new().name(format!("watch-{}", spec.name)).spawn(move || {
+            follow(output, log, mark, &progress_tx);
+            let exit = reap(pid, &watched);
+            progress_tx.send_modify(|p| p.exit = exit);
+            let _ = ended_tx.send(());
+        })?;
+        Ok(Process { name: spec.name, log: spec.log, pid, child, progress, ended: Mutex::new(ended) })
     }
 
     /// Waits for the ready line and returns it; an error quotes the end of the log.
     pub async fn ready(&self, within: Duration) -> Result<String> {
         let mut progress = self.progress.clone();
-        let waited = tokio::time::timeout(
-            within,
-            progress.wait_for(|p| p.ready.is_some() || p.exit.is_some()),
-        )
-        .await;
+        let waited =
+            tokio::time::timeout(within, progress.wait_for(|p| p.ready.is_some() || p.exit.is_some())).await;
         match waited {
             Ok(Ok(now)) => match (&now.ready, &now.exit) {
                 (Some(line), _) => Ok(line.clone()),
-                (None, Some(exit)) => bail!(
-                    "{} ended ({exit}) before it was ready\n{}",
-                    self.name,
-                    self.tail()
-                ),
+                (None, Some(exit)) => {
+                    bail!("{} ended ({exit}) before it was ready\n{}", self.name, self.tail())
+                }
                 (None, None) => bail!("{} is in no known state", self.name),
             },
             Ok(Err(_)) => bail!("{} is no longer watched", self.name),
-            Err(_) => bail!(
-                "{} was not ready within {within:?}\n{}",
-                self.name,
-                self.tail()
-            ),
+            Err(_) => bail!("{} was not ready within {within:?}\n{}", self.name, self.tail()),
         }
     }
 
@@ -187,15 +164,9 @@ impl Process {
     pub async fn ended(&self, within: Duration) -> Result<ExitStatus> {
         let mut progress = self.progress.clone();
         match tokio::time::timeout(within, progress.wait_for(|p| p.exit.is_some())).await {
-            Ok(Ok(now)) => now
-                .exit
-                .with_context(|| format!("{} has no exit status", self.name)),
+            Ok(Ok(now)) => now.exit.with_context(|| format!("{} has no exit status", self.name)),
             Ok(Err(_)) => bail!("{} is no longer watched", self.name),
-            Err(_) => bail!(
-                "{} was still running after {within:?}\n{}",
-                self.name,
-                self.tail()
-            ),
+            Err(_) => bail!("{} was still running after {within:?}\n{}", self.name, self.tail()),
         }
     }
 
@@ -251,20 +222,13 @@ impl Process {
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
         let from = lines.len().saturating_sub(TAIL_LINES_MAX);
-        format!(
-            "--- end of {}\n{}",
-            self.log.display(),
-            lines[from..].join("\n")
-        )
+        format!("--- end of {}\n{}", self.log.display(), lines[from..].join("\n"))
     }
 }
 
 impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Process")
-            .field("name", &self.name)
-            .field("pid", &self.pid)
-            .finish_non_exhaustive()
+        f.debug_struct("Process").field("name", &self.name).field("pid", &self.pid).finish_non_exhaustive()
     }
 }
 
@@ -273,6 +237,17 @@ impl Drop for Process {
         // Best effort: whoever owns it stops it in order first, and the kernel does so when we die.
         let _ = self.signal(Signal::Kill);
     }
+}
+
+/// Asks a process that is not our child to end; the caller knows that the pid is still its.
+pub fn terminate(pid: i32) -> Result<()> {
+    let pid = Pid::from_raw(pid).context("not a process id")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).context("signalling")
+}
+
+/// Whether we run as root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 /// `setpriv` drops privileges and arms the parent-death signal just before it becomes the program: no unsafe code of ours.
@@ -287,11 +262,10 @@ fn command(spec: &Spec) -> Result<Command> {
         _ => "KILL",
     });
     if let Some((uid, gid)) = spec.user {
-        command
-            .arg(format!("--reuid={uid}"))
-            .arg(format!("--regid={gid}"))
-            .arg("--clear-groups");
+        command.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}")).arg("--clear-groups");
     }
+    // A group of its own: Ctrl-C in a terminal is for us, who then stop the parts in order.
+    command.process_group(0);
     command.arg("--").arg(&spec.program).args(&spec.args);
     // What the caller's shell says about another installation must not leak into this one.
     for (key, _) in std::env::vars_os() {
@@ -322,9 +296,7 @@ fn fork(command: Command) -> Result<Child> {
         orders
     });
     let (answer, spawned) = sync_channel(1);
-    orders
-        .send((command, answer))
-        .context("the forking thread is gone")?;
+    orders.send((command, answer)).context("the forking thread is gone")?;
     Ok(spawned.recv().context("the forking thread is gone")??)
 }
 
@@ -357,15 +329,8 @@ fn follow(
 /// Waits without reaping (so that no signal can meet a reused pid), then reaps under the lock.
 fn reap(pid: u32, child: &Mutex<Child>) -> Option<ExitStatus> {
     let id = Pid::from_raw(i32::try_from(pid).ok()?)?;
-    let _ = rustix::process::waitid(
-        WaitId::Pid(id),
-        WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
-    );
-    child
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .wait()
-        .ok()
+    let _ = rustix::process::waitid(WaitId::Pid(id), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+    child.lock().unwrap_or_else(PoisonError::into_inner).wait().ok()
 }
 
 fn append(path: &Path) -> Result<File> {

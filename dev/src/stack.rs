@@ -61,9 +61,7 @@ impl Stack {
             let stack = Stack::prepare(options.clone())?;
             match stack.start_all().await {
                 Ok(()) => return Ok(stack),
-                Err(error)
-                    if attempt < START_ATTEMPTS_MAX && format!("{error:#}").contains("in use") =>
-                {
+                Err(error) if attempt < START_ATTEMPTS_MAX && format!("{error:#}").contains("in use") => {
                     attempt += 1
                 }
                 Err(error) => return Err(error),
@@ -81,13 +79,7 @@ impl Stack {
             }
         };
         postgres::open_folder(&dir)?;
-        let lock = File::create(dir.join("lock")).context("creating the stack's lock")?;
-        if lock.try_lock().is_err() {
-            bail!(
-                "a stack already runs in {}: stop it, or give this one another name",
-                dir.display()
-            );
-        }
+        let lock = lock(&dir)?;
         std::fs::create_dir_all(dir.join("logs"))?;
         let known = Settings::load(&dir.join("settings.json"))?;
         let mut ports = Ports::lease(known.as_ref().map(|s| s.block))?;
@@ -122,11 +114,7 @@ impl Stack {
     async fn start_all(&self) -> Result<()> {
         let wants = |part: Part| self.options.has(part);
         let start = async |part: Part| {
-            if wants(part) {
-                self.launch(part).await
-            } else {
-                Ok(())
-            }
+            if wants(part) { self.launch(part).await } else { Ok(()) }
         };
         tokio::try_join!(start(Part::Postgres), start(Part::Redis), start(Part::S3))?;
         start(Service::Registry.into()).await?;
@@ -141,24 +129,16 @@ impl Stack {
     /// Stops a part in order (services drain) and waits for its end.
     pub async fn stop(&self, part: impl Into<Part>) -> Result<()> {
         let part = part.into();
-        let Some(process) = self.take(part) else {
-            bail!("{part} does not run")
-        };
+        let Some(process) = self.take(part) else { bail!("{part} does not run") };
         // Postgres: SIGINT is its fast shutdown; SIGTERM would wait for every client to leave.
-        let signal = if part == Part::Postgres {
-            Signal::Interrupt
-        } else {
-            Signal::Terminate
-        };
+        let signal = if part == Part::Postgres { Signal::Interrupt } else { Signal::Terminate };
         process.stop(signal, STOP_MAX).await.map(drop)
     }
 
     /// Kills a part as a power failure would (SIGKILL) and waits until it is gone.
     pub async fn kill(&self, part: impl Into<Part>) -> Result<()> {
         let part = part.into();
-        let Some(process) = self.take(part) else {
-            bail!("{part} does not run")
-        };
+        let Some(process) = self.take(part) else { bail!("{part} does not run") };
         process.stop(Signal::Kill, STOP_MAX).await.map(drop)
     }
 
@@ -185,12 +165,7 @@ impl Stack {
 
     /// Stops everything in order, services first, and keeps or removes the state as the options say.
     pub async fn shutdown(self) -> Result<()> {
-        for part in [
-            Service::Ota,
-            Service::Logs,
-            Service::Registry,
-            Service::Broker,
-        ] {
+        for part in [Service::Ota, Service::Logs, Service::Registry, Service::Broker] {
             if self.process(part).is_some() {
                 self.stop(part).await?;
             }
@@ -203,13 +178,25 @@ impl Stack {
         Ok(())
     }
 
+    /// Waits until a part ends that nobody stopped.
+    pub async fn first_ended(&self) -> Arc<Process> {
+        let mut watched = tokio::task::JoinSet::new();
+        for process in self.parts().values().cloned() {
+            watched.spawn(async move {
+                let _ = process.ended(Duration::MAX).await;
+                process
+            });
+        }
+        match watched.join_next().await {
+            Some(Ok(process)) => process,
+            _ => std::future::pending().await,
+        }
+    }
+
     async fn launch(&self, part: Part) -> Result<()> {
         match part {
             Part::Postgres if !self.cluster.is_complete() => self.launch_new_postgres().await,
-            Part::Postgres => {
-                self.run(part, self.cluster.spec(self.settings.port(part, "sql"))?)
-                    .await
-            }
+            Part::Postgres => self.run(part, self.cluster.spec(self.settings.port(part, "sql"))?).await,
             Part::Redis => self.run(part, self.redis()?).await,
             Part::S3 => self.run(part, self.s3_server()?).await,
             Part::Service(service) => self.run(part, self.service(service)?).await,
@@ -236,8 +223,7 @@ impl Stack {
             .filter_map(|s| s.role())
             .map(|role| (role, self.settings.password(role)))
             .collect();
-        self.cluster
-            .furnish(port, &old, self.settings.password("postgres"), &roles)
+        self.cluster.furnish(port, &old, self.settings.password("postgres"), &roles)
     }
 
     fn redis(&self) -> Result<Spec> {
@@ -249,13 +235,9 @@ impl Stack {
             self.settings.password("redis"),
             dir.display(),
         );
-        let mut spec = Spec::new(
-            "redis",
-            places::program("redis-server")?,
-            self.log(Part::Redis),
-        )
-        .arg("-")
-        .ready(Ready::Stdout("Ready to accept connections"));
+        let mut spec = Spec::new("redis", places::program("redis-server")?, self.log(Part::Redis))
+            .arg("-")
+            .ready(Ready::Stdout("Ready to accept connections"));
         // By standard input: an argument would show the password to everybody on the machine.
         spec.stdin = Some(config);
         Ok(spec)
@@ -266,10 +248,7 @@ impl Stack {
         std::fs::create_dir_all(s3.dir.join(&s3.bucket))?;
         let mut spec = Spec::new("s3", places::binary("dev-s3")?, self.log(Part::S3))
             .arg("--listen")
-            .arg(format!(
-                "127.0.0.1:{}",
-                self.settings.port(Part::S3, "http")
-            ))
+            .arg(format!("127.0.0.1:{}", self.settings.port(Part::S3, "http")))
             .arg("--dir")
             .arg(&s3.dir)
             .ready(Ready::Stdout("\"ready\""));
@@ -290,12 +269,7 @@ impl Stack {
 
     /// The environment a service is started with.
     pub fn environment(&self, service: Service) -> Vec<(String, String)> {
-        let mut env = environment::of(
-            service,
-            &self.settings,
-            &self.pki,
-            &master_key(&self.dir, service),
-        );
+        let mut env = environment::of(service, &self.settings, &self.pki, &master_key(&self.dir, service));
         env.extend(self.options.env.get(&service).cloned().unwrap_or_default());
         env
     }
@@ -318,10 +292,7 @@ impl Stack {
 
     /// `http://127.0.0.1:port/metrics` of a service.
     pub fn metrics_url(&self, service: Service) -> String {
-        format!(
-            "http://127.0.0.1:{}/metrics",
-            self.settings.port(service, "metrics")
-        )
+        format!("http://127.0.0.1:{}/metrics", self.settings.port(service, "metrics"))
     }
 
     /// `localhost:port` of the broker's listener for devices.
@@ -352,10 +323,7 @@ impl Stack {
     /// The certificate and key of a service ("svc-ota", also "svc-debug-relay"), to speak in its name.
     pub fn service_identity(&self, name: &str) -> Result<Identity> {
         if !pki::SERVICES.contains(&name) {
-            bail!(
-                "no service is called {name}: one of {}",
-                pki::SERVICES.join(", ")
-            );
+            bail!("no service is called {name}: one of {}", pki::SERVICES.join(", "));
         }
         let (certificate, key) = self.pki.client(name);
         Ok((pki::read(&certificate)?, pki::read(&key)?))
@@ -368,21 +336,14 @@ impl Stack {
 
     /// The database as a service's role.
     pub fn postgres_url(&self, service: Service) -> Result<String> {
-        let role = service
-            .role()
-            .with_context(|| format!("{} has no database role", service.name()))?;
+        let role = service.role().with_context(|| format!("{} has no database role", service.name()))?;
         Ok(self.settings.postgres_url(role))
     }
 
     /// Runs SQL as the superuser and returns the rows, columns separated by `|`.
     pub fn sql(&self, script: &str) -> Result<String> {
         let port = self.settings.port(Part::Postgres, "sql");
-        postgres::psql(
-            port,
-            postgres::DATABASE,
-            self.settings.password("postgres"),
-            script,
-        )
+        postgres::psql(port, postgres::DATABASE, self.settings.password("postgres"), script)
     }
 
     pub fn redis_url(&self) -> String {
@@ -413,10 +374,7 @@ impl Stack {
     /// A fresh one-time code for the first administrator, from `svc-registry bootstrap-code`.
     pub async fn bootstrap_code(&self) -> Result<String> {
         let mut command = tokio::process::Command::new(places::binary(Service::Registry.name())?);
-        command
-            .arg("bootstrap-code")
-            .envs(self.environment(Service::Registry))
-            .kill_on_drop(true);
+        command.arg("bootstrap-code").envs(self.environment(Service::Registry)).kill_on_drop(true);
         let output = tokio::time::timeout(READY_MAX, command.output())
             .await
             .context("no code within the deadline")??;
@@ -456,10 +414,7 @@ impl Drop for Stack {
         }
         let _ = std::fs::remove_dir_all(self.cluster.data());
         if std::thread::panicking() {
-            eprintln!(
-                "the stack's logs are in {}",
-                self.dir.join("logs").display()
-            );
+            eprintln!("the stack's logs are in {}", self.dir.join("logs").display());
             for process in running.values().filter(|p| p.name().starts_with("svc-")) {
                 eprintln!("{}", process.tail());
             }
@@ -473,6 +428,22 @@ fn master_key(dir: &Path, service: Service) -> PathBuf {
     dir.join(format!("{}.master-key", service.name()))
 }
 
+/// Locks the directory for our lifetime and says in the lock file who holds it.
+fn lock(dir: &Path) -> Result<File> {
+    use std::io::Write;
+    let mut lock = File::options()
+        .create(true)
+        .append(true)
+        .open(dir.join("lock"))
+        .context("creating the stack's lock")?;
+    if lock.try_lock().is_err() {
+        bail!("a stack already runs in {}: stop it, or give this one another name", dir.display());
+    }
+    lock.set_len(0)?;
+    write!(lock, "{}", std::process::id())?;
+    Ok(lock)
+}
+
 /// Removes what killed runs left behind: directories nobody holds the lock of, and no test failed in lately.
 fn sweep() {
     let Ok(entries) = std::fs::read_dir(places::dot_dev().join("run")) else {
@@ -481,10 +452,7 @@ fn sweep() {
     for dir in entries.flatten().map(|entry| entry.path()) {
         let free = File::open(dir.join("lock")).is_ok_and(|lock| lock.try_lock().is_ok());
         let age = |m: std::fs::Metadata| SystemTime::now().duration_since(m.modified().ok()?).ok();
-        let old = std::fs::metadata(dir.join("lock"))
-            .ok()
-            .and_then(age)
-            .is_some_and(|age| age > FAILED_KEPT);
+        let old = std::fs::metadata(dir.join("lock")).ok().and_then(age).is_some_and(|age| age > FAILED_KEPT);
         if free && old {
             let _ = std::fs::remove_dir_all(Cluster::new(&dir, PathBuf::new(), false).data());
             let _ = std::fs::remove_dir_all(&dir);

@@ -3,10 +3,7 @@
 //! It stands in for a managed object store in development and tests; objects are plain files, so a test can look at them.
 //! The credentials come by environment, never by argument. It prints one JSON line when it listens and ends on SIGTERM.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "the ready line is this program's interface"
-)]
+#![expect(clippy::print_stdout, reason = "the ready line is this program's interface")]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -42,20 +39,14 @@ async fn main() -> Result<()> {
         .map_err(|error| anyhow!("{error:?}"))
         .with_context(|| format!("opening {}", arguments.dir.display()))?;
     let mut service = S3ServiceBuilder::new(files);
-    service.set_auth(SimpleAuth::from_single(
-        arguments.access_key,
-        arguments.secret_key,
-    ));
+    service.set_auth(SimpleAuth::from_single(arguments.access_key, arguments.secret_key));
     let service = service.build();
 
     let mut terminate = signal(SignalKind::terminate())?;
     let listener = TcpListener::bind(arguments.listen)
         .await
         .with_context(|| format!("listening on {}", arguments.listen))?;
-    println!(
-        "{{\"ready\":\"dev-s3\",\"http\":\"{}\"}}",
-        listener.local_addr()?
-    );
+    println!("{{\"ready\":\"dev-s3\",\"http\":\"{}\"}}", listener.local_addr()?);
     let server = Builder::new(TokioExecutor::new());
     loop {
         let (socket, _) = tokio::select! {
@@ -64,9 +55,7 @@ async fn main() -> Result<()> {
         };
         // Half-packets of a signed chunked upload would wait for delayed acknowledgements otherwise.
         let _ = socket.set_nodelay(true);
-        let connection = server
-            .serve_connection(TokioIo::new(socket), service.clone())
-            .into_owned();
+        let connection = server.serve_connection(TokioIo::new(socket), service.clone()).into_owned();
         tokio::spawn(async move {
             let _ = connection.await;
         });

