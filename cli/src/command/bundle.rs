@@ -25,7 +25,7 @@ pub(crate) enum Command {
     #[command(
         after_help = "Example:\n  holdfast bundle create --image app.elf --board host --version 1.2.0 --counter 7 \\\n    --key keys/release.pem --out app-1.2.0.hfb"
     )]
-    Create(Create),
+    Create(Box<Create>),
     /// Show what a bundle file says, without believing it.
     Inspect { file: PathBuf },
     /// Check a bundle file as the server and devices will: every digest, and the signature against the tenant's keyset.

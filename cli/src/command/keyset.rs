@@ -192,7 +192,7 @@ async fn create(global: &Global, args: &Create) -> Result<()> {
 
 async fn upload(global: &Global, session: &Session, signed: Vec<u8>) -> Result<()> {
     keyset::read(&signed).context("not a signed keyset")?;
-    let request = CreateKeysetRequest { parent: session.tenant(), signed: signed.into() };
+    let request = CreateKeysetRequest { parent: session.tenant(), signed };
     let reply =
         session.keysets().await?.create_keyset(request).await.context("the server refused the keyset")?;
     print(global, &reply.into_inner().signed)
