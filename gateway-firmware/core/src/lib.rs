@@ -13,9 +13,17 @@
 
 pub mod boot;
 pub mod device;
+pub mod gateway;
+pub mod logs;
+#[cfg(not(feature = "mutate"))]
+mod mutation;
+#[cfg(feature = "mutate")]
+pub mod mutation;
+pub mod net;
 pub mod ports;
 pub mod store;
 pub mod supervise;
 pub mod update;
 
-pub use device::Facts;
+pub use device::{Device, Facts};
+pub use gateway::Gateway;

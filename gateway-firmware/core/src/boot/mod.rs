@@ -1,1 +1,239 @@
-//! Soon.
+//! Which version runs: slot choice and measurement, at boot and whenever a trial begins or ends.
+//!
+//! Always holds: nothing is started that was not measured (the journal's manifest, signed, for this device, not below
+//! the floor, the whole area as the manifest says). A version on trial is chosen first, then the confirmed one, then, if
+//! that is damaged, the version before it; if none is whole nothing is started and the device is online all the same.
+
+use wire::Digest;
+use wire::key::Hasher;
+use wire::manifest::{self, CrashPolicy, Manifest, ManifestError, UpdatePolicy};
+use wire::msg::UpdateReason;
+
+use crate::device::{Device, Notice, STORE_RETRY_MS};
+use crate::mutation::mutated;
+use crate::ports::{App as _, Board, Flash as _, Image, Ports, Watchdog as _};
+use crate::store::Key;
+use crate::update::check::{self, Here};
+use crate::update::fetch::Fetch;
+use crate::update::held::Held;
+use crate::update::ledger::{Slot, Status};
+use crate::update::slots::{self, BLOCK};
+use crate::update::{Event, Outcome, State, codec};
+
+/// The version that runs, as it was measured.
+#[derive(Debug, Clone)]
+pub(crate) struct Running {
+    pub(crate) slot: usize,
+    pub(crate) image: Image,
+    pub(crate) update: UpdatePolicy,
+    pub(crate) crash: CrashPolicy,
+    pub(crate) held: Held,
+    /// Since when it has been confirmed in this boot.
+    pub(crate) confirmed_ms: u64,
+}
+
+impl<B: Board> Device<B> {
+    /// Reads the ledger, starts what it says and goes on with what was under way.
+    pub(crate) fn restore_update(&mut self) {
+        let mut bytes = [0; crate::update::ledger::LEDGER_BYTES_MAX];
+        if let Ok(Some(record)) = self.store.read(&mut self.ports.flash, Key::Ledger, &mut bytes) {
+            self.ledger = codec::decode(record).unwrap_or_default();
+        }
+        self.state = self.restored_state();
+        self.start_chosen();
+        if !self.ledger.slots.iter().any(|slot| slot.status == Status::Trial) {
+            self.state = self.restored_state();
+        }
+        self.resume_staged();
+    }
+
+    /// Starts the version on trial, else the confirmed one, else the one before it.
+    pub(crate) fn start_chosen(&mut self) {
+        if let Some(trial) = self.ledger.trial() {
+            match self.measure(trial) {
+                Ok(measured) if self.ledger.attempts < measured.update.attempts_max => {
+                    return self.start_attempt(measured);
+                }
+                // Started as often as it may be, and each time the power or the whole board went.
+                Ok(_) => self.take_back(UpdateReason::Crashed),
+                Err(reason) => self.take_back(reason),
+            }
+            return;
+        }
+        self.start_confirmed();
+    }
+
+    /// Starts the confirmed version, or the one before it if that is all there is.
+    pub(crate) fn start_confirmed(&mut self) {
+        let Some(confirmed) = self.ledger.confirmed() else { return self.run_none() };
+        match self.measure(confirmed) {
+            Ok(measured) => self.start(measured),
+            Err(reason) => match self.ledger.find(Status::Previous).map(|previous| self.measure(previous)) {
+                Some(Ok(measured)) => self.fall_back(confirmed, measured, reason),
+                Some(Err(_)) | None => self.run_none(),
+            },
+        }
+    }
+
+    /// Counts the attempt in the journal, then starts the version on trial.
+    pub(crate) fn start_attempt(&mut self, measured: Running) {
+        let mut changed = self.ledger.clone();
+        let counted =
+            changed.count_attempt().is_ok() && (mutated!(AttemptJournal) || self.journal(changed).is_ok());
+        if !counted {
+            self.stop_running();
+            self.running = Some(measured);
+            return self.life.wait(self.store_retry_ms.max(self.now_ms()));
+        }
+        self.start(measured);
+        self.happen(Event::Started);
+    }
+
+    /// Starts a measured version in place of whatever runs.
+    pub(crate) fn start(&mut self, measured: Running) {
+        self.stop_running();
+        let (image, slot) = (measured.image, measured.slot);
+        let trial = self.ledger.slots[slot].status == Status::Trial;
+        self.running = Some(measured);
+        self.counters.app_starts = self.counters.app_starts.saturating_add(1);
+        self.note(Notice::AppStarted { slot: image.slot, trial });
+        // A version that cannot be started shows as not running, which counts as a crash.
+        let _ = self.ports.app.start(image, &mut self.ports.flash);
+        self.life.started(self.now_ms());
+    }
+
+    /// Checks all that must be so before a slot's image may run. Uses the envelope buffer.
+    pub(crate) fn measure(&mut self, slot: usize) -> Result<Running, UpdateReason> {
+        let entry = self.ledger.slots[slot].clone();
+        self.read_envelope(slot, usize::from(entry.envelope_bytes))?;
+        let (running, area_digest) = self.describe(slot, &self.believe(&entry)?);
+        let read = self.area_digest(slot, running.image.bytes)?;
+        if read != area_digest && !mutated!(Measure) {
+            return Err(UpdateReason::DigestMismatch);
+        }
+        Ok(running)
+    }
+
+    /// What the device is, as far as manifests care.
+    pub(crate) fn here(&self) -> Result<Here<'_>, UpdateReason> {
+        Ok(Here {
+            board: &self.facts.board,
+            microvisor: self.facts.microvisor,
+            area_bytes: self.layout.area_bytes,
+            floor: self.floor.ok_or(UpdateReason::Flash)?,
+        })
+    }
+
+    /// Reads a slot's envelope into the buffer.
+    pub(crate) fn read_envelope(&mut self, slot: usize, bytes: usize) -> Result<(), UpdateReason> {
+        self.envelope.clear();
+        self.envelope.resize_default(bytes).map_err(|_| UpdateReason::Malformed)?;
+        let at = self.layout.slots[slot].envelope_at;
+        self.ports.flash.read(at, &mut self.envelope).map_err(|_| UpdateReason::Flash)
+    }
+
+    /// The manifest in the buffer, if it is the entry's and signed. A confirmed version whose release key has since left
+    /// the keyset may still run: it was verified when it was installed, and the floor is what ends old versions.
+    fn believe(&self, entry: &Slot) -> Result<Manifest<'_>, UpdateReason> {
+        let manifest = check::fits(&self.envelope, entry.manifest, self.here()?)?;
+        let signed = match self.keyset() {
+            Some(keyset) => manifest::open(&self.envelope, &keyset, &self.ports.verify).map(|_| ()),
+            None => Err(ManifestError::UnknownKey),
+        };
+        let proven = matches!(entry.status, Status::Confirmed | Status::Previous);
+        match signed {
+            Ok(()) => Ok(manifest),
+            Err(ManifestError::UnknownKey) if proven => Ok(manifest),
+            Err(_) if mutated!(ManifestSignature) => Ok(manifest),
+            Err(error) => Err(check::reason(error)),
+        }
+    }
+
+    /// What is kept of a slot's manifest, and the digest its area must have.
+    fn describe(&self, slot: usize, manifest: &Manifest<'_>) -> (Running, Digest) {
+        let running = Running {
+            slot,
+            image: Image {
+                slot: slot as u8,
+                at: self.layout.slots[slot].area_at,
+                bytes: manifest.area_bytes,
+            },
+            update: manifest.update,
+            crash: manifest.crash,
+            held: Held::new(&self.layout, slot, &self.envelope, manifest),
+            confirmed_ms: self.now_ms(),
+        };
+        (running, manifest.area_digest)
+    }
+
+    fn area_digest(&mut self, slot: usize, bytes: u32) -> Result<Digest, UpdateReason> {
+        let Ports { flash, watchdog, .. } = &mut self.ports;
+        let mut hasher = Hasher::new();
+        for block in 0..bytes / BLOCK {
+            watchdog.feed();
+            let at = self.layout.block_at(slot, block);
+            slots::hash(flash, &mut hasher, at, BLOCK).map_err(|_| UpdateReason::Flash)?;
+        }
+        Ok(hasher.finish())
+    }
+
+    /// The confirmed slot is damaged; the version before it takes its place, and a result says so.
+    fn fall_back(&mut self, damaged: usize, measured: Running, reason: UpdateReason) {
+        let entry = self.ledger.slots[damaged].clone();
+        let mut changed = self.ledger.clone();
+        let fits = changed.fall_back().is_ok();
+        self.add_result(&mut changed, &entry, Outcome::Reverted, reason, 0);
+        if fits && self.journal(changed).is_ok() {
+            self.note(Notice::FellBack(reason));
+            self.start(measured);
+        } else {
+            self.run_none();
+        }
+    }
+
+    fn run_none(&mut self) {
+        self.stop_running();
+        self.note(Notice::NoApp);
+    }
+
+    fn stop_running(&mut self) {
+        if self.running.take().is_some() {
+            self.ports.app.stop();
+        }
+        self.life.off();
+    }
+
+    /// The state that the ledger stands for.
+    fn restored_state(&self) -> State {
+        if self.ledger.trial().is_some() {
+            return if self.ledger.attempts == 0 { State::Installing } else { State::Trial };
+        }
+        if self.ledger.staged().is_some() {
+            return State::Fetching;
+        }
+        match self.ledger.results.last().map(|result| result.outcome) {
+            Some(Outcome::Confirmed) => State::Confirmed,
+            Some(Outcome::Reverted) => State::Reverted,
+            Some(Outcome::Refused) | None => State::Idle,
+        }
+    }
+
+    /// Goes on fetching what was staged, if its envelope is all there; otherwise forgets it, to be directed again.
+    fn resume_staged(&mut self) {
+        let Some(staged) = self.ledger.staged() else { return };
+        let entry = self.ledger.slots[staged].clone();
+        let read = self.read_envelope(staged, usize::from(entry.envelope_bytes));
+        let fetch = read.and_then(|()| self.believe(&entry)).map(|manifest| Fetch::new(&manifest));
+        match fetch {
+            Ok(fetch) => self.fetch = Some(fetch),
+            Err(_) => {
+                let mut changed = self.ledger.clone();
+                if changed.unstage().is_ok() && self.journal(changed).is_ok() {
+                    self.state = self.restored_state();
+                } else {
+                    self.store_retry_ms = self.now_ms().saturating_add(STORE_RETRY_MS);
+                }
+            }
+        }
+    }
+}

@@ -1,1 +1,111 @@
-//! Soon.
+//! The application's life: whether it is up, since when, and when it is started again after it ended.
+//!
+//! A crash delays the next start, doubling from the manifest's shortest delay to its longest; once the application stayed
+//! up for `hold_s` the delay is the shortest again. Whatever happens here, the link does not notice.
+
+use wire::manifest::CrashPolicy;
+
+use crate::ports::{AppStatus, Life};
+use crate::update::trial::after;
+
+/// How long the application has been up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Uptime {
+    /// When it was started.
+    pub since_ms: u64,
+    /// When it was first seen healthy.
+    pub healthy_ms: Option<u64>,
+}
+
+/// The application is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Phase {
+    /// There is nothing to start.
+    #[default]
+    Off,
+    Up(Uptime),
+    /// To be started at this time.
+    Waits {
+        until_ms: u64,
+    },
+}
+
+/// The application's life.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Supervisor {
+    phase: Phase,
+    delay_ms: u32,
+}
+
+impl Supervisor {
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// There is nothing to start any more.
+    pub fn off(&mut self) {
+        *self = Supervisor::default();
+    }
+
+    /// It was started.
+    pub fn started(&mut self, now_ms: u64) {
+        self.phase = Phase::Up(Uptime { since_ms: now_ms, healthy_ms: None });
+    }
+
+    /// It is to be started at this time.
+    pub fn wait(&mut self, until_ms: u64) {
+        self.phase = Phase::Waits { until_ms };
+    }
+
+    /// Looks at the running application; nothing when it is not up.
+    pub fn observe(&mut self, status: AppStatus, now_ms: u64) -> Option<Uptime> {
+        let Phase::Up(uptime) = &mut self.phase else { return None };
+        if status.healthy && status.life == Life::Running {
+            uptime.healthy_ms.get_or_insert(now_ms);
+        }
+        Some(*uptime)
+    }
+
+    /// It ended by itself: waits for the delay its policy sets.
+    pub fn ended(&mut self, policy: &CrashPolicy, now_ms: u64) {
+        let held = matches!(self.phase, Phase::Up(uptime) if now_ms >= after(uptime.since_ms, policy.hold_s));
+        let doubled = if held { 0 } else { self.delay_ms.saturating_mul(2) };
+        self.delay_ms = doubled.min(policy.backoff_max_ms).max(policy.backoff_min_ms);
+        self.wait(now_ms.saturating_add(self.delay_ms.into()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: CrashPolicy = CrashPolicy { backoff_min_ms: 100, backoff_max_ms: 350, hold_s: 10 };
+
+    /// Starts at `now_ms`, ends after `up_ms`; the delay before the next start.
+    fn crash(supervisor: &mut Supervisor, now_ms: u64, up_ms: u64) -> u64 {
+        supervisor.started(now_ms);
+        supervisor.ended(&POLICY, now_ms + up_ms);
+        match supervisor.phase() {
+            Phase::Waits { until_ms } => until_ms - now_ms - up_ms,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_delay_doubles_up_to_its_bound_and_is_short_again_after_a_good_while() {
+        let mut supervisor = Supervisor::default();
+        let delays = [1, 1, 1, 9_999, 10_000, 1].map(|up_ms| crash(&mut supervisor, 50, up_ms));
+        assert_eq!(delays, [100, 200, 350, 350, 100, 200]);
+    }
+
+    #[test]
+    fn healthy_is_noted_once_and_only_of_a_running_application() {
+        let mut supervisor = Supervisor::default();
+        let status = |life| AppStatus { life, healthy: true, apply: false };
+        assert_eq!(supervisor.observe(status(Life::Running), 1), None);
+        supervisor.started(5);
+        assert_eq!(supervisor.observe(status(Life::Crashed), 6).unwrap().healthy_ms, None);
+        assert_eq!(supervisor.observe(status(Life::Running), 7).unwrap().healthy_ms, Some(7));
+        assert_eq!(supervisor.observe(status(Life::Running), 8).unwrap().healthy_ms, Some(7));
+    }
+}

@@ -77,9 +77,7 @@ impl State {
         use State as S;
         match (self, event) {
             // A newer directive supersedes whatever is not yet being installed.
-            (S::Idle | S::Fetching | S::Verified | S::Polite | S::Ready, E::Directed) => {
-                Ok(S::Fetching)
-            }
+            (S::Idle | S::Fetching | S::Verified | S::Polite | S::Ready, E::Directed) => Ok(S::Fetching),
             (S::Confirmed | S::Reverted, E::Directed) => Ok(S::Fetching),
             (S::Fetching | S::Verified | S::Polite | S::Ready, E::Dropped) => Ok(S::Idle),
             (S::Fetching, E::ReadBack) => Ok(S::Verified),
@@ -96,10 +94,7 @@ impl State {
 
     /// A target is being brought to `Ready` and may still be dropped or superseded.
     pub fn is_staging(self) -> bool {
-        matches!(
-            self,
-            State::Fetching | State::Verified | State::Polite | State::Ready
-        )
+        matches!(self, State::Fetching | State::Verified | State::Polite | State::Ready)
     }
 }
 

@@ -1,32 +1,19 @@
-//! The update engine: from a directive to a confirmed version or back.
+//! The update engine: from a directive to a confirmed version, or back to the one before.
+//!
+//! `machine` says which moves exist, `ledger` what survives power loss, `check` what may be installed, `fetch` how a slot
+//! is filled, `trial` when a version is kept. `hear` and `advance` drive them for a [`crate::Device`].
 
+mod advance;
+pub(crate) mod check;
+pub(crate) mod codec;
+pub(crate) mod fetch;
+mod hear;
+pub(crate) mod held;
+pub mod ledger;
 pub mod machine;
+pub mod result;
+pub mod slots;
+pub mod trial;
 
 pub use machine::{Event, IllegalMove, State};
-
-use wire::DeploymentId;
-use wire::key::Digest;
-use wire::msg::UpdateReason;
-
-use crate::device::BootId;
-
-/// How a deployment ended on this device; kept in the journal until acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UpdateResult {
-    /// With `sequence`, its name.
-    pub boot: BootId,
-    pub sequence: u32,
-    pub deployment: DeploymentId,
-    pub manifest: Digest,
-    pub outcome: Outcome,
-    pub reason: UpdateReason,
-    pub attempts: u8,
-}
-
-/// The three ends of a deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    Confirmed,
-    Reverted,
-    Refused,
-}
+pub use result::{Outcome, UpdateResult};

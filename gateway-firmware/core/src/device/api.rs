@@ -1,19 +1,16 @@
-//! One device: its store, keys, slots and application behind the calls that `net` makes.
-//!
-//! A board boots it once and calls [`Device::poll`] whenever the returned time comes, after every call that changed
-//! something, and when the application's status changed. Nothing here waits.
+//! What the device is told and what it tells: the types of its calls.
 
 use heapless::{String, Vec};
-use wire::DeploymentId;
 use wire::directive::DirectiveError;
-use wire::key::{Digest, KeyHash};
 use wire::keyset::KeysetError;
 use wire::limits::{BOARD_BYTES_MAX, HARDWARE_ID_BYTES_MAX, ROOT_KEYS_MAX, VERSION_BYTES_MAX};
 use wire::manifest::Version;
-use wire::msg::UpdateReason;
+use wire::msg::{SlotStatus, UpdateReason};
+use wire::{DeploymentId, Digest, KeyHash};
 
 use crate::store::StoreError;
 use crate::update::State;
+use crate::update::slots::LayoutError;
 
 /// What a board is from its making on.
 #[derive(Debug, Clone)]
@@ -29,6 +26,15 @@ pub struct Facts {
     pub build_time_s: u64,
 }
 
+/// Why a device cannot start at all. Anything less leaves it online, if only without an application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BootError {
+    Layout(LayoutError),
+    Store(StoreError),
+    /// No randomness for the boot id.
+    Entropy,
+}
+
 /// One start of the microvisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BootId {
@@ -36,23 +42,24 @@ pub struct BootId {
     pub random: u64,
 }
 
-/// When [`Device::poll`] is wanted again at the latest.
+/// When [`Device::poll`](super::Device::poll) is wanted again at the latest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Next {
     /// At once: there is more work to do.
     Now,
+    /// Milliseconds since boot.
     At(u64),
     /// Only when something happens.
     Never,
 }
 
-/// Part of a layer the device wants now: a run of missing bytes in one layer.
+/// A run of missing bytes in one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
     pub layer: Digest,
     /// First byte missing: a multiple of BLOCK_BYTES, and the only offset `take_block` takes.
     pub offset: u32,
-    /// First byte after it that is not asked for now; grows as blocks arrive.
+    /// First byte after it that is not to be asked for yet; grows as blocks arrive.
     pub end: u32,
 }
 
@@ -72,7 +79,8 @@ pub struct Progress {
 /// What a slot holds, for `hello`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotReport {
-    pub status: wire::msg::SlotStatus,
+    pub status: SlotStatus,
+    /// Nothing when empty.
     pub manifest: Option<Digest>,
     pub version: String<VERSION_BYTES_MAX>,
     pub security_counter: u64,
@@ -88,6 +96,35 @@ pub struct Counters {
     pub blocks_refused: u32,
 }
 
+/// Something worth a log record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// A torn record was left behind and put in order.
+    StoreRepaired,
+    /// The store was empty and made anew.
+    StoreFormatted,
+    /// The store could not be written.
+    StoreFailed(StoreError),
+    AppStarted {
+        slot: u8,
+        trial: bool,
+    },
+    AppCrashed,
+    AppHung,
+    /// No slot holds a version that may be started.
+    NoApp,
+    /// The confirmed slot is damaged; the version before it runs.
+    FellBack(UpdateReason),
+    /// The update moved.
+    Update(State),
+    UpdateRefused(UpdateReason),
+    FloorRaised(u64),
+    KeysetAccepted(u32),
+}
+
+/// Notices kept until taken; the oldest is dropped first.
+pub const NOTICES_MAX: usize = 16;
+
 /// What a valid directive led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
@@ -97,7 +134,7 @@ pub enum Heard {
     Already,
     /// Refused with a result that is kept until acknowledged.
     Refused(UpdateReason),
-    /// Cannot be acted on now (a trial is on, or results wait to be acknowledged); to be sent again after the next hello.
+    /// Cannot be acted on now (a trial is on, or results wait to be acknowledged); to be sent again after a later hello.
     Later,
 }
 
@@ -128,27 +165,30 @@ pub enum BlockRefused {
 /// Why a keyset was refused; the one held stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeysetRefused {
-    /// Longer than KEYSET_BYTES_MAX or refused by its rules.
     Keyset(KeysetError),
     Store(StoreError),
 }
 
-// A running device. See each call; every one returns at once.
-//
-// ```text
-// Device::boot(ports, facts) -> Result<Device<B>, BootError>
-// poll(&mut self) -> Next
-// boot_id(&self) -> BootId            boot_reason(&self) -> BootReason       now_ms(&self) -> u64
-// device_id(&self) -> Option<DeviceId>
-// device_id() / tenant_id() -> Option;  identity_record(&mut self, into: &mut [u8]) -> Result<Option<&[u8]>, StoreError>   net's own bytes
-// enrolled(&mut self, DeviceId, TenantId, record: &[u8] (<= IDENTITY_BYTES_MAX), first_keyset: &[u8]) -> Result<(), KeysetRefused>   (also renewal)
-// enrolment_state(&mut self, into: &'a mut [u8]) / save_enrolment_state(&mut self, &[u8])   <= 128 bytes, net's own
-// keyset(&self) -> Option<Keyset<'_>>  keyset_version(&self) -> u32          offer_keyset(&mut self, &[u8]) -> Result<u32, KeysetRefused>
-// time_bound_s(&self) -> u64
-// hello_sent(&mut self, nonce: Nonce)                                        only directives answering it are heard
-// hear(&mut self, directive: &[u8], envelope: &[u8]) -> Result<Heard, DirectiveRefused>     every kind, time included
-// wanted(&self) -> Option<Wanted>      take_block(&mut self, &Digest, offset: u32, &[u8]) -> Result<(), BlockRefused>
-// progress(&self) -> Option<Progress>  results(&self) -> &[UpdateResult]     acknowledge(&mut self, BootId, sequence: u32) -> Result<bool, StoreError>
-// slots(&self) -> [SlotReport; 2]      floor(&mut self) -> u64               counters(&self) -> Counters
-// take_notice(&mut self) -> Option<Notice>
-// ```
+impl From<StoreError> for BootError {
+    fn from(error: StoreError) -> Self {
+        BootError::Store(error)
+    }
+}
+
+impl From<StoreError> for DirectiveRefused {
+    fn from(error: StoreError) -> Self {
+        DirectiveRefused::Store(error)
+    }
+}
+
+impl From<StoreError> for KeysetRefused {
+    fn from(error: StoreError) -> Self {
+        KeysetRefused::Store(error)
+    }
+}
+
+impl From<KeysetError> for KeysetRefused {
+    fn from(error: KeysetError) -> Self {
+        KeysetRefused::Keyset(error)
+    }
+}

@@ -1,0 +1,146 @@
+//! Deliberate faults, so that tests can prove that they would notice.
+//!
+//! `mutated!(RecordCrc)` is the constant `false` in every build but the tests' (feature `mutate`), where it says whether
+//! that fault is switched on in this thread. Each stands beside the check or the step that it takes away; the suite
+//! `tests/update/mutations.rs` switches on one after the other and demands that a named test fails.
+
+#[cfg(feature = "mutate")]
+macro_rules! mutated {
+    ($mutation:ident) => {
+        $crate::mutation::is_on($crate::mutation::Mutation::$mutation)
+    };
+}
+
+#[cfg(not(feature = "mutate"))]
+macro_rules! mutated {
+    ($mutation:ident) => {
+        false
+    };
+}
+
+pub(crate) use mutated;
+
+#[cfg(feature = "mutate")]
+pub use switch::*;
+
+#[cfg(feature = "mutate")]
+mod switch {
+    extern crate std;
+    use std::cell::Cell;
+    use std::thread_local;
+
+    /// What is left out or done wrongly.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Mutation {
+        /// Records are believed whatever their checksum says.
+        RecordCrc,
+        /// Bank headers are believed whatever their checksum says.
+        BankCrc,
+        /// A bank's header is written before its records.
+        BankCommitFirst,
+        /// Appends follow a torn record instead of moving to the other bank.
+        TornTail,
+        /// The other bank is not erased before records are moved there.
+        BankErase,
+        /// A record's read-back after writing is not looked at.
+        RecordReadBack,
+        /// The switch to a trial is not journaled.
+        SwitchJournal,
+        /// A trial's start is not counted before it.
+        AttemptJournal,
+        /// The confirmation is not journaled.
+        ConfirmJournal,
+        /// A revert is not journaled.
+        RevertJournal,
+        /// Results are not journaled.
+        ResultJournal,
+        /// The envelope is written before the journal says so.
+        EnvelopeFirst,
+        /// New versions are written over the confirmed slot.
+        ConfirmedSlot,
+        /// Blocks are written whatever their digest says.
+        BlockDigest,
+        /// Blocks are written without an erase.
+        BlockErase,
+        /// After a restart the first blocks are taken to be there.
+        ResumeHash,
+        /// The area is not read back before it is called verified.
+        AreaReadBack,
+        /// Images are started without being measured.
+        Measure,
+        /// Manifests are believed without a signature.
+        ManifestSignature,
+        /// A manifest that is not the directive's is taken.
+        TargetDigest,
+        /// Manifests for other boards are taken.
+        BoardName,
+        /// Manifests for other components are taken.
+        ComponentName,
+        /// Manifests below the floor are taken and started.
+        Floor,
+        /// A manifest is tried again for the deployment that it failed.
+        Rejection,
+        /// Any `go` is good enough.
+        GoTarget,
+        /// The nonce of a directive is whatever it says.
+        DirectiveNonce,
+        /// The floor rises with the confirmation.
+        FloorAtConfirm,
+    }
+
+    impl Mutation {
+        pub const ALL: [Mutation; 27] = [
+            Mutation::RecordCrc,
+            Mutation::BankCrc,
+            Mutation::BankCommitFirst,
+            Mutation::TornTail,
+            Mutation::BankErase,
+            Mutation::RecordReadBack,
+            Mutation::SwitchJournal,
+            Mutation::AttemptJournal,
+            Mutation::ConfirmJournal,
+            Mutation::RevertJournal,
+            Mutation::ResultJournal,
+            Mutation::EnvelopeFirst,
+            Mutation::ConfirmedSlot,
+            Mutation::BlockDigest,
+            Mutation::BlockErase,
+            Mutation::ResumeHash,
+            Mutation::AreaReadBack,
+            Mutation::Measure,
+            Mutation::ManifestSignature,
+            Mutation::TargetDigest,
+            Mutation::BoardName,
+            Mutation::ComponentName,
+            Mutation::Floor,
+            Mutation::Rejection,
+            Mutation::GoTarget,
+            Mutation::DirectiveNonce,
+            Mutation::FloorAtConfirm,
+        ];
+    }
+
+    thread_local! {
+        static ON: Cell<Option<Mutation>> = const { Cell::new(None) };
+    }
+
+    pub(crate) fn is_on(mutation: Mutation) -> bool {
+        ON.get() == Some(mutation)
+    }
+
+    /// Switches a fault on in this thread until the guard is dropped.
+    #[must_use]
+    pub fn switch_on(mutation: Mutation) -> Guard {
+        ON.set(Some(mutation));
+        Guard(())
+    }
+
+    #[derive(Debug)]
+    pub struct Guard(());
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            ON.set(None);
+        }
+    }
+}

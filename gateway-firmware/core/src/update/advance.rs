@@ -1,0 +1,277 @@
+//! What happens to an update by itself: blocks and read-back, politeness, the switch, the trial and the floor.
+
+use wire::manifest;
+use wire::msg::UpdateReason;
+
+use super::fetch::{Ground, Step};
+use super::ledger::Status;
+use super::trial::{Verdict, after, judge};
+use super::{Event, Outcome, State};
+use crate::device::{BlockRefused, Device, Next, Notice};
+use crate::mutation::mutated;
+use crate::ports::{App as _, AppStatus, Board, Flash, Life, Ports};
+use crate::supervise::{Phase, Uptime};
+use wire::Digest;
+
+/// Blocks between two reports of progress.
+const PROGRESS_BLOCKS: u32 = 8;
+
+impl<B: Board> Device<B> {
+    /// Verifies and writes one whole block (or a layer's shorter last one) of what is wanted.
+    pub fn take_block(&mut self, layer: &Digest, offset: u32, bytes: &[u8]) -> Result<(), BlockRefused> {
+        let taken = self.on_ground(|fetch, ground| fetch.take(ground, layer, offset, bytes));
+        let taken = taken.unwrap_or(Err(BlockRefused::NotWanted));
+        match taken {
+            Ok(()) if (offset / super::slots::BLOCK + 1).is_multiple_of(PROGRESS_BLOCKS) => {
+                self.sequence = self.sequence.saturating_add(1);
+            }
+            Ok(()) | Err(BlockRefused::NotWanted) => {}
+            Err(refused) => {
+                self.counters.blocks_refused = self.counters.blocks_refused.saturating_add(1);
+                if refused == BlockRefused::Flash {
+                    self.give_up(UpdateReason::Flash);
+                }
+            }
+        }
+        taken
+    }
+
+    /// Brings the update one step further.
+    pub(crate) fn poll_update(&mut self, now_ms: u64) -> Next {
+        match self.state {
+            State::Fetching => self.poll_fetch(now_ms),
+            State::Verified => self.ask_application(now_ms),
+            State::Polite => self.poll_polite(now_ms),
+            State::Installing => self.switch(now_ms),
+            State::Idle | State::Ready | State::Trial | State::Confirmed | State::Reverted => Next::Never,
+        }
+    }
+
+    /// Looks at the application: starts, restarts, judges.
+    pub(crate) fn poll_app(&mut self, now_ms: u64) -> Next {
+        match self.life.phase() {
+            Phase::Off => Next::Never,
+            Phase::Waits { until_ms } if now_ms < until_ms => Next::At(until_ms),
+            Phase::Waits { .. } => {
+                self.restart();
+                Next::Now
+            }
+            Phase::Up(_) => {
+                let status = self.ports.app.status();
+                match self.life.observe(status, now_ms) {
+                    Some(uptime) if self.ledger.trial().is_some() => self.judge_trial(status, uptime, now_ms),
+                    _ => self.watch_confirmed(status, now_ms),
+                }
+            }
+        }
+    }
+
+    /// Raises the floor by itself when the running version's manifest says so.
+    pub(crate) fn poll_floor(&mut self, now_ms: u64) -> Next {
+        let Some(running) = &self.running else { return Next::Never };
+        let slot = &self.ledger.slots[running.slot];
+        let counter = slot.security_counter;
+        let due = self.floor.is_some_and(|floor| floor < counter) && slot.status == Status::Confirmed;
+        let Some(wait_s) = running.update.commit_after_s.filter(|_| due) else { return Next::Never };
+        let due_ms = after(running.confirmed_ms, wait_s);
+        let long_ago = self.time_bound_s >= self.ledger.confirmed_at_s.saturating_add(wait_s.into());
+        if now_ms < due_ms && !long_ago {
+            return Next::At(due_ms);
+        }
+        self.raise_floor(counter);
+        Next::Never
+    }
+
+    /// Ends what is staged with a result. When that cannot be journaled the version is only not gone on with.
+    pub(crate) fn give_up(&mut self, reason: UpdateReason) {
+        self.fetch = None;
+        let Some(staged) = self.ledger.staged() else { return };
+        let entry = self.ledger.slots[staged].clone();
+        let mut changed = self.ledger.clone();
+        self.add_result(&mut changed, &entry, Outcome::Refused, reason, 0);
+        if changed.unstage().is_ok() && self.journal(changed).is_ok() {
+            self.happen(Event::Dropped);
+            self.note(Notice::UpdateRefused(reason));
+        }
+    }
+
+    /// Ends the trial: back to the version confirmed before, with the reason as a result.
+    pub(crate) fn take_back(&mut self, reason: UpdateReason) {
+        let Some(trial) = self.ledger.trial() else { return };
+        let entry = self.ledger.slots[trial].clone();
+        let mut changed = self.ledger.clone();
+        let attempts = changed.attempts;
+        self.add_result(&mut changed, &entry, Outcome::Reverted, reason, attempts);
+        if changed.revert().is_err() {
+            return;
+        }
+        if mutated!(RevertJournal) {
+            self.ledger = changed;
+        } else if self.journal(changed).is_err() {
+            return self.life.wait(self.store_retry_ms);
+        }
+        self.happen(Event::TakenBack);
+        self.start_confirmed();
+    }
+
+    fn poll_fetch(&mut self, now_ms: u64) -> Next {
+        match self.on_ground(|fetch, ground| fetch.step(ground)) {
+            Some(Ok(Step::Worked)) => return Next::Now,
+            Some(Ok(Step::Waits)) => return Next::Never,
+            Some(Ok(Step::ReadBack)) => {
+                self.happen(Event::ReadBack);
+            }
+            Some(Ok(Step::Mismatch)) => self.give_up(UpdateReason::DigestMismatch),
+            Some(Err(_)) => self.give_up(UpdateReason::Flash),
+            // It was to be given up and that could not be journaled.
+            None if now_ms >= self.store_retry_ms => self.give_up(UpdateReason::Flash),
+            None => return Next::At(self.store_retry_ms),
+        }
+        Next::Now
+    }
+
+    /// Politeness belongs to the running version: without one, or without a ceiling, nobody is asked.
+    fn ask_application(&mut self, now_ms: u64) -> Next {
+        match self.running.as_ref().map(|running| running.update.polite_s) {
+            Some(polite_s) if polite_s > 0 => {
+                self.polite_until_ms = after(now_ms, polite_s);
+                self.ports.app.update_waits();
+                self.happen(Event::Asked);
+            }
+            _ => {
+                self.happen(Event::Allowed);
+            }
+        }
+        Next::Now
+    }
+
+    fn poll_polite(&mut self, now_ms: u64) -> Next {
+        let status = self.ports.app.status();
+        let allowed = status.apply || status.life != Life::Running;
+        if !allowed && now_ms < self.polite_until_ms {
+            return Next::At(self.polite_until_ms);
+        }
+        self.happen(Event::Allowed);
+        Next::Now
+    }
+
+    /// Journals the switch, then starts the new version on trial in place of the old one.
+    fn switch(&mut self, now_ms: u64) -> Next {
+        if self.ledger.trial().is_none() {
+            if now_ms < self.store_retry_ms {
+                return Next::At(self.store_retry_ms);
+            }
+            let mut changed = self.ledger.clone();
+            if changed.switch().is_err() {
+                return Next::Never;
+            }
+            if mutated!(SwitchJournal) {
+                self.ledger = changed;
+            } else if self.journal(changed).is_err() {
+                return Next::At(self.store_retry_ms);
+            }
+            self.fetch = None;
+        } else if self.life.phase() != Phase::Off {
+            // The first start could not be counted yet; `restart` does it.
+            return Next::Never;
+        }
+        self.start_chosen();
+        Next::Now
+    }
+
+    fn restart(&mut self) {
+        match self.running.take() {
+            Some(running) if self.ledger.slots[running.slot].status == Status::Trial => {
+                let max = running.update.attempts_max;
+                if self.ledger.attempts >= max {
+                    // Only when taking it back could not be journaled before.
+                    self.running = Some(running);
+                    return self.take_back(UpdateReason::Crashed);
+                }
+                self.start_attempt(running);
+            }
+            Some(running) => self.start(running),
+            None => self.start_chosen(),
+        }
+    }
+
+    fn judge_trial(&mut self, status: AppStatus, uptime: Uptime, now_ms: u64) -> Next {
+        let Some(running) = &self.running else { return Next::Never };
+        let crash = running.crash;
+        let verdict = judge(&running.update, self.ledger.attempts, status.life, uptime, now_ms);
+        if status.life != Life::Running {
+            self.note_end(status.life);
+        }
+        match verdict {
+            Verdict::Wait { until_ms } => return Next::At(until_ms),
+            Verdict::Keep => return self.keep(now_ms),
+            Verdict::Restart => {
+                self.ports.app.stop();
+                self.life.ended(&crash, now_ms);
+            }
+            Verdict::TakeBack(reason) => self.take_back(reason),
+        }
+        Next::Now
+    }
+
+    /// The trial is passed: the new version is the confirmed one.
+    fn keep(&mut self, now_ms: u64) -> Next {
+        if now_ms < self.store_retry_ms {
+            return Next::At(self.store_retry_ms);
+        }
+        let Some(trial) = self.ledger.trial() else { return Next::Never };
+        let entry = self.ledger.slots[trial].clone();
+        let mut changed = self.ledger.clone();
+        let attempts = changed.attempts;
+        self.add_result(&mut changed, &entry, Outcome::Confirmed, UpdateReason::Unspecified, attempts);
+        if changed.confirm(self.time_bound_s).is_err() {
+            return Next::Never;
+        }
+        if mutated!(ConfirmJournal) {
+            self.ledger = changed;
+        } else if self.journal(changed).is_err() {
+            return Next::At(self.store_retry_ms);
+        }
+        if let Some(running) = &mut self.running {
+            running.confirmed_ms = now_ms;
+        }
+        if mutated!(FloorAtConfirm) {
+            self.raise_floor(entry.security_counter);
+        }
+        self.happen(Event::Kept);
+        Next::Now
+    }
+
+    /// A confirmed version that ended is started again after its delay, for ever.
+    fn watch_confirmed(&mut self, status: AppStatus, now_ms: u64) -> Next {
+        if status.life == Life::Running {
+            return Next::Never;
+        }
+        let Some(running) = &self.running else { return Next::Never };
+        let crash = running.crash;
+        self.note_end(status.life);
+        self.ports.app.stop();
+        self.life.ended(&crash, now_ms);
+        Next::Now
+    }
+
+    fn note_end(&mut self, life: Life) {
+        self.counters.app_crashes = self.counters.app_crashes.saturating_add(1);
+        self.note(if life == Life::Hung { Notice::AppHung } else { Notice::AppCrashed });
+    }
+
+    /// Runs a step of the fetch with everything it needs; nothing while nothing is fetched.
+    fn on_ground<R>(
+        &mut self,
+        step: impl FnOnce(&mut super::fetch::Fetch, &mut Ground<'_, '_>) -> R,
+    ) -> Option<R> {
+        let manifest = manifest::read(&self.envelope).ok()?;
+        let fetch = self.fetch.as_mut()?;
+        let Ports { flash, .. } = &mut self.ports;
+        let flash: &mut dyn Flash = flash;
+        let held = self.running.as_ref().map(|running| &running.held);
+        let mut ground =
+            Ground { flash, layout: &self.layout, spare: self.ledger.spare()?, manifest: &manifest, held };
+        Some(step(fetch, &mut ground))
+    }
+}
