@@ -5,7 +5,7 @@
 //! byte.
 
 pub use femtopb::error::{DecodeError, EncodeError};
-pub use femtopb::{EnumValue, Message, Repeated};
+pub use femtopb::{EnumValue, Enumeration, Message, Repeated};
 
 #[expect(missing_docs, missing_debug_implementations, reason = "generated; documented in device.proto")]
 mod generated {
