@@ -20,6 +20,17 @@ pub fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
     Status::with_error_details(code, message, info(reason))
 }
 
+/// A status whose reason has values beside it (`ErrorInfo.metadata`), for programs that act on them.
+pub fn with_metadata(
+    code: Code,
+    reason: &str,
+    message: impl Into<String>,
+    metadata: HashMap<String, String>,
+) -> Status {
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+    Status::with_error_details(code, message, details)
+}
+
 /// INVALID_ARGUMENT naming the field: `invalid("page_size", "must not be negative")`.
 pub fn invalid(field: &str, description: impl Into<String>) -> Status {
     let description = description.into();

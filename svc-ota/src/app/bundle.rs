@@ -1,0 +1,38 @@
+//! Bundles: find, list, delete what nothing uses.
+
+use wire::{BundleId, TenantId};
+
+use super::App;
+use crate::error::Error;
+use crate::store::bundles::{self, Bundle, Use};
+
+pub(crate) async fn find(app: &App, tenant: TenantId, id: BundleId) -> Result<Bundle, Error> {
+    let tx = app.pg.tx(tenant).await?;
+    bundles::find(&tx, tenant, id).await?.ok_or(Error::NotFound)
+}
+
+/// In order of id.
+pub(crate) async fn list(
+    app: &App,
+    tenant: TenantId,
+    after: Option<BundleId>,
+    limit: usize,
+) -> Result<Vec<Bundle>, Error> {
+    let tx = app.pg.tx(tenant).await?;
+    bundles::page(&tx, tenant, after, limit as i64).await
+}
+
+/// Forgets a bundle that no unfinished deployment and no confirmed slot of a device needs; its layers go with the next
+/// sweep if no other bundle has them.
+pub(crate) async fn delete(app: &App, tenant: TenantId, id: BundleId) -> Result<(), Error> {
+    let tx = app.pg.tx(tenant).await?;
+    let bundle = bundles::find(&tx, tenant, id).await?.ok_or(Error::NotFound)?;
+    match bundles::in_use(&tx, &bundle).await? {
+        Some(Use::Deployment) => return Err(Error::InUse("an unfinished deployment uses the bundle")),
+        Some(Use::ConfirmedSlot) => return Err(Error::InUse("a device holds the bundle confirmed")),
+        None => {}
+    }
+    bundles::delete(&tx, id).await?;
+    tx.commit().await?;
+    Ok(())
+}

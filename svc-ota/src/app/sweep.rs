@@ -1,0 +1,68 @@
+//! What is due: devices to be told again, uploads to be forgotten, objects to be deleted, layers nobody needs.
+//!
+//! Always holds: any number of replicas may sweep at once (rows are locked and skipped, never waited for); every step
+//! is a small transaction, and one that fails is found again by the next sweep.
+
+use std::time::{Duration, SystemTime};
+
+use super::order::{self, Occasion};
+use super::{App, Effect, upload};
+use crate::error::Error;
+use crate::store::{Scope, bundles, deployments, uploads};
+
+/// Rows of one kind handled in one transaction.
+const BATCH_MAX: i64 = 100;
+/// Who was heard of longer ago is waited for.
+const HELLO_RECENT: Duration = Duration::from_secs(24 * 3600);
+
+/// Tells devices again that did not answer.
+pub(crate) async fn resend(app: &App, now: SystemTime) -> Result<Vec<Effect>, Error> {
+    let tx = app.pg.tx(Scope::Every).await?;
+    let mut planned = Vec::new();
+    for mut deployment in deployments::lock_due(&tx, now, BATCH_MAX).await? {
+        let hello = order::newest_hello(app, &tx, deployment.device).await?;
+        let hello =
+            hello.filter(|hello| now.duration_since(hello.heard_at).is_ok_and(|ago| ago < HELLO_RECENT));
+        planned.extend(order::plan(app, &tx, &mut deployment, hello, Occasion::Silence, now).await?);
+    }
+    tx.commit().await?;
+    planned.into_iter().map(|planned| planned.signed(now)).collect()
+}
+
+/// Forgets uploads whose time has come; what they staged goes into the trash. Returns how many there were.
+pub(crate) async fn expire_uploads(app: &App, now: SystemTime) -> Result<usize, Error> {
+    let tx = app.pg.tx(Scope::Every).await?;
+    let expired = uploads::delete_expired(&tx, now, BATCH_MAX).await?;
+    for upload in expired.iter().filter(|upload| upload.bundle.is_none()) {
+        upload::throw_away_staged(&tx, upload, now).await?;
+        metrics::counter!("ota_uploads_total", "event" => "expired").increment(1);
+    }
+    tx.commit().await?;
+    Ok(expired.len())
+}
+
+/// Lets go of layers that no bundle and no open upload refers to.
+pub(crate) async fn release_layers(app: &App, now: SystemTime) -> Result<usize, Error> {
+    let tx = app.pg.tx(Scope::Every).await?;
+    let released = bundles::release_layers(&tx, BATCH_MAX).await?;
+    for (tenant, object) in &released {
+        uploads::discard(&tx, *tenant, object, now).await?;
+    }
+    tx.commit().await?;
+    Ok(released.len())
+}
+
+/// Deletes from S3 what is in the trash; what cannot be deleted stays there.
+pub(crate) async fn empty_trash(app: &App, now: SystemTime) -> Result<usize, Error> {
+    let tx = app.pg.tx(Scope::Every).await?;
+    let trash = uploads::take_trash(&tx, now, BATCH_MAX).await?;
+    tx.commit().await?;
+    for item in &trash {
+        let deleted = app.objects.delete_all(&item.prefix).await?;
+        metrics::counter!("ota_objects_deleted_total").increment(deleted as u64);
+        let tx = app.pg.tx(Scope::Every).await?;
+        uploads::forget_trash(&tx, item.id).await?;
+        tx.commit().await?;
+    }
+    Ok(trash.len())
+}

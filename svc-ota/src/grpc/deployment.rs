@@ -1,0 +1,217 @@
+//! `DeploymentService`.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use kit::{Shutdown, page, status};
+use proto::name::{BundleName, DeploymentName, DeviceName, TenantName};
+use proto::ota::v1::deployment::State as StateMessage;
+use proto::ota::v1::deployment_service_server::DeploymentService;
+use proto::ota::v1::{
+    CancelDeploymentRequest, CreateDeploymentRequest, Deployment, DirectorKey, GetDeploymentRequest,
+    GetDirectorKeyRequest, ListDeploymentsRequest, ListDeploymentsResponse, WatchDeploymentRequest,
+};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use wire::{DeploymentId, TenantId};
+
+use super::bundle::{cursor, next};
+use super::{name, tenant, timestamp};
+use crate::app::watch::WATCHES_MAX;
+use crate::app::{App, deploy, director};
+use crate::link::Outbox;
+use crate::model::deployment::State;
+use crate::store::deployments;
+
+pub(super) struct Deployments {
+    pub(super) app: Arc<App>,
+    pub(super) outbox: Outbox,
+    pub(super) shutdown: Shutdown,
+}
+
+type Watch = Pin<Box<dyn Stream<Item = Result<Deployment, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl DeploymentService for Deployments {
+    type WatchDeploymentStream = Watch;
+
+    async fn create_deployment(
+        &self,
+        request: Request<CreateDeploymentRequest>,
+    ) -> Result<Response<Deployment>, Status> {
+        let asked = request.get_ref();
+        let parent: TenantName = name("parent", &asked.parent)?;
+        let tenant = tenant(&request, parent.tenant)?;
+        let device: DeviceName = name("device", &asked.device)?;
+        let bundle: BundleName = name("bundle", &asked.bundle)?;
+        if device.tenant != tenant || bundle.tenant != tenant {
+            return Err(status::not_found());
+        }
+        let (made, effects) =
+            deploy::create(&self.app, tenant, device.id, bundle.id, SystemTime::now()).await?;
+        self.outbox.send(effects);
+        Ok(Response::new(message(made)))
+    }
+
+    async fn get_deployment(
+        &self,
+        request: Request<GetDeploymentRequest>,
+    ) -> Result<Response<Deployment>, Status> {
+        let asked: DeploymentName = name("name", &request.get_ref().name)?;
+        let tenant = tenant(&request, asked.tenant)?;
+        Ok(Response::new(message(deploy::find(&self.app, tenant, asked.id).await?)))
+    }
+
+    async fn list_deployments(
+        &self,
+        request: Request<ListDeploymentsRequest>,
+    ) -> Result<Response<ListDeploymentsResponse>, Status> {
+        let asked = request.get_ref();
+        let parent: TenantName = name("parent", &asked.parent)?;
+        let tenant = tenant(&request, parent.tenant)?;
+        let device = match asked.device.as_str() {
+            "" => None,
+            text => Some(name::<DeviceName>("device", text)?),
+        };
+        if device.is_some_and(|device| device.tenant != tenant) {
+            return Err(status::not_found());
+        }
+        let (size, of) = (page::size(asked.page_size)?, ["deployments", &asked.parent, &asked.device]);
+        let before = cursor::<DeploymentId>(&of, &asked.page_token)?;
+        let mut found =
+            deploy::list(&self.app, tenant, device.map(|device| device.id), before, size + 1).await?;
+        let next_page_token = next(&of, &mut found, size, |deployment| deployment.id.to_string());
+        let deployments = found.into_iter().map(message).collect();
+        Ok(Response::new(ListDeploymentsResponse { deployments, next_page_token }))
+    }
+
+    async fn watch_deployment(
+        &self,
+        request: Request<WatchDeploymentRequest>,
+    ) -> Result<Response<Watch>, Status> {
+        let asked: DeploymentName = name("name", &request.get_ref().name)?;
+        let tenant = tenant(&request, asked.tenant)?;
+        let permit = self.app.watches.clone().try_acquire_owned().map_err(|_| {
+            status::exhausted("WATCHES_MAX", format!("{WATCHES_MAX} deployments are watched already"))
+        })?;
+        let first = deploy::find(&self.app, tenant, asked.id).await?;
+        let (sender, receiver) = mpsc::channel(1);
+        let (app, shutdown) = (self.app.clone(), self.shutdown.clone());
+        // Ends with the deployment, the caller or the process, whichever is first.
+        tokio::spawn(async move {
+            let _permit = permit;
+            tokio::select! {
+                () = watch(&app, tenant, first, &sender) => {}
+                () = sender.closed() => {}
+                () = shutdown.wait() => {
+                    let _ = sender.try_send(Err(status::unavailable("shutting down; watch again")));
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn cancel_deployment(
+        &self,
+        request: Request<CancelDeploymentRequest>,
+    ) -> Result<Response<Deployment>, Status> {
+        let asked: DeploymentName = name("name", &request.get_ref().name)?;
+        let tenant = tenant(&request, asked.tenant)?;
+        let (cancelled, effects) = deploy::cancel(&self.app, tenant, asked.id, SystemTime::now()).await?;
+        self.outbox.send(effects);
+        Ok(Response::new(message(cancelled)))
+    }
+
+    async fn get_director_key(
+        &self,
+        request: Request<GetDirectorKeyRequest>,
+    ) -> Result<Response<DirectorKey>, Status> {
+        let parent: TenantName = name("parent", &request.get_ref().parent)?;
+        let tenant = tenant(&request, parent.tenant)?;
+        let key = director::public_key(&self.app, tenant).await?;
+        let der = key.spki_der().map_err(|error| status::internal(&error))?;
+        Ok(Response::new(DirectorKey { public_key: der.to_vec() }))
+    }
+}
+
+/// Sends the deployment as it is and each change, until it is final. A database that is away is waited for.
+async fn watch(
+    app: &App,
+    tenant: TenantId,
+    first: deployments::Deployment,
+    sender: &mpsc::Sender<Result<Deployment, Status>>,
+) {
+    let id = first.id;
+    let mut waiter = app.changes.waiter(id);
+    let mut newest = message(first);
+    if sender.send(Ok(newest.clone())).await.is_err() {
+        return;
+    }
+    while !is_final(&newest) {
+        // The first look catches what changed before the waiter was there.
+        match deploy::find(app, tenant, id).await.map(message) {
+            Ok(now) if now != newest => {
+                newest = now;
+                if sender.send(Ok(newest.clone())).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let status = Status::from(error);
+                if status.code() != tonic::Code::Unavailable {
+                    let _ = sender.send(Err(status)).await;
+                    return;
+                }
+            }
+        }
+        waiter.worth_a_look().await;
+    }
+}
+
+fn is_final(deployment: &Deployment) -> bool {
+    matches!(
+        deployment.state(),
+        StateMessage::Confirmed
+            | StateMessage::Reverted
+            | StateMessage::Refused
+            | StateMessage::Cancelled
+            | StateMessage::Superseded
+    )
+}
+
+fn message(it: deployments::Deployment) -> Deployment {
+    let state = match it.state {
+        State::Pending => StateMessage::Pending,
+        State::Fetching => StateMessage::Fetching,
+        State::Verified => StateMessage::Verified,
+        State::Polite => StateMessage::Polite,
+        // Granted, and not heard of since: to whom it may concern it is still ready.
+        State::Ready | State::Granted => StateMessage::Ready,
+        State::Installing => StateMessage::Installing,
+        State::Trial => StateMessage::Trial,
+        State::Confirmed => StateMessage::Confirmed,
+        State::Reverted => StateMessage::Reverted,
+        State::Refused => StateMessage::Refused,
+        State::Cancelled => StateMessage::Cancelled,
+        State::Superseded => StateMessage::Superseded,
+    };
+    Deployment {
+        name: DeploymentName::new(it.tenant, it.id).to_string(),
+        device: DeviceName::new(it.tenant, it.device).to_string(),
+        bundle: BundleName::new(it.tenant, it.bundle).to_string(),
+        state: state.into(),
+        reason: it.reason,
+        bytes_done: it.bytes_done as i64,
+        bytes_total: it.bytes_total as i64,
+        create_time: timestamp(it.created_at),
+        update_time: timestamp(it.updated_at),
+        attempts: it.attempts as i32,
+        committed: it.committed,
+        version: it.version,
+    }
+}

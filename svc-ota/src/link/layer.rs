@@ -1,0 +1,241 @@
+//! Serves layer windows: a request is the device's credit, and nothing else is sent on `dn/layer`.
+//!
+//! Always holds: a waiting request holds no layer bytes; bytes on their way are bounded by the link's bulk queue and
+//! one chunk a worker; what cannot be served soon is refused with a time to come again, never silently queued.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use kit::mqtt::{Incoming, Link, PublishError};
+use kit::{Shutdown, Tasks};
+use prost::Message;
+use proto::device::v1::{LayerDown, LayerError};
+use tokio::sync::{Mutex, mpsc};
+use wire::limits::LAYER_CHUNK_BYTES_MAX;
+use wire::{Channel, DeviceId, Digest, TopicId};
+
+use super::{decode, down};
+use crate::app::{App, layer};
+use crate::model::directed::{Window, WindowRefusal};
+
+/// Windows that wait to be served.
+pub(crate) const WINDOWS_WAITING_MAX: usize = 4096;
+/// Windows of one device that wait or are served; one that asks for the same again is not counted twice.
+pub(crate) const WINDOWS_OF_DEVICE_MAX: usize = 4;
+/// Windows served at once.
+const SERVERS: usize = 16;
+/// When to ask again what could not be served.
+const RETRY_AFTER_MS: u32 = 1000;
+
+/// A window of one device; its place is free again when dropped.
+#[derive(Debug)]
+struct Claim {
+    device: DeviceId,
+    window: Window,
+    desk: Arc<Desk>,
+}
+
+/// Who waits for what.
+#[derive(Debug, Default)]
+struct Desk {
+    waiting: Lock<HashMap<DeviceId, Vec<Window>>>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Admission {
+    Taken,
+    /// The same window is on its way.
+    Twice,
+    TooMany,
+}
+
+pub(super) fn start(app: &Arc<App>, link: Link, requests: mpsc::Receiver<Incoming>, tasks: &mut Tasks) {
+    let (sender, receiver) = mpsc::channel(WINDOWS_WAITING_MAX);
+    let receiver = Arc::new(Mutex::new(receiver));
+    for _ in 0..SERVERS {
+        let (app, link, receiver) = (app.clone(), link.clone(), receiver.clone());
+        tasks.spawn("layers", serve_all(app, link, receiver, tasks.shutdown()));
+    }
+    tasks.spawn("layer requests", admit_all(link, requests, sender, tasks.shutdown()));
+}
+
+async fn admit_all(
+    link: Link,
+    mut requests: mpsc::Receiver<Incoming>,
+    servers: mpsc::Sender<Claim>,
+    shutdown: Shutdown,
+) {
+    let desk = Arc::new(Desk::default());
+    while let Some(Some(request)) = shutdown.or(requests.recv()).await {
+        let TopicId::Device(device) = request.topic.id else { continue };
+        let window = match decode::layer(&request.payload) {
+            Ok(window) => window,
+            Err(malformed) => {
+                malformed.count(device, "layer");
+                continue;
+            }
+        };
+        match desk.admit(device, window) {
+            Admission::Taken => {
+                let claim = Claim { device, window, desk: desk.clone() };
+                if servers.try_send(claim).is_err() {
+                    refuse(&link, device, window, LayerError::Unavailable, "overload");
+                }
+            }
+            Admission::Twice => count_refused("twice"),
+            Admission::TooMany => refuse(&link, device, window, LayerError::Unavailable, "windows"),
+        }
+    }
+    shutdown.wait().await;
+}
+
+async fn serve_all(app: Arc<App>, link: Link, claims: Arc<Mutex<mpsc::Receiver<Claim>>>, shutdown: Shutdown) {
+    loop {
+        let next = async { claims.lock().await.recv().await };
+        let Some(Some(claim)) = shutdown.or(next).await else { return shutdown.wait().await };
+        if shutdown.or(serve(&app, &link, &claim)).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn serve(app: &App, link: &Link, claim: &Claim) {
+    let (device, window) = (claim.device, claim.window);
+    let directed = match layer::directed(app, device, std::time::Instant::now()).await {
+        Ok(directed) => directed,
+        Err(_) => return refuse(link, device, window, LayerError::Unavailable, "database"),
+    };
+    let layer = match directed.admit(window) {
+        Ok(layer) => layer,
+        Err(WindowRefusal::NotDirected) => {
+            return refuse(link, device, window, LayerError::NotDirected, "not_directed");
+        }
+        Err(WindowRefusal::Range) => return refuse(link, device, window, LayerError::Range, "range"),
+    };
+    let topic = down(device, Channel::Layer);
+    let (mut offset, end) = (window.offset, window.offset + window.length);
+    while offset < end {
+        let length = LAYER_CHUNK_BYTES_MAX.min((end - offset) as usize);
+        let data = match layer::read(app, layer, u64::from(offset), length).await {
+            Ok(data) => data,
+            Err(error) => {
+                tracing::warn!(%device, error = kit::status::chain(&error), "layer cannot be read");
+                let rest = Window { offset, length: end - offset, ..window };
+                return refuse(link, device, rest, LayerError::Unavailable, "object_store");
+            }
+        };
+        let bytes = data.len() as u32;
+        match link.send(&topic, chunk(window.digest, offset, data)).await {
+            Ok(()) => metrics::counter!("ota_layer_bytes_total").increment(u64::from(bytes)),
+            // The device comes again; so does the broker.
+            Err(PublishError::Disconnected | PublishError::Full | PublishError::TooLong) => {
+                return count_refused("unsent");
+            }
+        }
+        offset += bytes;
+    }
+}
+
+fn chunk(digest: Digest, offset: u32, data: Bytes) -> Bytes {
+    encode(&LayerDown { digest: digest.0.to_vec(), offset, data, ..LayerDown::default() })
+}
+
+fn refuse(link: &Link, device: DeviceId, window: Window, error: LayerError, reason: &'static str) {
+    count_refused(reason);
+    let retry_after_ms = if error == LayerError::Unavailable { RETRY_AFTER_MS } else { 0 };
+    let message = LayerDown {
+        digest: window.digest.0.to_vec(),
+        offset: window.offset,
+        error: error.into(),
+        retry_after_ms,
+        ..LayerDown::default()
+    };
+    // Lost or not: the device asks again by itself.
+    let _ = link.publish(&down(device, Channel::Layer), encode(&message));
+}
+
+fn encode(message: &LayerDown) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(message.encoded_len());
+    message.encode(&mut bytes).expect("a BytesMut grows");
+    bytes.freeze()
+}
+
+fn count_refused(reason: &'static str) {
+    metrics::counter!("ota_layer_refusals_total", "reason" => reason).increment(1);
+}
+
+impl Desk {
+    fn admit(&self, device: DeviceId, window: Window) -> Admission {
+        let mut waiting = self.lock();
+        let windows = waiting.entry(device).or_default();
+        if windows.contains(&window) {
+            return Admission::Twice;
+        }
+        if windows.len() >= WINDOWS_OF_DEVICE_MAX {
+            return Admission::TooMany;
+        }
+        windows.push(window);
+        Admission::Taken
+    }
+
+    fn leave(&self, device: DeviceId, window: Window) {
+        let mut waiting = self.lock();
+        if let Some(windows) = waiting.get_mut(&device) {
+            windows.retain(|other| *other != window);
+            if windows.is_empty() {
+                waiting.remove(&device);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<DeviceId, Vec<Window>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.desk.leave(self.device, self.window);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEVICE: DeviceId = DeviceId::new([1; 16]);
+
+    fn window(offset: u32) -> Window {
+        Window { digest: Digest([1; 32]), offset, length: 10 }
+    }
+
+    #[test]
+    fn a_device_has_a_bounded_number_of_windows_and_each_once() {
+        let desk = Arc::new(Desk::default());
+        let mut claims = Vec::new();
+        for offset in 0..WINDOWS_OF_DEVICE_MAX as u32 {
+            assert_eq!(desk.admit(DEVICE, window(offset)), Admission::Taken);
+            claims.push(Claim { device: DEVICE, window: window(offset), desk: desk.clone() });
+        }
+        assert_eq!(desk.admit(DEVICE, window(0)), Admission::Twice);
+        assert_eq!(desk.admit(DEVICE, window(99)), Admission::TooMany);
+        assert_eq!(desk.admit(DeviceId::new([2; 16]), window(99)), Admission::Taken);
+        claims.pop();
+        assert_eq!(desk.admit(DEVICE, window(99)), Admission::Taken);
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_a_device_that_waits_for_nothing() {
+        let desk = Arc::new(Desk::default());
+        assert_eq!(desk.admit(DEVICE, window(0)), Admission::Taken);
+        drop(Claim { device: DEVICE, window: window(0), desk: desk.clone() });
+        assert!(desk.lock().is_empty());
+    }
+
+    #[test]
+    fn a_chunk_fits_a_packet() {
+        let bytes = chunk(Digest([1; 32]), u32::MAX, Bytes::from(vec![0; LAYER_CHUNK_BYTES_MAX]));
+        assert!(bytes.len() + 128 < wire::limits::PACKET_BYTES_MAX);
+    }
+}

@@ -1,0 +1,9 @@
+//! Domain types and pure decisions: what a bundle may be, how a deployment moves, what a device's word is worth.
+//!
+//! No async, no IO, no clock: `now` is a parameter. Sees `wire` only.
+
+pub(crate) mod bundle;
+pub(crate) mod deployment;
+pub(crate) mod directed;
+pub(crate) mod report;
+pub(crate) mod staging;
