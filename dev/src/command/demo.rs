@@ -124,7 +124,7 @@ async fn bundle(cli: &Cli, version: &str, counter: u32, script: &str) -> Result<
     let (image, file) = (format!("app-{version}.img"), format!("app-{version}.hfb"));
     std::fs::write(cli.home.join(&image), script)?;
     let counter = counter.to_string();
-    let mut create = vec!["bundle", "create", "--image", &image, "--board", "host", "--app-version", version];
+    let mut create = vec!["bundle", "create", "--image", &image, "--board", "host", "--version", version];
     create.extend([
         "--counter",
         &counter,
