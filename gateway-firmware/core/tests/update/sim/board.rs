@@ -1,0 +1,267 @@
+//! The board's ports in memory. What must survive a power cut or be looked at from outside is shared with the bench.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use gateway_core::Facts;
+use gateway_core::ports::*;
+use wire::cose::{P256, Verify};
+use wire::manifest::Version;
+use wire::{Digest, PublicKey, Signature};
+
+use super::{Device, Maker, SimFlash};
+
+/// What an application does, by the first word of its image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Behaviour {
+    #[default]
+    Healthy,
+    NeverHealthy,
+    Crash,
+    Hang,
+}
+
+/// Everything of a board that a test wants to see or set; devices come and go on it.
+#[derive(Debug, Clone)]
+pub(crate) struct Bench {
+    pub flash: SimFlash,
+    pub app: Rc<RefCell<AppWorld>>,
+    pub floor: Rc<Cell<u64>>,
+    pub now_ms: Rc<Cell<u64>>,
+    entropy: Rc<Cell<u64>>,
+    pub facts: Facts,
+}
+
+/// The application's side.
+#[derive(Debug, Default)]
+pub(crate) struct AppWorld {
+    /// Names of whole areas, by digest: what is started must be one of them.
+    pub known: HashMap<Digest, (String, Behaviour)>,
+    /// Names of what was started, in order; `?` for bytes nobody made.
+    pub started: Vec<String>,
+    pub running: Option<(String, Behaviour)>,
+    /// It was told that an update waits.
+    pub told: bool,
+    pub apply: bool,
+}
+
+impl Bench {
+    pub(crate) fn new(geometry: Geometry, maker: &Maker) -> Bench {
+        let mut root_key_hashes = heapless::Vec::new();
+        root_key_hashes.push(maker.root_hash()).unwrap();
+        Bench {
+            flash: SimFlash::new(geometry),
+            app: Rc::default(),
+            floor: Rc::default(),
+            now_ms: Rc::new(Cell::new(1000)),
+            entropy: Rc::new(Cell::new(7)),
+            facts: Facts {
+                hardware_id: "hw-1".try_into().unwrap(),
+                board: "sim".try_into().unwrap(),
+                microvisor: Version { major: 1, minor: 0, patch: 0 },
+                root_key_hashes,
+                root_threshold: 1,
+                build_time_s: 1_700_000_000,
+            },
+        }
+    }
+
+    /// Another board in the same condition.
+    pub(crate) fn fork(&self) -> Bench {
+        let app = AppWorld { known: self.app.borrow().known.clone(), ..AppWorld::default() };
+        Bench {
+            flash: self.flash.fork(),
+            app: Rc::new(RefCell::new(app)),
+            floor: Rc::new(Cell::new(self.floor.get())),
+            now_ms: Rc::new(Cell::new(self.now_ms.get())),
+            entropy: Rc::new(Cell::new(self.entropy.get())),
+            facts: self.facts.clone(),
+        }
+    }
+
+    pub(crate) fn ports(&self) -> Ports<SimBoard> {
+        Ports {
+            flash: self.flash.clone(),
+            counter: SimCounter(self.floor.clone()),
+            keys: SimKeys,
+            clock: SimClock(self.now_ms.clone()),
+            entropy: SimEntropy(self.entropy.clone()),
+            reset: SimReset,
+            watchdog: SimWatchdog,
+            app: SimApp(self.app.clone()),
+            verify: CachedVerify,
+        }
+    }
+
+    /// Power on: whatever ran before is gone. The clock starts anew.
+    pub(crate) fn boot(&self) -> Device {
+        self.try_boot().expect("the device comes up")
+    }
+
+    pub(crate) fn try_boot(&self) -> Result<Device, gateway_core::device::BootError> {
+        self.flash.power_on();
+        self.boot_with_a_cut_to_come()
+    }
+
+    /// Like `try_boot`, keeping a cut that was set.
+    pub(crate) fn boot_with_a_cut_to_come(&self) -> Result<Device, gateway_core::device::BootError> {
+        self.now_ms.set(1000);
+        let mut app = self.app.borrow_mut();
+        app.running = None;
+        app.started.clear();
+        (app.told, app.apply) = (false, false);
+        drop(app);
+        Device::boot(self.ports(), self.facts.clone())
+    }
+
+    pub(crate) fn advance_ms(&self, milliseconds: u64) {
+        self.now_ms.set(self.now_ms.get() + milliseconds);
+    }
+
+    /// Name of what runs.
+    pub(crate) fn running(&self) -> Option<String> {
+        self.app.borrow().running.as_ref().map(|(name, _)| name.clone())
+    }
+}
+
+/// The board.
+#[derive(Debug)]
+pub(crate) struct SimBoard;
+
+impl Board for SimBoard {
+    type Flash = SimFlash;
+    type Counter = SimCounter;
+    type Keys = SimKeys;
+    type Clock = SimClock;
+    type Entropy = SimEntropy;
+    type Reset = SimReset;
+    type Watchdog = SimWatchdog;
+    type App = SimApp;
+    type Verify = CachedVerify;
+}
+
+#[derive(Debug)]
+pub(crate) struct SimCounter(Rc<Cell<u64>>);
+
+impl Counter for SimCounter {
+    fn value(&mut self) -> Result<u64, CounterError> {
+        Ok(self.0.get())
+    }
+
+    fn raise(&mut self, to: u64) -> Result<(), CounterError> {
+        self.0.set(self.0.get().max(to));
+        Ok(())
+    }
+}
+
+/// No test here signs as a device.
+#[derive(Debug)]
+pub(crate) struct SimKeys;
+
+impl Keys for SimKeys {
+    fn public_key(&mut self) -> Result<[u8; 65], KeysError> {
+        Err(KeysError)
+    }
+
+    fn sign(&mut self, _message: &[u8]) -> Result<[u8; 64], KeysError> {
+        Err(KeysError)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct SimClock(Rc<Cell<u64>>);
+
+impl Clock for SimClock {
+    fn now_ms(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct SimEntropy(Rc<Cell<u64>>);
+
+impl Entropy for SimEntropy {
+    fn fill(&mut self, into: &mut [u8]) -> Result<(), EntropyError> {
+        for byte in into {
+            self.0.set(self.0.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+            *byte = (self.0.get() >> 33) as u8;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct SimReset;
+
+impl Reset for SimReset {
+    fn reason(&self) -> BootReason {
+        BootReason::PowerOn
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct SimWatchdog;
+
+impl Watchdog for SimWatchdog {
+    fn feed(&mut self) {}
+}
+
+#[derive(Debug)]
+pub(crate) struct SimApp(Rc<RefCell<AppWorld>>);
+
+impl App for SimApp {
+    fn start(&mut self, image: Image, flash: &mut dyn Flash) -> Result<(), AppError> {
+        let mut bytes = vec![0; image.bytes as usize];
+        flash.read(image.at, &mut bytes).map_err(|_| AppError)?;
+        let mut app = self.0.borrow_mut();
+        let found = app.known.get(&Digest::of(&bytes)).cloned();
+        let (name, behaviour) = found.unwrap_or(("?".to_owned(), Behaviour::Healthy));
+        app.started.push(name.clone());
+        app.running = Some((name, behaviour));
+        (app.told, app.apply) = (false, false);
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        self.0.borrow_mut().running = None;
+    }
+
+    fn status(&mut self) -> AppStatus {
+        let app = self.0.borrow();
+        let life = match app.running.as_ref().map(|(_, behaviour)| behaviour) {
+            None => Life::Stopped,
+            Some(Behaviour::Healthy | Behaviour::NeverHealthy) => Life::Running,
+            Some(Behaviour::Crash) => Life::Crashed,
+            Some(Behaviour::Hang) => Life::Hung,
+        };
+        let healthy = matches!(app.running, Some((_, Behaviour::Healthy)));
+        AppStatus { life, healthy, apply: app.apply }
+    }
+
+    fn update_waits(&mut self) {
+        self.0.borrow_mut().told = true;
+    }
+}
+
+type Seen = HashMap<(PublicKey, Digest, [u8; 64]), bool>;
+
+/// Real P-256, each signature checked once in a thread.
+#[derive(Debug)]
+pub(crate) struct CachedVerify;
+
+thread_local! {
+    static SEEN: RefCell<Seen> = RefCell::default();
+}
+
+impl Verify for CachedVerify {
+    fn verify(&self, key: &PublicKey, message: &[&[u8]], signature: &Signature) -> bool {
+        let asked = (*key, Digest::of_parts(message), signature.0);
+        let known = SEEN.with_borrow(|seen| seen.get(&asked).copied());
+        known.unwrap_or_else(|| {
+            let verdict = P256.verify(key, message, signature);
+            SEEN.with_borrow_mut(|seen| seen.insert(asked, verdict));
+            verdict
+        })
+    }
+}

@@ -1,0 +1,13 @@
+//! A board that exists only in memory, and the people around it.
+
+mod board;
+mod bundle;
+mod director;
+mod flash;
+
+pub(crate) use board::{Behaviour, Bench, SimBoard};
+pub(crate) use bundle::{Bundle, Maker, image};
+pub(crate) use director::{Director, Goal};
+pub(crate) use flash::{Cut, GEOMETRIES, Mode, SMALL, SimFlash, WRITE_ONCE};
+
+pub(crate) type Device = gateway_core::Device<SimBoard>;
