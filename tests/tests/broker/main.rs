@@ -1,0 +1,13 @@
+//! svc-broker over its sockets: the real binary, certificates of every kind, and a registry that answers as told.
+//!
+//! The registry is scripted so that a test can hold an answer back, or give none; that the real one and the broker
+//! agree is shown by the whole-system scenarios.
+
+mod client;
+mod hostile;
+mod identity;
+mod life;
+mod messages;
+mod pki;
+mod registry;
+mod rig;
