@@ -546,9 +546,9 @@ mod tests {
         }
 
         #[test]
-        fn a_damaged_tree_never_makes_the_reader_panic(mut bytes in tree(), at: prop::sample::Index, bit in 0..8) {
+        fn a_damaged_tree_never_makes_the_reader_panic(mut bytes in tree(), at: prop::sample::Index, bit in 0..8_u8) {
             let at = at.index(bytes.len());
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1_u8 << bit;
             let _ = item(&bytes);
         }
     }

@@ -35,7 +35,8 @@ pub struct P256;
 
 impl Verify for P256 {
     fn verify(&self, key: &PublicKey, message: &[&[u8]], signature: &Signature) -> bool {
-        let (Ok(point), Ok(signature)) = (key.point(), p256::ecdsa::Signature::from_slice(&signature.0)) else {
+        let (Ok(point), Ok(signature)) = (key.point(), p256::ecdsa::Signature::from_slice(&signature.0))
+        else {
             return false;
         };
         let digest = Digest::of_parts(message);

@@ -151,7 +151,11 @@ pub fn open(
 }
 
 /// Reads a directive to whomever it may be and checks its signature: for tools and servers, never for a device.
-pub fn open_any(bytes: &[u8], director: &PublicKey, verify: &impl Verify) -> Result<Directive, DirectiveError> {
+pub fn open_any(
+    bytes: &[u8],
+    director: &PublicKey,
+    verify: &impl Verify,
+) -> Result<Directive, DirectiveError> {
     if bytes.len() > DIRECTIVE_BYTES_MAX {
         return Err(DirectiveError::TooLong);
     }
@@ -173,7 +177,8 @@ fn decode(payload: &[u8]) -> Result<Directive, DirectiveError> {
     let mut reader = Reader::new(payload);
     let mut fields = reader.fields()?;
     let kind = fields.required(key::KIND)?.uint()?;
-    let device = fields.required(key::DEVICE)?.text()?.parse().map_err(|_| DirectiveError::Field("device"))?;
+    let device =
+        fields.required(key::DEVICE)?.text()?.parse().map_err(|_| DirectiveError::Field("device"))?;
     let nonce = Nonce(*fields.required(key::NONCE)?.bytes_exact()?);
     let issued_at_s = fields.required(key::ISSUED_AT)?.uint()?;
     if kind == kind::TIME {

@@ -74,20 +74,28 @@ impl Digest {
 
 /// DER of a P-256 SubjectPublicKeyInfo up to the point (RFC 5480 §2).
 const SPKI_PREFIX: [u8; 26] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
-    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
+    0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 
 impl PublicKey {
     /// A key from its SEC1 bytes, compressed (33) or not (65), its point checked.
     pub fn from_sec1(bytes: &[u8]) -> Result<PublicKey, KeyError> {
+        match bytes.first() {
+            // SEC1 also has a compact form (5), which names the same point in yet another way.
+            Some(2..=4) => {}
+            _ => return Err(KeyError),
+        }
         let point = p256::PublicKey::from_sec1_bytes(bytes).map_err(|_| KeyError)?;
         Ok(PublicKey::from_point(&point))
     }
 
     /// A key from its SubjectPublicKeyInfo in DER, its point checked.
     pub fn from_spki_der(der: &[u8]) -> Result<PublicKey, KeyError> {
-        der.strip_prefix(&SPKI_PREFIX).filter(|point| point.len() == 65).ok_or(KeyError).and_then(PublicKey::from_sec1)
+        der.strip_prefix(&SPKI_PREFIX)
+            .filter(|point| point.len() == 65)
+            .ok_or(KeyError)
+            .and_then(PublicKey::from_sec1)
     }
 
     /// A key from compressed bytes whose shape is checked here and whose point is checked where it is used.

@@ -132,7 +132,8 @@ pub fn open_first<'a>(
     verify: &impl Verify,
 ) -> Result<Keyset<'a>, KeysetError> {
     let (signed, keyset) = decode_first(bytes)?;
-    let is_provisioned = |key: &&PublicKey| key.hash().is_ok_and(|hash| provisioned.root_key_hashes.contains(&hash));
+    let is_provisioned =
+        |key: &&PublicKey| key.hash().is_ok_and(|hash| provisioned.root_key_hashes.contains(&hash));
     let trusted: heapless::Vec<PublicKey, ROOT_KEYS_MAX> =
         keyset.root_keys.iter().filter(is_provisioned).copied().collect();
     let threshold = keyset.root_threshold.max(provisioned.threshold);
@@ -268,8 +269,11 @@ fn decode_release_keys<'a>(
     let mut keys = heapless::Vec::new();
     for _ in 0..reader.array()? {
         reader.array_of(3)?;
-        let release =
-            ReleaseKey { key: decode_key(reader)?, component: decode_component(reader)?, board: decode_board(reader)? };
+        let release = ReleaseKey {
+            key: decode_key(reader)?,
+            component: decode_component(reader)?,
+            board: decode_board(reader)?,
+        };
         keys.push(release).map_err(|_| KeysetError::Field("release keys"))?;
     }
     if keys.is_empty() { Err(KeysetError::Field("release keys")) } else { Ok(keys) }
@@ -297,7 +301,9 @@ fn decode_crash_key(reader: &mut Reader<'_>) -> Result<Option<[u8; 32]>, KeysetE
     if reader.null()? { Ok(None) } else { Ok(Some(*reader.bytes_exact()?)) }
 }
 
-fn decode_anchors<'a>(reader: &mut Reader<'a>) -> Result<heapless::Vec<&'a [u8], BROKER_ANCHORS_MAX>, KeysetError> {
+fn decode_anchors<'a>(
+    reader: &mut Reader<'a>,
+) -> Result<heapless::Vec<&'a [u8], BROKER_ANCHORS_MAX>, KeysetError> {
     let mut anchors = heapless::Vec::new();
     for _ in 0..reader.array()? {
         anchors.push(reader.bytes()?).map_err(|_| KeysetError::Field("broker anchors"))?;

@@ -167,7 +167,13 @@ fn may_subscribe(identity: Identity, text: &str) -> Result<(), Reason> {
 }
 
 /// The table's answer. `own` is the direction a device uses for this action; services use the other.
-fn may_use(identity: Identity, asked: Direction, own: Direction, id: Who, channel: ChannelKind) -> Result<(), Reason> {
+fn may_use(
+    identity: Identity,
+    asked: Direction,
+    own: Direction,
+    id: Who,
+    channel: ChannelKind,
+) -> Result<(), Reason> {
     let row = TABLE.iter().find(|row| row.channel == channel).ok_or(Reason::Channel)?;
     let (is_own, end) = match identity {
         Identity::Service(service) => {
@@ -214,7 +220,9 @@ fn may_hear(identity: Identity, direction: Direction, id: Who) -> Result<(), Rea
 /// `$share/{group}/{filter}` in its parts; other `$` names are refused.
 fn split_share(text: &str) -> Result<(Option<&str>, &str), Reason> {
     match text.strip_prefix("$share/") {
-        Some(rest) => rest.split_once('/').map(|(group, plain)| (Some(group), plain)).ok_or(Reason::Malformed),
+        Some(rest) => {
+            rest.split_once('/').map(|(group, plain)| (Some(group), plain)).ok_or(Reason::Malformed)
+        }
         None => Ok((None, text)),
     }
 }
@@ -241,7 +249,10 @@ impl Who {
     }
 
     fn is(self, end: End) -> bool {
-        matches!((self, end), (Who::Any, _) | (Who::Device(_), End::Device) | (Who::Claimant(_), End::Claimant))
+        matches!(
+            (self, end),
+            (Who::Any, _) | (Who::Device(_), End::Device) | (Who::Claimant(_), End::Claimant)
+        )
     }
 }
 
@@ -285,7 +296,9 @@ impl Filter {
         };
         let argument = levels.next();
         let complete = match (channels, argument) {
-            (Channels::One(ChannelKind::Debug), Some(relay)) => relay == "+" || relay.parse::<RelayId>().is_ok(),
+            (Channels::One(ChannelKind::Debug), Some(relay)) => {
+                relay == "+" || relay.parse::<RelayId>().is_ok()
+            }
             (Channels::One(ChannelKind::Debug), None) => false,
             (_, argument) => argument.is_none(),
         };

@@ -1,7 +1,8 @@
 //! From an envelope to a [`Manifest`]: the profile of docs/bundle.md, and nothing beside it.
 
 use super::{
-    Component, Confirm, ConnectivityPolicy, CrashPolicy, Layer, Manifest, ManifestError, UpdatePolicy, class_identifier,
+    Component, Confirm, ConnectivityPolicy, CrashPolicy, Layer, Manifest, ManifestError, UpdatePolicy,
+    class_identifier,
 };
 use crate::cbor::Reader;
 use crate::key::Digest;
@@ -36,7 +37,8 @@ pub(crate) mod profile {
 }
 
 pub(super) fn manifest<'a>(envelope: &Envelope<'a>) -> Result<Manifest<'a>, ManifestError> {
-    let has_severed = envelope.payload_fetch.is_some() || envelope.install.is_some() || envelope.text.is_some();
+    let has_severed =
+        envelope.payload_fetch.is_some() || envelope.install.is_some() || envelope.text.is_some();
     if has_severed || envelope.integrated_payloads > 0 {
         return Err(ManifestError::Profile);
     }
@@ -55,7 +57,8 @@ fn check_members(raw: &RawManifest<'_>) -> Result<(), ManifestError> {
         && raw.payload_fetch.is_none()
         && raw.install.is_none()
         && raw.text.is_none();
-    let is = |commands: Option<Commands<'_>>, expected: &[u8]| commands.is_some_and(|it| it.encoded() == expected);
+    let is =
+        |commands: Option<Commands<'_>>, expected: &[u8]| commands.is_some_and(|it| it.encoded() == expected);
     match is_absent && is(raw.validate, &VALIDATE) && is(raw.invoke, &INVOKE) {
         true => Ok(()),
         false => Err(ManifestError::Profile),
@@ -71,7 +74,11 @@ fn decode_component(identifier: &[u8]) -> Result<Component, ManifestError> {
 fn shared_parameters<'a>(shared: &Commands<'a>) -> Result<&'a [u8], ManifestError> {
     let mut commands = shared.iter();
     match (commands.next(), commands.next(), commands.next()) {
-        (Some((command::OVERRIDE_PARAMETERS, map)), Some((command::CLASS_IDENTIFIER, [REPORT_ALL])), None) => Ok(map),
+        (
+            Some((command::OVERRIDE_PARAMETERS, map)),
+            Some((command::CLASS_IDENTIFIER, [REPORT_ALL])),
+            None,
+        ) => Ok(map),
         _ => Err(ManifestError::Profile),
     }
 }
@@ -136,7 +143,11 @@ fn decode_profile<'a>(reader: &mut Reader<'a>, base: Base) -> Result<Manifest<'a
 }
 
 /// Text without spaces or control characters, which could fool whoever reads it on a terminal.
-fn decode_name<'a>(reader: &mut Reader<'a>, bytes_max: usize, name: &'static str) -> Result<&'a str, ManifestError> {
+fn decode_name<'a>(
+    reader: &mut Reader<'a>,
+    bytes_max: usize,
+    name: &'static str,
+) -> Result<&'a str, ManifestError> {
     let text = reader.text()?;
     match (1..=bytes_max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(text),
@@ -209,7 +220,9 @@ fn decode_update(reader: &mut Reader<'_>) -> Result<UpdatePolicy, ManifestError>
     Ok(policy)
 }
 
-fn decode_debug_keys(reader: &mut Reader<'_>) -> Result<heapless::Vec<[u8; 32], DEBUG_KEYS_MAX>, ManifestError> {
+fn decode_debug_keys(
+    reader: &mut Reader<'_>,
+) -> Result<heapless::Vec<[u8; 32], DEBUG_KEYS_MAX>, ManifestError> {
     let mut keys = heapless::Vec::new();
     for _ in 0..reader.array()? {
         keys.push(*reader.bytes_exact()?).map_err(|_| ManifestError::Field("debug keys"))?;

@@ -7,13 +7,14 @@
 
 mod area;
 mod class;
-mod decode;
-mod parts;
+pub(crate) mod decode;
+pub(crate) mod parts;
 
 pub use area::AreaHasher;
 pub use class::class_identifier;
 pub use parts::{
-    Component, ComponentError, Confirm, ConnectivityPolicy, CrashPolicy, Layer, UpdatePolicy, Version, VersionError,
+    Component, ComponentError, Confirm, ConnectivityPolicy, CrashPolicy, Layer, UpdatePolicy, Version,
+    VersionError,
 };
 
 use crate::cbor::CborError;
@@ -123,7 +124,11 @@ pub fn read(envelope: &[u8]) -> Result<Manifest<'_>, ManifestError> {
 }
 
 /// Reads an envelope and checks that a release key of `keyset` for this component and board signed it.
-pub fn open<'a>(envelope: &'a [u8], keyset: &Keyset<'_>, verify: &impl Verify) -> Result<Manifest<'a>, ManifestError> {
+pub fn open<'a>(
+    envelope: &'a [u8],
+    keyset: &Keyset<'_>,
+    verify: &impl Verify,
+) -> Result<Manifest<'a>, ManifestError> {
     let envelope = read_envelope(envelope)?;
     let signer = signer(&envelope)?;
     let is_signer = |release: &&ReleaseKey<'_>| release.key.hash() == Ok(signer);
@@ -159,8 +164,13 @@ impl Manifest<'_> {
 
     /// The layers in order, those with the digest of an earlier one left out: what a bundle file holds.
     pub fn distinct_layers(&self) -> impl Iterator<Item = &Layer<'_>> {
-        let is_first = |at: usize, digest: Digest| self.layers.iter().take(at).all(|layer| layer.digest != digest);
-        self.layers.iter().enumerate().filter(move |(at, layer)| is_first(*at, layer.digest)).map(|(_, layer)| layer)
+        let is_first =
+            |at: usize, digest: Digest| self.layers.iter().take(at).all(|layer| layer.digest != digest);
+        self.layers
+            .iter()
+            .enumerate()
+            .filter(move |(at, layer)| is_first(*at, layer.digest))
+            .map(|(_, layer)| layer)
     }
 }
 
@@ -179,6 +189,10 @@ fn signer(envelope: &Envelope<'_>) -> Result<KeyHash, ManifestError> {
     }
 }
 
-fn check_signature(envelope: &Envelope<'_>, key: &PublicKey, verify: &impl Verify) -> Result<(), ManifestError> {
+fn check_signature(
+    envelope: &Envelope<'_>,
+    key: &PublicKey,
+    verify: &impl Verify,
+) -> Result<(), ManifestError> {
     if envelope.is_signed_by(key, verify) { Ok(()) } else { Err(ManifestError::Signature) }
 }

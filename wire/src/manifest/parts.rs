@@ -187,7 +187,8 @@ mod tests {
     fn a_version_is_three_plain_numbers() {
         let version: Version = "1.20.300".parse().expect("plain");
         assert_eq!(version.to_string(), "1.20.300");
-        for text in ["", "1", "1.2", "1.2.3.4", "1.2.3-rc", "01.2.3", "+1.2.3", "1..3", "1.2.65536", "1.2.3 "] {
+        for text in ["", "1", "1.2", "1.2.3.4", "1.2.3-rc", "01.2.3", "+1.2.3", "1..3", "1.2.65536", "1.2.3 "]
+        {
             assert_eq!(text.parse::<Version>(), Err(VersionError), "{text:?}");
         }
         assert!("1.10.0".parse::<Version>().expect("plain") > "1.9.9".parse().expect("plain"));
@@ -196,8 +197,10 @@ mod tests {
     #[test]
     fn a_block_matches_only_all_of_its_own_bytes() {
         let bytes = std::vec![7; BLOCK_BYTES + 5];
-        let blocks = [padded_digest(&bytes[..BLOCK_BYTES]).0, padded_digest(&bytes[BLOCK_BYTES..]).0].concat();
-        let layer = Layer { digest: Digest::of(&bytes), bytes: bytes.len() as u32, destination: 0, blocks: &blocks };
+        let blocks =
+            [padded_digest(&bytes[..BLOCK_BYTES]).0, padded_digest(&bytes[BLOCK_BYTES..]).0].concat();
+        let layer =
+            Layer { digest: Digest::of(&bytes), bytes: bytes.len() as u32, destination: 0, blocks: &blocks };
         assert_eq!((layer.block_count(), layer.block_bytes(0), layer.block_bytes(1)), (2, BLOCK_BYTES, 5));
         assert!(layer.block_matches(0, &bytes[..BLOCK_BYTES]) && layer.block_matches(1, &[7; 5]));
         assert!(!layer.block_matches(1, &[7, 7, 7, 7, 8]));

@@ -59,7 +59,11 @@ impl<'a> Envelope<'a> {
         Ok(envelope)
     }
 
-    fn read_members(reader: &mut Reader<'a>, integers: usize, pairs: usize) -> Result<Envelope<'a>, SuitError> {
+    fn read_members(
+        reader: &mut Reader<'a>,
+        integers: usize,
+        pairs: usize,
+    ) -> Result<Envelope<'a>, SuitError> {
         let mut fields = reader.fields_of(integers);
         let authentication = Authentication::decode(fields.required(key::AUTHENTICATION)?.bytes()?)?;
         let (manifest, manifest_wrapped) = fields.required(key::MANIFEST)?.bytes_and_wrapped()?;
@@ -72,7 +76,15 @@ impl<'a> Envelope<'a> {
         let text = severed(key::TEXT)?;
         fields.finish()?;
         let integrated_payloads = read_payloads(reader, pairs - integers)?;
-        Ok(Envelope { authentication, manifest, manifest_wrapped, payload_fetch, install, text, integrated_payloads })
+        Ok(Envelope {
+            authentication,
+            manifest,
+            manifest_wrapped,
+            payload_fetch,
+            install,
+            text,
+            integrated_payloads,
+        })
     }
 
     /// Whether one of the authentication blocks is this key's.
