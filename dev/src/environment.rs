@@ -120,18 +120,18 @@ pub(crate) fn of(
         ("SERVICE_CERT", path(service_cert)),
         ("SERVICE_KEY", path(service_key)),
         ("SERVER_CA", path(pki.server_ca())),
-        ("REDIS_URL", settings.redis_url()),
     ];
     if let Some(role) = service.role() {
         env.push(("POSTGRES_URL", settings.postgres_url(role)));
         env.push(("BROKER_URL", format!("mqtts://{}", settings.address(Service::Broker, "service"))));
-        env.push(("BROKER_CONTROL_URLS", format!("https://{}", settings.address(Service::Broker, "grpc"))));
     }
     if service != Service::Registry {
         env.push(("REGISTRY_URL", format!("https://{}", settings.address(Service::Registry, "grpc"))));
     }
     match service {
         Service::Registry => env.extend([
+            ("REDIS_URL", settings.redis_url()),
+            ("BROKER_CONTROL_URLS", format!("https://{}", settings.address(Service::Broker, "grpc"))),
             ("MASTER_KEY_FILE", path(master_key.to_path_buf())),
             ("DEVICE_ADDRESS", settings.address(Service::Broker, "device")),
             ("ENROLL_ADDRESS", settings.address(Service::Broker, "enroll")),
@@ -142,6 +142,7 @@ pub(crate) fn of(
             ("SERVICE_LISTEN", listen("service")),
         ]),
         Service::Ota => env.extend([
+            ("REDIS_URL", settings.redis_url()),
             ("MASTER_KEY_FILE", path(master_key.to_path_buf())),
             ("S3_ENDPOINT", settings.s3_endpoint()),
             ("S3_BUCKET", BUCKET.to_owned()),

@@ -60,10 +60,10 @@ impl Part {
 
     fn needs(self) -> &'static [Part] {
         match self {
-            Part::Service(Service::Registry | Service::Logs) => &[Part::Postgres, Part::Redis],
+            Part::Service(Service::Registry) => &[Part::Postgres, Part::Redis],
+            Part::Service(Service::Logs) => &[Part::Postgres],
             Part::Service(Service::Ota) => &[Part::Postgres, Part::Redis, Part::S3],
-            Part::Service(Service::Broker) => &[Part::Redis],
-            Part::Postgres | Part::Redis | Part::S3 => &[],
+            Part::Service(Service::Broker) | Part::Postgres | Part::Redis | Part::S3 => &[],
         }
     }
 }
