@@ -1,0 +1,484 @@
+//! The whole gateway: a device, its log, and its one connection, behind what a board drives.
+//!
+//! A board boots it, then in a loop: calls `poll`; has the connection that `wish` names (another number means: drop the
+//! stream you have); moves bytes from `pending` and into `spare`; and sleeps until the time `poll` gave, or until bytes,
+//! or its application, stir. Nothing here blocks, allocates or reads a clock but the board's.
+
+use wire::msg::{LogLevel, LogSource};
+use wire::{ClientNonce, DeviceId, Direction, Topic};
+
+use crate::device::{BootId, Device, Next, Notice};
+use crate::logs::{Ring, Ship};
+use crate::net::enroll::{self, Answer, Applicant, Enroll, Voucher};
+use crate::net::identity::Identity;
+use crate::net::link::{End, Link, Target, View};
+use crate::net::mqtt::{Fault, Incoming, Mqtt, Opening};
+use crate::net::session::{Session, WILL_BYTES_MAX, will};
+use crate::ports::{Board, Entropy as _};
+use crate::update::Outcome;
+
+/// Bytes of `Buffers::send`, at least: twice the largest message and its head.
+pub const SEND_BYTES_MIN: usize = 10 * 1024;
+/// Bytes of `Buffers::receive`, at least: a layer chunk, or an envelope with its directive, and their heads.
+pub const RECEIVE_BYTES_MIN: usize = 18 * 1024;
+/// Happenings kept for a board that did not ask yet; the oldest give way.
+pub const HAPPENINGS_MAX: usize = 16;
+/// Bytes of what an enrolment connection subscribes to.
+const FILTER_BYTES_MAX: usize = 64;
+
+/// Memory the board lends for good.
+#[derive(Debug)]
+pub struct Buffers<'b> {
+    pub receive: &'b mut [u8],
+    pub send: &'b mut [u8],
+    pub log: &'b mut [u8],
+}
+
+/// What the board was provisioned with for its enrolment.
+#[derive(Debug, Clone, Copy)]
+pub struct Provisioning<'b> {
+    /// host:port of the enrolment listener.
+    pub enroll_address: &'b str,
+    /// Claim certificate, DER; its key is in `Keys`.
+    pub claim: &'b [u8],
+}
+
+/// The connection the board should have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dial<'a> {
+    /// host:port.
+    pub address: &'a str,
+    pub credential: Credential<'a>,
+}
+
+/// The client certificate to present; with the claim its own key, otherwise the identity key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credential<'a> {
+    Claim(&'a [u8]),
+    Birth(&'a [u8]),
+    /// Leaf and intermediate.
+    Chain([&'a [u8]; 2]),
+}
+
+/// What happened, for whoever watches the board from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Happening {
+    Enrolled(DeviceId),
+    EnrollPending {
+        retry_after_s: u32,
+    },
+    EnrollRefused(wire::msg::EnrollReason),
+    Connected,
+    Disconnected(End),
+    Device(Notice),
+    /// A deployment ended.
+    Result(Outcome, wire::msg::UpdateReason),
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway<'b, B: Board> {
+    device: Device<B>,
+    provisioning: Provisioning<'b>,
+    identity: Option<Identity>,
+    mqtt: Mqtt<'b>,
+    logs: Ring<'b>,
+    ship: Ship,
+    link: Link,
+    enroll: Enroll,
+    session: Session,
+    happenings: heapless::Deque<Happening, HAPPENINGS_MAX>,
+    told_result: Option<(BootId, u32)>,
+}
+
+impl<'b, B: Board> Gateway<'b, B> {
+    /// `device` has booted. An identity that cannot be read is as none: the board enrols again, under the same id.
+    pub fn new(mut device: Device<B>, provisioning: Provisioning<'b>, buffers: Buffers<'b>) -> Self {
+        let mut logs = Ring::new(buffers.log);
+        let identity = load_identity(&mut device, &mut logs);
+        let (boot, reason) = (device.boot_id(), device.boot_reason());
+        logs.note(device.now_ms(), LogLevel::Info, format_args!("boot {}: {reason:?}", boot.counter));
+        Self {
+            told_result: None,
+            device,
+            provisioning,
+            identity,
+            mqtt: Mqtt::new(buffers.receive, buffers.send),
+            logs,
+            ship: Ship::default(),
+            link: Link::new(),
+            enroll: Enroll::new(ClientNonce::new([0; 16])),
+            session: Session::default(),
+            happenings: heapless::Deque::new(),
+        }
+    }
+
+    pub fn device(&self) -> &Device<B> {
+        &self.device
+    }
+
+    pub fn device_mut(&mut self) -> &mut Device<B> {
+        &mut self.device
+    }
+
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    pub fn logs(&self) -> &Ring<'b> {
+        &self.logs
+    }
+
+    /// A record of the application's.
+    pub fn app_log(&mut self, level: LogLevel, text: &str) {
+        self.logs.push(self.device.now_ms() * 1000, level, LogSource::App, text);
+    }
+
+    pub fn take_happening(&mut self) -> Option<Happening> {
+        self.happenings.pop_front()
+    }
+
+    /// The connection to have, under a number that changes when the one there is to be dropped.
+    pub fn wish(&self) -> (u32, Option<Dial<'_>>) {
+        let (epoch, target) = self.link.wish();
+        let enrolling = |credential| Dial { address: self.provisioning.enroll_address, credential };
+        let dial = target.and_then(|target| match (target, &self.identity) {
+            (Target::Enroll(Voucher::Birth), Some(identity)) => {
+                Some(enrolling(Credential::Birth(identity.birth())))
+            }
+            (Target::Enroll(_), _) => Some(enrolling(Credential::Claim(self.provisioning.claim))),
+            (Target::Serve, Some(identity)) => {
+                Some(Dial { address: identity.broker(), credential: Credential::Chain(identity.chain()) })
+            }
+            (Target::Serve, None) => None,
+        });
+        (epoch, dial)
+    }
+
+    /// The stream wished for under this number is there.
+    pub fn opened(&mut self, epoch: u32) {
+        let now_ms = self.device.now_ms();
+        let opened = match self.link.opened(now_ms, epoch) {
+            None => return,
+            Some(Target::Serve) => self.open_session(now_ms),
+            Some(Target::Enroll(_)) => self.open_enrolment(now_ms),
+        };
+        if let Err(end) = opened {
+            self.end(end);
+        }
+    }
+
+    /// The stream of this number is gone, or could not be had.
+    pub fn ended(&mut self, epoch: u32, end: End) {
+        if self.link.wish() == (epoch, self.link.wish().1) && self.link.wish().1.is_some() {
+            self.end(end);
+        }
+    }
+
+    /// Where received bytes go; then `received`.
+    pub fn spare(&mut self) -> &mut [u8] {
+        self.mqtt.spare()
+    }
+
+    /// The first `count` bytes of `spare` were received: they are understood now.
+    pub fn received(&mut self, count: usize) {
+        self.mqtt.received(count);
+        self.read();
+    }
+
+    /// Bytes to send; then `sent`.
+    pub fn pending(&self) -> &[u8] {
+        self.mqtt.pending()
+    }
+
+    pub fn sent(&mut self, count: usize) {
+        self.mqtt.sent(self.device.now_ms(), count);
+    }
+
+    /// Does what is due and says when it wants to be called again at the latest.
+    pub fn poll(&mut self) -> Next {
+        let device = self.device.poll();
+        let now_ms = self.device.now_ms();
+        self.tell();
+        // What could not be read for want of room to answer may be readable now.
+        self.read();
+        if let Err(fault) = self.mqtt.poll(now_ms) {
+            self.end(End::Fault(fault));
+        }
+        let view = self.view();
+        if self.link.poll(now_ms, view) {
+            self.end(End::Unreachable);
+        }
+        match self.link.open() {
+            Some(Target::Serve) if self.mqtt.is_online() => self.serve(now_ms, view),
+            Some(Target::Enroll(voucher)) if self.mqtt.is_online() => self.ask(now_ms, voucher),
+            _ => {}
+        }
+        device.min(self.deadline(now_ms))
+    }
+
+    fn deadline(&self, now_ms: u64) -> Next {
+        let mut at_ms = self.link.deadline_ms().min(self.mqtt.deadline_ms());
+        if self.mqtt.is_online() {
+            at_ms = at_ms.min(match self.link.open() {
+                Some(Target::Serve) => self.session.deadline_ms(now_ms).min(self.ship.deadline_ms()),
+                Some(Target::Enroll(_)) => self.enroll.deadline_ms(),
+                None => u64::MAX,
+            });
+        }
+        // A full send buffer is no reason to spin: sending is what wakes us.
+        if at_ms == u64::MAX { Next::Never } else { Next::At(at_ms.max(now_ms + 1)) }
+    }
+
+    fn view(&self) -> View {
+        let bound_s = self.device.time_bound_s();
+        match &self.identity {
+            None => View::default(),
+            Some(identity) => View {
+                enrolled: true,
+                has_birth: !identity.birth().is_empty(),
+                renewal_due: identity.is_due_for_renewal(bound_s),
+            },
+        }
+    }
+
+    fn serve(&mut self, now_ms: u64, view: View) {
+        if view.renewal_due && self.link.may_renew(now_ms) {
+            self.logs.note(now_ms, LogLevel::Info, format_args!("certificate is due for renewal"));
+            self.mqtt.close();
+            self.link.renew(now_ms);
+            return;
+        }
+        if let Some(id) = self.device.device_id() {
+            let Self { session, device, mqtt, logs, ship, .. } = self;
+            // What had no room stays due.
+            let _ = session.say(id, device, mqtt, logs, ship);
+        }
+    }
+
+    fn ask(&mut self, now_ms: u64, voucher: Voucher) {
+        if !self.enroll.is_due(now_ms) {
+            return;
+        }
+        if self.enroll.is_exhausted() {
+            self.end(End::Fault(Fault::Silent));
+            return;
+        }
+        let certificate = match (voucher, &self.identity) {
+            (Voucher::Birth, Some(identity)) => identity.birth(),
+            _ => self.provisioning.claim,
+        };
+        let applicant = Applicant {
+            hardware_id: &self.device.facts.hardware_id,
+            board: &self.device.facts.board,
+            voucher,
+            certificate,
+        };
+        if self.enroll.ask(now_ms, &mut self.mqtt, &mut self.device.ports.keys, &applicant).is_err() {
+            self.logs.note(now_ms, LogLevel::Error, format_args!("identity key cannot be used"));
+            self.end(End::Done);
+        }
+    }
+
+    fn open_session(&mut self, now_ms: u64) -> Result<(), End> {
+        let id = self.device.device_id().ok_or(End::Done)?;
+        let connection = self.session.begin();
+        let filter = filter(&id.text());
+        let mut buffer = [0; WILL_BYTES_MAX];
+        let payload = will(self.device.boot_id(), connection, &mut buffer);
+        let topic = Topic::up(id, wire::Channel::Hello).text();
+        let opening = Opening { client_id: &id.text(), filter: &filter, will: Some((&topic, payload)) };
+        self.mqtt.open(now_ms, opening).map_err(End::Fault)
+    }
+
+    fn open_enrolment(&mut self, now_ms: u64) -> Result<(), End> {
+        let mut nonce = [0; 16];
+        self.device.ports.entropy.fill(&mut nonce).map_err(|_| End::Done)?;
+        self.enroll = Enroll::new(ClientNonce::new(nonce));
+        let client = self.enroll.client();
+        let topic = Topic::enroll(client, Direction::Down).text();
+        let opening = Opening { client_id: &client.text(), filter: &topic, will: None };
+        self.mqtt.open(now_ms, opening).map_err(End::Fault)
+    }
+
+    /// Understands all packets that are there.
+    fn read(&mut self) {
+        loop {
+            let now_ms = self.device.now_ms();
+            let Self { mqtt, session, device, logs, ship, link, enroll, .. } = self;
+            match mqtt.next(now_ms) {
+                Ok(None) => return,
+                Err(fault) => return self.end(End::Fault(fault)),
+                Ok(Some(Incoming::Online)) => self.online(now_ms),
+                Ok(Some(Incoming::PublishRefused(reason))) => {
+                    logs.note(now_ms, LogLevel::Warn, format_args!("publish refused: 0x{reason:02x}"));
+                }
+                Ok(Some(Incoming::Publish { topic, payload })) => match link.open() {
+                    Some(Target::Serve) => session.hear(topic, payload, device, logs, ship),
+                    Some(Target::Enroll(voucher)) => {
+                        if let Some(answer) = enroll.answer(topic, payload) {
+                            let judged = judge(answer, self.identity.as_ref(), device, logs);
+                            return self.enrolment_ended(now_ms, voucher, judged);
+                        }
+                    }
+                    None => {}
+                },
+            }
+        }
+    }
+
+    fn online(&mut self, now_ms: u64) {
+        if self.link.open() == Some(Target::Serve) {
+            self.session.online();
+            self.ship.restart();
+            self.happen(Happening::Connected);
+            self.logs.note(now_ms, LogLevel::Info, format_args!("connected"));
+        }
+    }
+
+    fn enrolment_ended(&mut self, now_ms: u64, voucher: Voucher, judged: Result<Identity, Declined>) {
+        self.mqtt.close();
+        match judged {
+            Ok(identity) => {
+                self.happen(Happening::Enrolled(identity.device()));
+                self.logs.note(now_ms, LogLevel::Info, format_args!("enrolled by {voucher:?}"));
+                self.identity = Some(identity);
+                self.link.enrolled(now_ms);
+            }
+            Err(Declined::Wait { retry_after_s }) => {
+                self.happen(Happening::EnrollPending { retry_after_s });
+                self.link.postponed(now_ms, u64::from(retry_after_s) * 1000);
+            }
+            Err(Declined::Refused { reason, retry_after_s }) => {
+                self.happen(Happening::EnrollRefused(reason));
+                self.logs.note(now_ms, LogLevel::Warn, format_args!("enrolment refused: {reason:?}"));
+                self.link.postponed(now_ms, u64::from(retry_after_s) * 1000);
+            }
+            Err(Declined::Wrong) => self.end(End::Done),
+        }
+    }
+
+    fn end(&mut self, end: End) {
+        let now_ms = self.device.now_ms();
+        if self.mqtt.is_online() && self.link.open() == Some(Target::Serve) {
+            self.happen(Happening::Disconnected(end));
+            self.logs.note(now_ms, LogLevel::Info, format_args!("disconnected: {end:?}"));
+        } else {
+            self.logs.note(now_ms, LogLevel::Debug, format_args!("no connection: {end:?}"));
+        }
+        self.mqtt.close();
+        let mut random = [0; 4];
+        // Without randomness there is no jitter, which is better than no connection.
+        let _ = self.device.ports.entropy.fill(&mut random);
+        self.link.ended(now_ms, end, u32::from_le_bytes(random));
+    }
+
+    /// Notes what the device noticed, whether or not anyone is connected.
+    fn tell(&mut self) {
+        let now_ms = self.device.now_ms();
+        while let Some(notice) = self.device.take_notice() {
+            self.logs.note(now_ms, level(notice), format_args!("{notice:?}"));
+            self.happen(Happening::Device(notice));
+        }
+        let result = self.device.results().last().copied();
+        let name = result.map(|result| (result.boot, result.sequence));
+        if name != self.told_result {
+            self.told_result = name;
+            if let Some(result) = result {
+                self.logs.note(
+                    now_ms,
+                    LogLevel::Info,
+                    format_args!("result: {:?} {:?}", result.outcome, result.reason),
+                );
+                self.happen(Happening::Result(result.outcome, result.reason));
+            }
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        if self.happenings.is_full() {
+            self.happenings.pop_front();
+        }
+        // Cannot fail: room was made.
+        let _ = self.happenings.push_back(happening);
+    }
+}
+
+/// Why an enrolment's answer gave no identity.
+enum Declined {
+    Wait {
+        retry_after_s: u32,
+    },
+    Refused {
+        reason: wire::msg::EnrollReason,
+        retry_after_s: u32,
+    },
+    /// Issued, and not for us.
+    Wrong,
+}
+
+fn judge<B: Board>(
+    answer: Answer<'_>,
+    before: Option<&Identity>,
+    device: &mut Device<B>,
+    logs: &mut Ring<'_>,
+) -> Result<Identity, Declined> {
+    let issued = match answer {
+        Answer::Pending { retry_after_s } => return Err(Declined::Wait { retry_after_s }),
+        Answer::Refused { reason, retry_after_s } => return Err(Declined::Refused { reason, retry_after_s }),
+        Answer::Issued(issued) => issued,
+    };
+    let now_ms = device.now_ms();
+    let key = enroll::public_key(&mut device.ports.keys).ok().and_then(|key| key.spki_der().ok());
+    let identity = Identity::accept(&issued, &key.ok_or(Declined::Wrong)?, before.map(Identity::device));
+    let identity = identity.map_err(|error| {
+        logs.note(now_ms, LogLevel::Error, format_args!("issued identity not taken: {error:?}"));
+        Declined::Wrong
+    })?;
+    let stored = device.enrolled(identity.device(), identity.tenant(), identity.bytes(), issued.keyset);
+    stored.map_err(|refused| {
+        logs.note(now_ms, LogLevel::Error, format_args!("issued identity not taken: {refused:?}"));
+        Declined::Wrong
+    })?;
+    Ok(identity)
+}
+
+fn load_identity<B: Board>(device: &mut Device<B>, logs: &mut Ring<'_>) -> Option<Identity> {
+    let mut record = [0; _];
+    let now_ms = device.now_ms();
+    match device.identity_record(&mut record) {
+        Ok(Some(bytes)) => match Identity::load(bytes) {
+            Ok(identity) => Some(identity),
+            Err(error) => {
+                logs.note(now_ms, LogLevel::Error, format_args!("stored identity cannot be read: {error:?}"));
+                None
+            }
+        },
+        Ok(None) => None,
+        Err(error) => {
+            logs.note(now_ms, LogLevel::Error, format_args!("stored identity cannot be read: {error:?}"));
+            None
+        }
+    }
+}
+
+fn level(notice: Notice) -> LogLevel {
+    match notice {
+        Notice::StoreFailed(_) => LogLevel::Error,
+        Notice::StoreRepaired
+        | Notice::AppCrashed
+        | Notice::AppHung
+        | Notice::NoApp
+        | Notice::FellBack(_)
+        | Notice::UpdateRefused(_) => LogLevel::Warn,
+        _ => LogLevel::Info,
+    }
+}
+
+/// All that is said to this device.
+fn filter(id: &str) -> heapless::String<FILTER_BYTES_MAX> {
+    let mut filter = heapless::String::new();
+    // Cannot fail: an id has 34 bytes.
+    let _ = core::fmt::write(&mut filter, format_args!("{}{id}/dn/#", wire::topic::ROOT));
+    filter
+}

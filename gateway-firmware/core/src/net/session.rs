@@ -1,0 +1,520 @@
+//! The device's conversation with the services, over one MQTT connection after the other.
+//!
+//! Out: what is due is computed from what the device is and what was said of it: hello, results, progress, requests for
+//! layers, and logs only when nothing else waits. In: each channel's message goes to the one who decides about it.
+//! A message that has no room stays due. Results and logs are said again until the service answers.
+
+use wire::msg::{
+    self, BootReason, EnumValue, HelloDown, HelloUp, LayerDown, LayerError, LayerUp, LogDown, LogLevel,
+    LogUp, Message as _, Repeated, Slot, UpdateDown, UpdateState, UpdateUp,
+};
+use wire::{Channel, DeploymentId, DeviceId, Digest, Direction, Nonce, Topic, TopicId};
+
+use super::fetch::Fetch;
+use super::mqtt::{Full, Mqtt, Qos};
+use crate::device::{BlockRefused, BootId, Device, DirectiveRefused, Heard, Progress, SlotReport};
+use crate::logs::{LOG_BATCH_BYTES_MAX, Ring, Ship};
+use crate::ports::{self, Board, Entropy as _};
+use crate::update::{Outcome, State, UpdateResult};
+
+/// Protocol version of `HelloUp`.
+pub const PROTOCOL: u32 = 0;
+/// A hello goes out at least so often.
+pub const HELLO_PERIOD_MS: u64 = 15 * 60 * 1000;
+/// A result, or a progress that waits for an answer, is said again after: doubles from the first to the second.
+pub const SAY_AGAIN_MIN_MS: u64 = 5_000;
+pub const SAY_AGAIN_MAX_MS: u64 = 60_000;
+/// Progress within a state is said at most so often, and only after so much more of the whole.
+pub const PROGRESS_STEP_MS: u64 = 500;
+pub const PROGRESS_STEP_PERCENT: u64 = 10;
+
+/// What a hello says that calls for a new one when it changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Face {
+    slots: [SlotReport; 2],
+    keyset_version: u32,
+    floor: Option<u64>,
+}
+
+/// Where the update stood when last looked at: every change may change a slot.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    progress: Option<(DeploymentId, State)>,
+    result: Option<(BootId, u32)>,
+}
+
+/// Something said until it is answered.
+#[derive(Debug, Clone, Copy, Default)]
+struct Again {
+    at_ms: u64,
+    attempts: u32,
+}
+
+impl Again {
+    fn said(&mut self, now_ms: u64) {
+        self.at_ms = now_ms + (SAY_AGAIN_MIN_MS << self.attempts.min(8)).min(SAY_AGAIN_MAX_MS);
+        self.attempts += 1;
+    }
+}
+
+/// What was said, and when to say it again.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// Connections since boot, from 1.
+    connection: u32,
+    /// Hellos since boot, from 1.
+    hellos: u32,
+    hello_due: bool,
+    hello_at_ms: u64,
+    face: Option<Face>,
+    /// Something happened that may have changed the face.
+    face_stale: bool,
+    seen: Seen,
+    progress: Option<Progress>,
+    progress_at_ms: u64,
+    progress_again: Again,
+    /// Name of the newest result said, and when all are said again.
+    result: Option<(BootId, u32)>,
+    result_again: Again,
+    fetch: Fetch,
+}
+
+impl Session {
+    /// A new connection is being made; returns its number.
+    pub fn begin(&mut self) -> u32 {
+        self.connection = self.connection.saturating_add(1);
+        self.connection
+    }
+
+    /// The connection is up: everything is said anew.
+    pub fn online(&mut self) {
+        self.hello_due = true;
+        (self.progress, self.result) = (None, None);
+        (self.progress_again, self.result_again) = (Again::default(), Again::default());
+        self.fetch.restart();
+    }
+
+    /// Says what is due, as far as there is room.
+    pub fn say<B: Board>(
+        &mut self,
+        id: DeviceId,
+        device: &mut Device<B>,
+        mqtt: &mut Mqtt<'_>,
+        logs: &Ring<'_>,
+        ship: &mut Ship,
+    ) -> Result<(), Full> {
+        let now_ms = device.now_ms();
+        self.look(device);
+        self.say_hello(now_ms, id, device, mqtt, logs)?;
+        self.say_results(now_ms, id, device, mqtt)?;
+        self.say_progress(now_ms, id, device, mqtt)?;
+        while let Some(request) = self.fetch.next(now_ms, device.wanted()) {
+            let message = LayerUp {
+                digest: &request.digest.0,
+                offset: request.offset,
+                length: request.length,
+                ..Default::default()
+            };
+            mqtt.publish(&Topic::up(id, Channel::Layer).text(), Qos::AtMostOnce, &message)?;
+            self.fetch.asked(now_ms, request);
+        }
+        if mqtt.is_drained() && ship.is_due(now_ms, logs) {
+            self.say_logs(now_ms, id, device.boot_id(), mqtt, logs, ship)?;
+        }
+        Ok(())
+    }
+
+    /// When `say` has something to do without an event.
+    pub fn deadline_ms(&self, now_ms: u64) -> u64 {
+        let mut deadline_ms = self.hello_at_ms.min(self.fetch.deadline_ms(now_ms));
+        if self.result.is_some() {
+            deadline_ms = deadline_ms.min(self.result_again.at_ms);
+        }
+        if let Some(progress) = &self.progress {
+            let again_ms =
+                if waits_for_an_answer(progress.state) { self.progress_again.at_ms } else { u64::MAX };
+            deadline_ms = deadline_ms.min(again_ms);
+        }
+        deadline_ms
+    }
+
+    /// Hears one message; whatever is not for us is ignored.
+    pub fn hear<B: Board>(
+        &mut self,
+        topic: &str,
+        payload: &[u8],
+        device: &mut Device<B>,
+        logs: &mut Ring<'_>,
+        ship: &mut Ship,
+    ) {
+        let Ok(Topic { id: TopicId::Device(id), direction: Direction::Down, channel }) = Topic::parse(topic)
+        else {
+            return;
+        };
+        if Some(id) != device.device_id() {
+            return;
+        }
+        match channel {
+            Channel::Hello => self.hear_hello(payload, device, logs),
+            Channel::Update => self.hear_update(payload, device, logs),
+            Channel::Layer => self.hear_layer(payload, device, logs),
+            Channel::Log => hear_log(payload, device, logs, ship),
+            _ => {}
+        }
+    }
+
+    fn look<B: Board>(&mut self, device: &Device<B>) {
+        let seen = Seen {
+            progress: device.progress().map(|progress| (progress.deployment, progress.state)),
+            result: device.results().last().map(|result| (result.boot, result.sequence)),
+        };
+        self.face_stale |= seen != self.seen;
+        self.seen = seen;
+    }
+
+    fn say_hello<B: Board>(
+        &mut self,
+        now_ms: u64,
+        id: DeviceId,
+        device: &mut Device<B>,
+        mqtt: &mut Mqtt<'_>,
+        logs: &Ring<'_>,
+    ) -> Result<(), Full> {
+        if self.face_stale || self.face.is_none() {
+            let face = face(device);
+            self.hello_due |= self.face.as_ref() != Some(&face);
+            (self.face, self.face_stale) = (Some(face), false);
+        }
+        let Some(face) = self.face.as_ref().filter(|_| self.hello_due || now_ms >= self.hello_at_ms) else {
+            return Ok(());
+        };
+        let mut nonce = [0; 16];
+        if device.ports.entropy.fill(&mut nonce).is_err() {
+            return Ok(());
+        }
+        let facts = &device.facts;
+        let slots = face.slots.each_ref();
+        let slots: [Slot<'_>; 2] = core::array::from_fn(|index| slot(index, slots[index]));
+        let counters = device.counters();
+        let last = device.results().last().copied();
+        let last_id = last.map(|result| result.deployment.text());
+        let mut version = heapless::String::<32>::new();
+        let _ = core::fmt::write(&mut version, format_args!("{}", facts.microvisor));
+        let hello = HelloUp {
+            protocol: PROTOCOL,
+            nonce: &nonce,
+            boot: Some(boot_id(device.boot_id())),
+            connection: self.connection,
+            sequence: self.hellos + 1,
+            boot_reason: EnumValue::Known(boot_reason(device.boot_reason())),
+            hardware_id: &facts.hardware_id,
+            board: &facts.board,
+            microvisor_version: &version,
+            slots: Repeated::from_slice(&slots),
+            app_floor: face.floor.unwrap_or_default(),
+            keyset_version: face.keyset_version,
+            time_bound_s: device.time_bound_s(),
+            counters: Some(msg::Counters {
+                uptime_ms: now_ms,
+                app_crashes: counters.app_crashes,
+                app_starts: counters.app_starts,
+                log_dropped: u32::try_from(logs.dropped()).unwrap_or(u32::MAX),
+                directives_refused: counters.directives_refused,
+                blocks_refused: counters.blocks_refused,
+                ..Default::default()
+            }),
+            last_result: last.as_ref().zip(last_id.as_ref()).map(|(result, id)| result_message(result, id)),
+            ..Default::default()
+        };
+        mqtt.publish(&Topic::up(id, Channel::Hello).text(), Qos::AtLeastOnce, &hello)?;
+        self.hellos += 1;
+        self.hello_due = false;
+        // Spread over an eighth of the period, so that a fleet that came up together does not stay together.
+        let jitter_ms =
+            u64::from(u16::from_le_bytes([nonce[0], nonce[1]])) * (HELLO_PERIOD_MS / 8) / (1 << 16);
+        self.hello_at_ms = now_ms + HELLO_PERIOD_MS - jitter_ms;
+        device.hello_sent(Nonce(nonce));
+        Ok(())
+    }
+
+    fn say_results<B: Board>(
+        &mut self,
+        now_ms: u64,
+        id: DeviceId,
+        device: &Device<B>,
+        mqtt: &mut Mqtt<'_>,
+    ) -> Result<(), Full> {
+        let Some(newest) = device.results().last() else {
+            self.result = None;
+            return Ok(());
+        };
+        let name = (newest.boot, newest.sequence);
+        if self.result != Some(name) {
+            self.result_again = Again::default();
+        } else if now_ms < self.result_again.at_ms {
+            return Ok(());
+        }
+        for result in device.results() {
+            mqtt.publish(
+                &Topic::up(id, Channel::Update).text(),
+                Qos::AtLeastOnce,
+                &result_message(result, &result.deployment.text()),
+            )?;
+        }
+        self.result = Some(name);
+        self.result_again.said(now_ms);
+        Ok(())
+    }
+
+    fn say_progress<B: Board>(
+        &mut self,
+        now_ms: u64,
+        id: DeviceId,
+        device: &Device<B>,
+        mqtt: &mut Mqtt<'_>,
+    ) -> Result<(), Full> {
+        let Some(progress) = device.progress() else {
+            self.progress = None;
+            return Ok(());
+        };
+        if !self.is_progress_due(now_ms, &progress) {
+            return Ok(());
+        }
+        // A final state is a result, and said as one.
+        if let Some(state) = progress_state(progress.state) {
+            let deployment = progress.deployment.text();
+            let message = UpdateUp {
+                boot: Some(boot_id(device.boot_id())),
+                sequence: progress.sequence,
+                deployment: &deployment,
+                manifest_digest: &progress.manifest.0,
+                state: EnumValue::Known(state),
+                bytes_done: progress.bytes_done,
+                bytes_total: progress.bytes_total,
+                attempts: u32::from(progress.attempts),
+                ..Default::default()
+            };
+            mqtt.publish(&Topic::up(id, Channel::Update).text(), Qos::AtLeastOnce, &message)?;
+        }
+        let before = self.progress.map(|before| (before.deployment, before.state));
+        if before != Some((progress.deployment, progress.state)) {
+            self.progress_again = Again::default();
+        }
+        self.progress = Some(progress);
+        self.progress_at_ms = now_ms;
+        self.progress_again.said(now_ms);
+        Ok(())
+    }
+
+    fn is_progress_due(&self, now_ms: u64, progress: &Progress) -> bool {
+        let Some(before) = &self.progress else { return true };
+        if (before.deployment, before.state) != (progress.deployment, progress.state) {
+            return true;
+        }
+        if waits_for_an_answer(progress.state) && now_ms >= self.progress_again.at_ms {
+            return true;
+        }
+        let step = progress.bytes_total * PROGRESS_STEP_PERCENT / 100;
+        now_ms >= self.progress_at_ms + PROGRESS_STEP_MS
+            && progress.bytes_done != before.bytes_done
+            && (progress.bytes_done >= before.bytes_done + step || progress.bytes_done < before.bytes_done)
+    }
+
+    fn say_logs(
+        &mut self,
+        now_ms: u64,
+        id: DeviceId,
+        boot: BootId,
+        mqtt: &mut Mqtt<'_>,
+        logs: &Ring<'_>,
+        ship: &mut Ship,
+    ) -> Result<(), Full> {
+        let Some(batch) = logs.batch(LOG_BATCH_BYTES_MAX) else { return Ok(()) };
+        // Fields may come in any order and pieces: the records are in their wire form already.
+        let head = LogUp {
+            boot: Some(boot_id(boot)),
+            lost_up_to: logs.lost_up_to(),
+            dropped: logs.dropped(),
+            ..Default::default()
+        };
+        let head_bytes = head.encoded_len();
+        let length = head_bytes + batch.records.len();
+        mqtt.publish_with(&Topic::up(id, Channel::Log).text(), Qos::AtMostOnce, length, |payload| {
+            let (mut front, records) = payload.split_at_mut(head_bytes);
+            records.copy_from_slice(batch.records);
+            head.encode(&mut front).map_err(|_| Full)
+        })?;
+        ship.sent(now_ms, batch.last);
+        Ok(())
+    }
+
+    fn hear_hello<B: Board>(&mut self, payload: &[u8], device: &mut Device<B>, logs: &mut Ring<'_>) {
+        let Ok(hello) = HelloDown::decode(payload) else { return };
+        // The keyset first: it may name the director key that signed the time.
+        if !hello.keyset.is_empty() {
+            // Accepted, it is the device's to note.
+            if let Err(refused) = device.offer_keyset(hello.keyset) {
+                logs.note(device.now_ms(), LogLevel::Warn, format_args!("keyset refused: {refused:?}"));
+            }
+            self.face_stale = true;
+        }
+        if !hello.signed_time.is_empty() {
+            self.hear_directive(hello.signed_time, &[], device, logs);
+        }
+    }
+
+    fn hear_update<B: Board>(&mut self, payload: &[u8], device: &mut Device<B>, logs: &mut Ring<'_>) {
+        let Ok(update) = UpdateDown::decode(payload) else { return };
+        if let Some(ack) = update.result_ack
+            && let Some(boot) = ack.boot
+        {
+            let boot = BootId { counter: boot.counter, random: boot.random };
+            if let Err(error) = device.acknowledge(boot, ack.sequence) {
+                logs.note(
+                    device.now_ms(),
+                    LogLevel::Error,
+                    format_args!("acknowledgement not stored: {error:?}"),
+                );
+            }
+            self.face_stale = true;
+        }
+        if !update.directive.is_empty() {
+            self.hear_directive(update.directive, update.envelope, device, logs);
+        }
+    }
+
+    fn hear_directive<B: Board>(
+        &mut self,
+        directive: &[u8],
+        envelope: &[u8],
+        device: &mut Device<B>,
+        logs: &mut Ring<'_>,
+    ) {
+        match device.hear(directive, envelope) {
+            Ok(Heard::Acted) => self.face_stale = true,
+            Ok(Heard::Already) => {}
+            Ok(Heard::Later) => logs.note(device.now_ms(), LogLevel::Info, format_args!("directive put off")),
+            Ok(Heard::Refused(reason)) => {
+                logs.note(device.now_ms(), LogLevel::Warn, format_args!("directive refused: {reason:?}"))
+            }
+            // Its answer crossed our next hello: the service answers that one too.
+            Err(DirectiveRefused::Directive(wire::directive::DirectiveError::Nonce)) => {}
+            Err(refused) => {
+                logs.note(device.now_ms(), LogLevel::Warn, format_args!("directive ignored: {refused:?}"))
+            }
+        }
+    }
+
+    fn hear_layer<B: Board>(&mut self, payload: &[u8], device: &mut Device<B>, logs: &mut Ring<'_>) {
+        let Ok(layer) = LayerDown::decode(payload) else { return };
+        let now_ms = device.now_ms();
+        let Ok(digest) = Digest::try_from(layer.digest) else { return };
+        match layer.error {
+            EnumValue::Known(LayerError::Unspecified) => {
+                match device.take_block(&digest, layer.offset, layer.data) {
+                    Ok(()) => self.fetch.heard(now_ms),
+                    Err(BlockRefused::NotWanted) => {}
+                    Err(refused) => {
+                        logs.note(
+                            device.now_ms(),
+                            LogLevel::Warn,
+                            format_args!("block at {} refused: {refused:?}", layer.offset),
+                        );
+                        self.fetch.refused(now_ms, 0);
+                    }
+                }
+            }
+            _ if device.wanted().is_some_and(|wanted| wanted.layer == digest) => {
+                self.fetch.refused(now_ms, u64::from(layer.retry_after_ms));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn hear_log<B: Board>(payload: &[u8], device: &Device<B>, logs: &mut Ring<'_>, ship: &mut Ship) {
+    let Ok(log) = LogDown::decode(payload) else { return };
+    if let EnumValue::Known(level) = log.level {
+        logs.set_level(level);
+    }
+    if log.boot.is_some_and(|boot| BootId { counter: boot.counter, random: boot.random } == device.boot_id())
+    {
+        logs.stored_up_to(log.stored_up_to);
+        ship.acknowledged(log.stored_up_to);
+    }
+}
+
+/// The will: an `up/hello` that names the connection and carries no nonce.
+pub fn will(boot: BootId, connection: u32, buffer: &mut [u8; WILL_BYTES_MAX]) -> &[u8] {
+    let hello = HelloUp { boot: Some(boot_id(boot)), connection, ..Default::default() };
+    msg::encode(&hello, buffer).unwrap_or_default()
+}
+
+/// Bytes of a will, at most.
+pub const WILL_BYTES_MAX: usize = 32;
+
+fn face<B: Board>(device: &Device<B>) -> Face {
+    Face { slots: device.slots(), keyset_version: device.keyset_version(), floor: device.floor() }
+}
+
+fn slot(index: usize, report: &SlotReport) -> Slot<'_> {
+    Slot {
+        component: "app",
+        index: index as u32,
+        status: EnumValue::Known(report.status),
+        manifest_digest: report.manifest.as_ref().map_or(&[], |digest| &digest.0[..]),
+        version: &report.version,
+        security_counter: report.security_counter,
+        running: report.running,
+        ..Default::default()
+    }
+}
+
+fn result_message<'r>(result: &'r UpdateResult, deployment: &'r str) -> UpdateUp<'r> {
+    let state = match result.outcome {
+        Outcome::Confirmed => UpdateState::Confirmed,
+        Outcome::Reverted => UpdateState::Reverted,
+        Outcome::Refused => UpdateState::Refused,
+    };
+    UpdateUp {
+        boot: Some(boot_id(result.boot)),
+        sequence: result.sequence,
+        deployment,
+        manifest_digest: &result.manifest.0,
+        state: EnumValue::Known(state),
+        reason: EnumValue::Known(result.reason),
+        attempts: u32::from(result.attempts),
+        ..Default::default()
+    }
+}
+
+fn progress_state(state: State) -> Option<UpdateState> {
+    match state {
+        State::Idle | State::Confirmed | State::Reverted => None,
+        State::Fetching => Some(UpdateState::Fetching),
+        State::Verified => Some(UpdateState::Verified),
+        State::Polite => Some(UpdateState::Polite),
+        State::Ready => Some(UpdateState::Ready),
+        State::Installing => Some(UpdateState::Installing),
+        State::Trial => Some(UpdateState::Trial),
+    }
+}
+
+/// A lost `ready` would wait for ever: it is said again.
+fn waits_for_an_answer(state: State) -> bool {
+    state == State::Ready
+}
+
+fn boot_id(boot: BootId) -> msg::BootId<'static> {
+    msg::BootId { counter: boot.counter, random: boot.random, ..Default::default() }
+}
+
+fn boot_reason(reason: ports::BootReason) -> BootReason {
+    match reason {
+        ports::BootReason::PowerOn => BootReason::PowerOn,
+        ports::BootReason::Watchdog => BootReason::Watchdog,
+        ports::BootReason::Software => BootReason::Software,
+        ports::BootReason::Fault => BootReason::Fault,
+        ports::BootReason::Update => BootReason::Update,
+    }
+}
