@@ -110,7 +110,6 @@ impl Source {
     }
 
     /// A value that may be absent (`Some(None)`); outer `None`: it is there and wrong.
-    #[expect(clippy::option_option, reason = "absent and wrong are different answers")]
     pub fn optional<T: FromStr<Err: Display>>(&mut self, key: &str) -> Option<Option<T>> {
         let Some(text) = self.values.get(key) else {
             return Some(None);

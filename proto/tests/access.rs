@@ -7,6 +7,7 @@ use std::fs;
 
 use prost_reflect::DescriptorPool;
 
+#[expect(clippy::unwrap_used, reason = "a test's own files")]
 fn pool_of(method: &str) -> DescriptorPool {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("probe.proto");

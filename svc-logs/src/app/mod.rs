@@ -1,0 +1,41 @@
+//! Use cases: load, decide in `model`, save, return effects. The only place with transactions.
+
+pub(crate) mod ingest;
+pub(crate) mod list;
+pub(crate) mod sweep;
+pub(crate) mod tail;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, broadcast};
+use wire::DeviceId;
+
+use crate::store::Store;
+
+/// Tails one process serves at once.
+pub(crate) const TAILS_MAX: usize = 256;
+/// Boots kept of one device.
+pub(crate) const BOOTS_PER_DEVICE_MAX: usize = 256;
+/// Records kept of one device.
+pub(crate) const RECORDS_PER_DEVICE_MAX: u64 = 1_000_000;
+
+/// Hints that may wait for a tail; one that missed some looks at the database all the same.
+const HINTS_MAX: usize = 1024;
+
+/// What the use cases share.
+#[derive(Debug)]
+pub(crate) struct App {
+    store: Store,
+    /// Devices something was just stored for, by this process.
+    stored: broadcast::Sender<DeviceId>,
+    tails: Arc<Semaphore>,
+}
+
+impl App {
+    pub(crate) fn new(store: Store) -> Self {
+        let (stored, _) = broadcast::channel(HINTS_MAX);
+        Self { store, stored, tails: Arc::new(Semaphore::new(TAILS_MAX)) }
+    }
+}

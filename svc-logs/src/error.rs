@@ -1,0 +1,32 @@
+//! What can go wrong in a use case, and what a caller is told of it.
+
+use kit::{pg, status};
+use tonic::Status;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// No such device, or not the caller's.
+    #[error("device does not exist")]
+    NoDevice,
+    #[error("too many tails are open")]
+    TooManyTails,
+    #[error("database")]
+    Database(#[from] pg::Error),
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NoDevice => status::not_found(),
+            Error::TooManyTails => status::exhausted("TAILS_MAX", "too many tails are open on this server"),
+            Error::Database(error) => error.into(),
+        }
+    }
+}
+
+impl Error {
+    /// Whether the same work may succeed when repeated as it is.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(self, Error::Database(error) if error.is_transient())
+    }
+}

@@ -1,0 +1,156 @@
+//! `LogService`: decode, ask `app`, encode. The only place that sees tonic.
+
+mod encode;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use kit::auth::caller;
+use kit::{Shutdown, page, status};
+use proto::logs::v1::log_service_server::LogService;
+use proto::logs::v1::{ListRecordsRequest, ListRecordsResponse, TailRecordsRequest, TailRecordsResponse};
+use proto::name::DeviceName;
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::app::App;
+use crate::app::tail::Tail;
+use crate::model::{Boot, Level, Range};
+
+/// Stored records a tail may begin with.
+const LAST_MAX: i32 = 1000;
+/// Records that may wait for a slow reader in this process; more wait in the database.
+const WAITING_MAX: usize = 64;
+
+/// Where a page ended: counter, random part, sequence.
+type Cursor = (u32, u64, u64);
+
+#[derive(Debug)]
+pub(crate) struct Logs {
+    app: Arc<App>,
+    shutdown: Shutdown,
+}
+
+impl Logs {
+    pub(crate) fn new(app: Arc<App>, shutdown: Shutdown) -> Self {
+        Self { app, shutdown }
+    }
+}
+
+#[tonic::async_trait]
+impl LogService for Logs {
+    async fn list_records(
+        &self,
+        request: Request<ListRecordsRequest>,
+    ) -> Result<Response<ListRecordsResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let name = parent(&request.parent)?;
+        let tenant = caller.tenant(name.tenant)?;
+        let limit = page::size(request.page_size)?;
+        let bounds = [encode::time_text(&request.start_time), encode::time_text(&request.end_time)];
+        let same = [request.parent.as_str(), &bounds[0], &bounds[1], &request.level];
+        let cursor: Option<Cursor> = page::cursor(&same, &request.page_token)?;
+        let range = Range {
+            device: name.id,
+            after: cursor.map(|(counter, random, sequence)| (Boot { counter, random }, sequence)),
+            level: level(&request.level)?,
+            start: encode::time("start_time", request.start_time)?,
+            end: encode::time("end_time", request.end_time)?,
+        };
+        let (records, more) = self.app.list(tenant, &range, limit).await?;
+        let next = records.last().filter(|_| more).map(|last| {
+            let cursor: Cursor = (last.boot.counter, last.boot.random, last.record.sequence);
+            page::token(&same, &cursor)
+        });
+        Ok(Response::new(ListRecordsResponse {
+            records: records.into_iter().map(|record| encode::record(&name, record)).collect(),
+            next_page_token: next.unwrap_or_default(),
+        }))
+    }
+
+    type TailRecordsStream = Pin<Box<dyn Stream<Item = Result<TailRecordsResponse, Status>> + Send>>;
+
+    async fn tail_records(
+        &self,
+        request: Request<TailRecordsRequest>,
+    ) -> Result<Response<Self::TailRecordsStream>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let name = parent(&request.parent)?;
+        let tenant = caller.tenant(name.tenant)?;
+        let last = usize::try_from(request.last.min(LAST_MAX))
+            .map_err(|_| status::invalid("last", "must not be negative"))?;
+        let (tail, first) = self.app.tail(tenant, name.id, level(&request.level)?, last).await?;
+        let (sender, receiver) = mpsc::channel(WAITING_MAX);
+        let (app, shutdown) = (self.app.clone(), self.shutdown.clone());
+        // Ends when the reader leaves (its channel closes) or the process stops.
+        tokio::spawn(async move {
+            let told = async {
+                for record in first {
+                    let record = Some(encode::record(&name, record));
+                    sender.send(Ok(TailRecordsResponse { record, missed: 0 })).await.ok()?;
+                }
+                follow(&app, tail, &name, &sender).await
+            };
+            tokio::select! {
+                _ = shutdown.or(told) => {}
+                () = sender.closed() => {}
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// Sends what is stored until the reader has left.
+async fn follow(
+    app: &App,
+    mut tail: Tail,
+    name: &DeviceName,
+    reader: &mpsc::Sender<Result<TailRecordsResponse, Status>>,
+) -> Option<()> {
+    loop {
+        match app.follow(&mut tail).await {
+            Ok(tailed) => {
+                for tailed in tailed {
+                    let record = Some(encode::record(name, tailed.record));
+                    let missed = i64::try_from(tailed.missed).unwrap_or(i64::MAX);
+                    reader.send(Ok(TailRecordsResponse { record, missed })).await.ok()?;
+                }
+            }
+            // The reader is told and begins again; what it has seen is its own to know.
+            Err(error) => return reader.send(Err(error.into())).await.ok(),
+        }
+    }
+}
+
+fn parent(text: &str) -> Result<DeviceName, Status> {
+    text.parse().map_err(|error| status::invalid("parent", format!("{error}")))
+}
+
+fn level(name: &str) -> Result<Level, Status> {
+    match name {
+        "" => Ok(Level::Debug),
+        name => Level::from_name(name)
+            .ok_or_else(|| status::invalid("level", "must be error, warn, info or debug")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_named_and_nothing_else_is_one() {
+        assert_eq!(level("").unwrap(), Level::Debug);
+        assert_eq!(level("warn").unwrap(), Level::Warn);
+        assert_eq!(level("WARN").unwrap_err().code(), tonic::Code::InvalidArgument);
+    }
+
+    #[test]
+    fn a_parent_is_a_device_name() {
+        assert!(parent("tenants/x").unwrap_err().message().starts_with("parent is not of the form"));
+    }
+}
