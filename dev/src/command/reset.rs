@@ -48,3 +48,27 @@ async fn stop_owner(dir: &Path) -> Result<()> {
         Err(_) => bail!("process {pid} still runs {}: stop it and try again", dir.display()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[tokio::test]
+    async fn the_owner_of_a_stack_is_stopped_before_its_state_goes() -> Result<()> {
+        let dir = dev::dot_dev().join(format!("reset-{}", std::process::id()));
+        std::fs::create_dir_all(&dir)?;
+        // Holds the lock, says who it is, and waits: what a stack's owner does.
+        let script = r#"exec 9>>"$0"; flock 9; echo $$ >&9; echo ready; exec sleep 600"#;
+        let mut owner = Command::new("sh");
+        let mut owner = owner.args(["-c", script]).arg(dir.join("lock")).stdout(Stdio::piped()).spawn()?;
+        let mut ready = [0; 6];
+        std::io::Read::read_exact(&mut owner.stdout.take().context("no output")?, &mut ready)?;
+
+        stop_owner(&dir).await?;
+        assert!(!owner.wait()?.success(), "it was ended by a signal");
+        stop_owner(&dir).await?;
+        std::fs::remove_dir_all(dir)?;
+        Ok(())
+    }
+}
