@@ -6,8 +6,10 @@ use std::rc::Rc;
 
 use gateway_core::Facts;
 use gateway_core::ports::*;
+use gateway_core::update::slots::Layout;
 use wire::cose::{P256, Verify};
 use wire::manifest::Version;
+use wire::msg::SlotStatus;
 use wire::{Digest, PublicKey, Signature};
 
 use super::{Device, Maker, SimFlash};
@@ -117,6 +119,16 @@ impl Bench {
 
     pub(crate) fn advance_ms(&self, milliseconds: u64) {
         self.now_ms.set(self.now_ms.get() + milliseconds);
+    }
+
+    /// Makes touching the confirmed slot a violation, as the device has journaled it.
+    pub(crate) fn guard(&self, device: &Device) {
+        let layout = Layout::new(self.flash.geometry()).unwrap();
+        let confirmed = device.slots().iter().position(|slot| slot.status == SlotStatus::Confirmed);
+        self.flash.protect(confirmed.map(|index| {
+            let place = layout.slots[index];
+            place.envelope_at..place.area_at + layout.area_bytes
+        }));
     }
 
     /// Name of what runs.

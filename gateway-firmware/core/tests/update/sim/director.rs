@@ -38,6 +38,11 @@ impl<'a> Director<'a> {
         Director { maker, bench, stored: Vec::new(), blocks_sent: 0, nonces: 0 }
     }
 
+    /// The same service with another board.
+    pub(crate) fn moved_to(&self, bench: &'a Bench) -> Director<'a> {
+        Director { bench, stored: self.stored.clone(), ..*self }
+    }
+
     /// The device says hello; the nonce its directives must name.
     pub(crate) fn hello(&mut self, device: &mut Device) -> Nonce {
         self.nonces = self.nonces.wrapping_add(1);
@@ -67,6 +72,7 @@ impl<'a> Director<'a> {
             if self.bench.flash.is_dead() {
                 return false;
             }
+            self.bench.guard(device);
             let next = device.poll();
             if self.is_reached(device, bundle, deployment, goal) {
                 return !self.bench.flash.is_dead();

@@ -180,8 +180,8 @@ impl Chip {
             return Err(FlashError::NotBlank);
         }
         let mode = self.begin()?;
-        self.mark_programmed(&range);
         let Some(mode) = mode else {
+            self.mark_programmed(&range);
             self.cells[range.clone()].copy_from_slice(bytes);
             if std::mem::take(&mut self.lies) {
                 self.cells[range.start] ^= 0x10;
@@ -203,8 +203,10 @@ impl Chip {
         let mode = self.begin()?;
         self.erases[(at / size) as usize] += 1;
         if let Some(mode) = mode {
-            // Cells of an interrupted erase are never to be relied on, blank or not.
-            self.mark_programmed(&range);
+            if mode != Mode::NotDone {
+                // Cells of an interrupted erase are never to be relied on, blank or not.
+                self.mark_programmed(&range);
+            }
             self.tear(range, mode, None);
             return Err(FlashError::Failed);
         }
@@ -232,10 +234,16 @@ impl Chip {
         let done = |index: usize| bytes.map_or(0xff, |bytes| bytes[index]);
         match mode {
             Mode::NotDone => {}
-            Mode::HalfDone => (0..middle).for_each(|index| self.cells[range.start + index] = done(index)),
+            Mode::HalfDone => {
+                (0..middle).for_each(|index| self.cells[range.start + index] = done(index));
+                self.mark_programmed(&(range.start..range.start + middle));
+            }
             Mode::RandomBits => {
                 for start in (0..range.len()).step_by(WORD_BYTES_MIN as usize) {
                     let choice = self.random();
+                    if choice % 4 != 0 {
+                        self.mark_programmed(&(range.start + start..range.start + start + 1));
+                    }
                     for index in start..(start + WORD_BYTES_MIN as usize).min(range.len()) {
                         match choice % 4 {
                             0 => {}
@@ -247,6 +255,7 @@ impl Chip {
             }
             Mode::Unreadable => {
                 (0..middle).for_each(|index| self.cells[range.start + index] = done(index));
+                self.mark_programmed(&range);
                 for word in self.words(&(range.start + middle..range.end)) {
                     self.unreadable_count += usize::from(!self.unreadable[word]);
                     self.unreadable[word] = true;
