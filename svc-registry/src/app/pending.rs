@@ -1,0 +1,67 @@
+//! Boards that wait because their hardware id is held by another key. Accepting one ends the old identity and makes a
+//! new one for the waiting key; the board gets its certificates when it asks again. It does not count against its
+//! claim: the operator's word is worth more.
+
+use std::time::SystemTime;
+
+use wire::{DeviceId, PendingId, TenantId};
+
+use super::devices::revoke;
+use super::{Actor, App, Effect, Page, Shown, found, micros, one_more};
+use crate::error::Error;
+use crate::model::{Pending, Presence};
+use crate::store::devices::{self, Change};
+use crate::store::enroll::{self as rows, NewDevice};
+use crate::store::upkeep;
+
+impl App {
+    pub(crate) async fn pending(
+        &self,
+        tenant: TenantId,
+        after: &str,
+        limit: usize,
+    ) -> Result<Page<Pending>, Error> {
+        let tx = self.store.tx(tenant).await?;
+        let rows = rows::list_pending(&tx, tenant, after, one_more(limit)).await?;
+        Ok(Page::of(rows, limit, |pending| pending.id.to_string()))
+    }
+
+    pub(crate) async fn accept_pending(
+        &self,
+        actor: &Actor,
+        tenant: TenantId,
+        id: PendingId,
+        now: SystemTime,
+    ) -> Result<(Shown, Vec<Effect>), Error> {
+        let tx = self.store.tx(tenant).await?;
+        let waiting = found(rows::waiting(&tx, tenant, id).await?)?;
+        let mut effects = Vec::new();
+        if let Some(old) = waiting.pending.holder {
+            effects = revoke(&tx, actor, tenant, old, now).await?;
+            rows::release_hardware_id(&tx, old).await?;
+        }
+        let device = DeviceId::new(kit::fresh_id());
+        let new = NewDevice {
+            id: device,
+            tenant,
+            hardware_id: &waiting.pending.hardware_id,
+            board: &waiting.pending.board,
+            key_digest: waiting.pending.key_digest,
+            public_key: &waiting.public_key,
+            claim: Some(waiting.claim),
+            now: micros(now),
+        };
+        if !rows::insert(&tx, &new).await? {
+            return Err(Error::precondition(
+                "KEY_KNOWN",
+                "the waiting board's key has become another device's",
+            ));
+        }
+        rows::delete_pending(&tx, tenant, id).await?;
+        devices::changed(&tx, tenant, device, Change::Created).await?;
+        upkeep::audit(&tx, tenant, &actor.subject, "accept_pending", &device.to_string()).await?;
+        let shown = found(devices::get_device(&tx, tenant, device).await?)?;
+        tx.commit().await?;
+        Ok((Shown { device: shown, presence: Presence::Unknown, last_hello_at: None }, effects))
+    }
+}

@@ -1,0 +1,67 @@
+//! What can go wrong here, and what a caller is told of it. Faults of ours are logged and told as nothing more.
+
+use kit::status;
+use tonic::{Code, Status};
+
+use crate::ca;
+use crate::model::Invalid;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    #[error("no such resource")]
+    NotFound,
+    #[error("{0}")]
+    AlreadyExists(&'static str),
+    /// Right request, wrong state.
+    #[error("{message}")]
+    Precondition { reason: &'static str, message: String },
+    /// A limit is reached.
+    #[error("{message}")]
+    Exhausted { reason: &'static str, message: &'static str },
+    #[error("{message}")]
+    Unauthenticated { reason: &'static str, message: String },
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// Done, and not yet everywhere.
+    #[error("{0}")]
+    Unconfirmed(&'static str),
+    #[error("database")]
+    Database(#[from] kit::pg::Error),
+    #[error("column {column} holds what it never should")]
+    Corrupt { column: &'static str },
+    #[error("certificates")]
+    Ca(#[from] ca::Error),
+    #[error("stored key does not open")]
+    Seal(#[from] kit::seal::SealError),
+    #[error("token cannot be signed")]
+    Token(#[source] jsonwebtoken::errors::Error),
+    #[error("installation keys are missing")]
+    NoKeys,
+}
+
+impl Error {
+    pub(crate) fn precondition(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::Precondition { reason, message: message.into() }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Invalid(Invalid { field, reason }) => status::invalid(field, reason),
+            Error::NotFound => status::not_found(),
+            Error::AlreadyExists(message) => status::already_exists(message),
+            Error::Precondition { reason, message } => status::precondition(reason, message),
+            Error::Exhausted { reason, message } => status::exhausted(reason, message),
+            Error::Unauthenticated { reason, message } => {
+                status::status(Code::Unauthenticated, reason, message)
+            }
+            Error::Forbidden(message) => status::status(Code::PermissionDenied, "FORBIDDEN", message),
+            Error::Unconfirmed(message) => status::unavailable(message),
+            Error::Database(error) => error.into(),
+            fault => status::internal(&fault),
+        }
+    }
+}

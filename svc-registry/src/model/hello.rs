@@ -1,0 +1,113 @@
+//! What a device reports of itself, and which report counts.
+//!
+//! Reports are ordered by (boot counter, sequence), never by arrival: an older one changes nothing. One that says
+//! nothing new changes nothing either. Presence goes by the pair (boot, connection): a will ends only the
+//! connection it was left for.
+
+use super::device::Slot;
+use super::field::Invalid;
+
+/// Slots in one hello: two for each of two components, and room to grow.
+pub(crate) const SLOTS_MAX: usize = 8;
+
+/// Why a boot happened; the order is the wire's numbering.
+pub(crate) const BOOT_REASONS: [&str; 6] =
+    ["unspecified", "power_on", "watchdog", "software", "fault", "update"];
+
+/// Where a hello stands among a device's hellos.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub boot_count: u32,
+    pub boot_random: u64,
+    pub connection: u32,
+    pub sequence: u32,
+}
+
+impl Order {
+    /// Later in the device's life.
+    pub(crate) fn newer_than(&self, other: &Order) -> bool {
+        (self.boot_count, self.sequence) > (other.boot_count, other.sequence)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub order: Order,
+    /// One of [`BOOT_REASONS`].
+    pub boot_reason: &'static str,
+    pub board: String,
+    pub microvisor_version: String,
+    pub slots: Vec<Slot>,
+    pub app_floor: i64,
+    pub keyset_version: i32,
+}
+
+/// A message on `up/hello`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Hello(Report),
+    /// The broker speaks for a connection that broke.
+    Will(Order),
+}
+
+impl Report {
+    /// Nothing new, place in the order aside; a new boot is something new.
+    pub(crate) fn says_the_same_as(&self, other: &Report) -> bool {
+        let order =
+            Order { connection: other.order.connection, sequence: other.order.sequence, ..self.order };
+        order == other.order
+            && self.boot_reason == other.boot_reason
+            && self.board == other.board
+            && self.microvisor_version == other.microvisor_version
+            && self.slots == other.slots
+            && self.app_floor == other.app_floor
+            && self.keyset_version == other.keyset_version
+    }
+
+    /// Version of the running application.
+    pub(crate) fn app_version(&self) -> Option<&str> {
+        self.slots.iter().find(|s| s.running && s.component == "app").map(|s| s.version.as_str())
+    }
+}
+
+/// A number from outside that Postgres keeps in 64 signed bits.
+pub(crate) fn number(field: &'static str, value: u64) -> Result<i64, Invalid> {
+    i64::try_from(value).map_err(|_| Invalid::new(field, "must be below 2^63"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(boot_count: u32, sequence: u32) -> Report {
+        Report {
+            order: Order { boot_count, boot_random: 7, connection: 1, sequence },
+            boot_reason: "power_on",
+            board: "host".into(),
+            microvisor_version: "0.1.0".into(),
+            slots: vec![],
+            app_floor: 0,
+            keyset_version: 1,
+        }
+    }
+
+    #[test]
+    fn hellos_are_ordered_by_boot_then_sequence() {
+        let newer = |a: (u32, u32), b: (u32, u32)| report(a.0, a.1).order.newer_than(&report(b.0, b.1).order);
+        assert!(newer((1, 2), (1, 1)));
+        assert!(newer((2, 1), (1, 9)));
+        assert!(!newer((1, 1), (1, 1)));
+        assert!(!newer((1, 9), (2, 1)));
+    }
+
+    #[test]
+    fn only_news_is_news() {
+        let old = report(1, 1);
+        assert!(report(1, 2).says_the_same_as(&old));
+        let mut reconnected = report(1, 3);
+        reconnected.order.connection = 2;
+        assert!(reconnected.says_the_same_as(&old));
+        assert!(!report(2, 1).says_the_same_as(&old));
+        assert!(!Report { keyset_version: 2, ..report(1, 2) }.says_the_same_as(&old));
+    }
+}

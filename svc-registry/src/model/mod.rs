@@ -1,0 +1,19 @@
+//! What svc-registry knows and decides, pure: no async, no IO, no clock (times come in as parameters).
+//!
+//! `enroll` decides what a board that asks gets; `hello` which report counts; `filter` which devices a caller
+//! meant; `feed` how to read changes that commit out of order. Validation lives with the type it protects.
+
+pub(crate) mod claim;
+pub(crate) mod device;
+pub(crate) mod enroll;
+pub(crate) mod feed;
+pub(crate) mod field;
+pub(crate) mod filter;
+pub(crate) mod hello;
+pub(crate) mod key;
+
+pub(crate) use claim::{Claim, Standing};
+pub(crate) use device::{Device, Labels, Pending, Presence, Slot};
+pub(crate) use field::Invalid;
+pub(crate) use filter::Filter;
+pub(crate) use key::{Key, Role, Tenant};

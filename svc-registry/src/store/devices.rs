@@ -1,0 +1,232 @@
+//! Devices as operators see them: read, list, label, revoke, delete; and the change feed's rows, written in the same
+//! transaction as what they tell of.
+
+use std::time::SystemTime;
+
+use kit::pg::Row;
+use serde::{Deserialize, Serialize};
+use tokio_postgres::types::{Json, ToSql};
+use wire::{DeviceId, TenantId};
+
+use super::Tx;
+use super::rows::{get, id, json};
+use crate::error::Error;
+use crate::model::device::{Reported, SLOT_STATUSES};
+use crate::model::hello::{BOOT_REASONS, Order, Report};
+use crate::model::{Device, Filter, Labels, Slot};
+
+const SELECT: &str =
+    "SELECT d.device_id, d.tenant_id, d.hardware_id, d.board, d.labels, d.created_at, d.revoked_at,
+    d.leaf_expires_at, d.revision, r.boot_count, r.boot_random, r.connection, r.sequence, r.boot_reason,
+    r.board AS reported_board, r.microvisor_version, r.slots, r.app_floor, r.keyset_version, r.reported_at
+    FROM registry.devices d LEFT JOIN registry.reports r USING (device_id)";
+
+/// What happened to a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Created,
+    Reported,
+    Labels,
+    Rekeyed,
+    Revoked,
+    Deleted,
+}
+
+impl Change {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Reported => "reported",
+            Self::Labels => "labels",
+            Self::Rekeyed => "rekeyed",
+            Self::Revoked => "revoked",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+pub(crate) async fn get_device(tx: &Tx, tenant: TenantId, device: DeviceId) -> Result<Option<Device>, Error> {
+    let sql = format!("{SELECT} WHERE d.tenant_id = $1 AND d.device_id = $2");
+    tx.query_opt(&sql, &[&tenant.to_string(), &device.to_string()]).await?.map(|row| read(&row)).transpose()
+}
+
+/// Those of `devices` that exist and match.
+pub(crate) async fn get_many(tx: &Tx, tenant: TenantId, devices: &[DeviceId]) -> Result<Vec<Device>, Error> {
+    let ids: Vec<String> = devices.iter().map(ToString::to_string).collect();
+    let sql = format!("{SELECT} WHERE d.tenant_id = $1 AND d.device_id = ANY($2)");
+    tx.query(&sql, &[&tenant.to_string(), &ids]).await?.iter().map(read).collect()
+}
+
+/// Ordered by id, after `after`.
+pub(crate) async fn list(
+    tx: &Tx,
+    tenant: TenantId,
+    filter: &Filter,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Device>, Error> {
+    let tenant = tenant.to_string();
+    let labels = Json(&filter.labels);
+    let mut sql = format!("{SELECT} WHERE d.tenant_id = $1 AND d.device_id > $2");
+    let mut values: Vec<&(dyn ToSql + Sync)> = vec![&tenant, &after, &limit];
+    let mut and = |condition: &str, value| {
+        values.push(value);
+        sql.push_str(&format!(" AND {condition} ${}", values.len()));
+    };
+    if !filter.labels.is_empty() {
+        and("d.labels @>", &labels);
+    }
+    if let Some(board) = &filter.board {
+        and("d.board =", board);
+    }
+    if let Some(hardware_id) = &filter.hardware_id {
+        and("d.hardware_id =", hardware_id);
+    }
+    if let Some(version) = &filter.version {
+        and("r.app_version =", version);
+    }
+    if let Some(revoked) = &filter.revoked {
+        and("(d.revoked_at IS NOT NULL) =", revoked);
+    }
+    sql.push_str(" ORDER BY d.device_id LIMIT $3");
+    tx.query(&sql, &values).await?.iter().map(read).collect()
+}
+
+/// False: no such device of this tenant, or not the one `etag` was read from (empty: any).
+pub(crate) async fn set_labels(
+    tx: &Tx,
+    tenant: TenantId,
+    device: DeviceId,
+    labels: &Labels,
+    etag: &str,
+) -> Result<bool, Error> {
+    let (tenant_id, device_id) = (tenant.to_string(), device.to_string());
+    let sql = "SELECT 1 FROM registry.devices WHERE tenant_id = $1 AND device_id = $2 FOR UPDATE";
+    tx.query_opt(sql, &[&tenant_id, &device_id]).await?;
+    match get_device(tx, tenant, device).await? {
+        Some(found) if etag.is_empty() || found.etag() == etag => {}
+        _ => return Ok(false),
+    }
+    let sql = "UPDATE registry.devices SET labels = $3, revision = revision + 1
+               WHERE tenant_id = $1 AND device_id = $2";
+    Ok(tx.execute(sql, &[&tenant_id, &device_id, &Json(labels)]).await? == 1)
+}
+
+/// False: no such device, or revoked already.
+pub(crate) async fn revoke(
+    tx: &Tx,
+    tenant: TenantId,
+    device: DeviceId,
+    now: SystemTime,
+) -> Result<bool, Error> {
+    let sql = "UPDATE registry.devices SET revoked_at = $3, revision = revision + 1
+               WHERE tenant_id = $1 AND device_id = $2 AND revoked_at IS NULL";
+    Ok(tx.execute(sql, &[&tenant.to_string(), &device.to_string(), &now]).await? == 1)
+}
+
+/// Forgets a revoked device and the certificates it had. False: no such device, or not revoked.
+pub(crate) async fn delete(tx: &Tx, tenant: TenantId, device: DeviceId) -> Result<bool, Error> {
+    let (tenant, device) = (tenant.to_string(), device.to_string());
+    let sql =
+        "DELETE FROM registry.devices WHERE tenant_id = $1 AND device_id = $2 AND revoked_at IS NOT NULL";
+    if tx.execute(sql, &[&tenant, &device]).await? == 0 {
+        return Ok(false);
+    }
+    let sql = "DELETE FROM registry.certificates WHERE tenant_id = $1 AND subject = $2";
+    tx.execute(sql, &[&tenant, &device]).await?;
+    Ok(true)
+}
+
+/// Tells the readers of the feed, when the transaction commits.
+pub(crate) async fn changed(
+    tx: &Tx,
+    tenant: TenantId,
+    device: DeviceId,
+    change: Change,
+) -> Result<(), Error> {
+    let sql = "INSERT INTO registry.changes (tenant_id, device, kind) VALUES ($1, $2, $3)";
+    tx.execute(sql, &[&tenant.to_string(), &device.to_string(), &change.as_str()]).await?;
+    Ok(())
+}
+
+fn read(row: &Row) -> Result<Device, Error> {
+    Ok(Device {
+        id: id(row, "device_id")?,
+        tenant: id(row, "tenant_id")?,
+        hardware_id: get(row, "hardware_id")?,
+        board: get(row, "board")?,
+        labels: json(row, "labels")?,
+        created_at: get(row, "created_at")?,
+        revoked_at: get(row, "revoked_at")?,
+        certificate_expires_at: get(row, "leaf_expires_at")?,
+        report: read_reported(row)?,
+        revision: get(row, "revision")?,
+    })
+}
+
+/// The report joined to a row, if the device ever reported.
+pub(super) fn read_reported(row: &Row) -> Result<Option<Reported>, Error> {
+    let Some(boot_count) = get::<Option<i64>>(row, "boot_count")? else { return Ok(None) };
+    let number = |column| u32::try_from(get::<i64>(row, column)?).map_err(|_| Error::Corrupt { column });
+    let random: [u8; 8] =
+        get::<&[u8]>(row, "boot_random")?.try_into().map_err(|_| Error::Corrupt { column: "boot_random" })?;
+    let order = Order {
+        boot_count: u32::try_from(boot_count).map_err(|_| Error::Corrupt { column: "boot_count" })?,
+        boot_random: u64::from_be_bytes(random),
+        connection: number("connection")?,
+        sequence: number("sequence")?,
+    };
+    let slots: Vec<SlotJson> = json(row, "slots")?;
+    let report = Report {
+        order,
+        boot_reason: word(&BOOT_REASONS, get(row, "boot_reason")?, "boot_reason")?,
+        board: get(row, "reported_board")?,
+        microvisor_version: get(row, "microvisor_version")?,
+        slots: slots.into_iter().map(SlotJson::into_slot).collect::<Result<_, _>>()?,
+        app_floor: get(row, "app_floor")?,
+        keyset_version: get(row, "keyset_version")?,
+    };
+    Ok(Some(Reported { report, at: get(row, "reported_at")? }))
+}
+
+/// A slot in the `slots` column, which svc-registry alone reads.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SlotJson {
+    component: String,
+    index: u8,
+    status: String,
+    digest: String,
+    version: String,
+    counter: i64,
+    running: bool,
+}
+
+impl SlotJson {
+    pub(super) fn new(slot: &Slot) -> Self {
+        Self {
+            component: slot.component.clone(),
+            index: slot.index,
+            status: slot.status.to_owned(),
+            digest: hex::encode(&slot.manifest_digest),
+            version: slot.version.clone(),
+            counter: slot.security_counter,
+            running: slot.running,
+        }
+    }
+
+    fn into_slot(self) -> Result<Slot, Error> {
+        Ok(Slot {
+            component: self.component,
+            index: self.index,
+            status: word(&SLOT_STATUSES, &self.status, "slots")?,
+            manifest_digest: hex::decode(self.digest).map_err(|_| Error::Corrupt { column: "slots" })?,
+            version: self.version,
+            security_counter: self.counter,
+            running: self.running,
+        })
+    }
+}
+
+fn word(known: &[&'static str], text: &str, column: &'static str) -> Result<&'static str, Error> {
+    known.iter().find(|word| **word == text).copied().ok_or(Error::Corrupt { column })
+}

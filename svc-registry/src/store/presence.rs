@@ -1,0 +1,275 @@
+//! Presence: a lease in Redis, renewed by every hello, ended by the will of the same connection or by time. Never
+//! truth: without Redis the answer is "unknown", and nothing else waits for it.
+//!
+//! `hf:presence:{device}` is a hash (boot count b, sequence s, pair p, online on, lease end until, last hello at);
+//! `hf:leases` is a sorted set of "{tenant} {device}" by lease end, so that whoever sweeps finds the ended ones;
+//! `hf:since` says since when this Redis has known anything. Changes are published on `hf:presence`.
+
+use std::time::{Duration, SystemTime};
+
+use kit::redis::Redis;
+use redis::{RedisResult, Script, pipe};
+use tokio_stream::StreamExt;
+use wire::{DeviceId, TenantId};
+
+use crate::model::Presence;
+use crate::model::hello::Order;
+
+/// Channel on which changes are published: "{tenant} {device}".
+pub(crate) const CHANNEL: &str = "hf:presence";
+/// Leases ended in one sweep.
+const SWEEP_MAX: usize = 500;
+/// How long a silent device's last hello is remembered here.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// ARGV: now, lease, kept; then tenant, device, boot count, sequence, pair of each. Answers of each: 0 older than
+/// what is known, 1 renewed, 2 came online.
+const HELLO: &str = r"
+local now, lease, kept = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+redis.call('SET', 'hf:since', now, 'NX')
+local answers = {}
+for i = 4, #ARGV, 5 do
+  local key = 'hf:presence:' .. ARGV[i + 1]
+  local boot, sequence, pair = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), ARGV[i + 4]
+  local old = redis.call('HMGET', key, 'b', 's', 'p', 'on', 'until')
+  local b, s = tonumber(old[1] or -1), tonumber(old[2] or -1)
+  if b > boot or (b == boot and s >= sequence) then
+    answers[#answers + 1] = 0
+  else
+    redis.call('HSET', key, 'b', boot, 's', sequence, 'p', pair, 'on', 1, 'until', now + lease, 'at', now)
+    redis.call('PEXPIRE', key, kept)
+    redis.call('ZADD', 'hf:leases', now + lease, ARGV[i] .. ' ' .. ARGV[i + 1])
+    if old[4] == '1' and tonumber(old[5]) > now then
+      answers[#answers + 1] = 1
+    else
+      redis.call('PUBLISH', 'hf:presence', ARGV[i] .. ' ' .. ARGV[i + 1])
+      answers[#answers + 1] = 2
+    end
+  end
+end
+return answers";
+
+/// ARGV: tenant, device, pair. 1: the device went offline; 0: another connection's will.
+const WILL: &str = r"
+local key = 'hf:presence:' .. ARGV[2]
+local old = redis.call('HMGET', key, 'p', 'on')
+if old[1] ~= ARGV[3] or old[2] ~= '1' then return 0 end
+redis.call('HSET', key, 'on', 0)
+redis.call('ZREM', 'hf:leases', ARGV[1] .. ' ' .. ARGV[2])
+redis.call('PUBLISH', 'hf:presence', ARGV[1] .. ' ' .. ARGV[2])
+return 1";
+
+/// ARGV: now, how many at most. How many leases ended.
+const SWEEP: &str = r"
+local ended = redis.call('ZRANGEBYSCORE', 'hf:leases', '-inf', ARGV[1], 'LIMIT', 0, tonumber(ARGV[2]))
+for _, member in ipairs(ended) do
+  redis.call('ZREM', 'hf:leases', member)
+  redis.call('PUBLISH', 'hf:presence', member)
+end
+return #ended";
+
+/// Leases of devices.
+#[derive(Clone)]
+pub(crate) struct Leases {
+    redis: Redis,
+    lease: Duration,
+    hello: Script,
+    will: Script,
+    sweep: Script,
+}
+
+/// What Redis knows of one device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub presence: Presence,
+    pub last_hello_at: Option<SystemTime>,
+}
+
+/// A hello to renew a lease with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Renewal {
+    pub tenant: TenantId,
+    pub device: DeviceId,
+    pub order: Order,
+}
+
+/// Listens to what is published on [`CHANNEL`].
+#[derive(Debug, Clone)]
+pub(crate) struct Announcements {
+    client: redis::Client,
+}
+
+impl Announcements {
+    pub(crate) fn new(url: &str) -> RedisResult<Self> {
+        Ok(Self { client: redis::Client::open(url)? })
+    }
+
+    /// Until the connection ends or cannot be made.
+    pub(crate) async fn follow(&self, tell: &(impl Fn(TenantId, DeviceId) + Sync)) {
+        let Ok(mut connection) = self.client.get_async_pubsub().await else { return };
+        if connection.subscribe(CHANNEL).await.is_err() {
+            return;
+        }
+        let mut messages = connection.on_message();
+        while let Some(message) = messages.next().await {
+            let text: RedisResult<String> = message.get_payload();
+            let ids = text.ok().and_then(|text| {
+                let (tenant, device) = text.split_once(' ')?;
+                Some((tenant.parse().ok()?, device.parse().ok()?))
+            });
+            if let Some((tenant, device)) = ids {
+                tell(tenant, device);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Leases {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Leases").field("lease", &self.lease).finish_non_exhaustive()
+    }
+}
+
+impl Leases {
+    pub(crate) fn new(redis: Redis, lease: Duration) -> Self {
+        let [hello, will, sweep] = [HELLO, WILL, SWEEP].map(Script::new);
+        Self { redis, lease, hello, will, sweep }
+    }
+
+    /// Renews leases; of each whether it was older than one known already. Without Redis none is.
+    pub(crate) async fn renew(&self, renewals: &[Renewal], now: SystemTime) -> Vec<bool> {
+        let mut call = self.hello.prepare_invoke();
+        call.arg(millis(now)).arg(self.lease.as_millis() as u64).arg(KEPT.as_millis() as u64);
+        for renewal in renewals {
+            let order = &renewal.order;
+            call.arg(renewal.tenant.to_string()).arg(renewal.device.to_string());
+            call.arg(order.boot_count).arg(order.sequence).arg(pair(order));
+        }
+        let answers: RedisResult<Vec<u8>> = call.invoke_async(&mut self.redis.clone()).await;
+        match answers {
+            Ok(answers) if answers.len() == renewals.len() => answers.iter().map(|a| *a == 0).collect(),
+            Ok(_) => vec![false; renewals.len()],
+            Err(error) => {
+                missed("renew", &error);
+                vec![false; renewals.len()]
+            }
+        }
+    }
+
+    /// A connection broke; ends the lease if it is the newest connection's.
+    pub(crate) async fn will(&self, tenant: TenantId, device: DeviceId, order: &Order) {
+        let mut call = self.will.prepare_invoke();
+        call.arg(tenant.to_string()).arg(device.to_string()).arg(pair(order));
+        let ended: RedisResult<u8> = call.invoke_async(&mut self.redis.clone()).await;
+        if let Err(error) = ended {
+            missed("will", &error);
+        }
+    }
+
+    /// Nothing more is known of a device: revoked, deleted, or under another key.
+    pub(crate) async fn forget(&self, tenant: TenantId, device: DeviceId) {
+        let mut commands = pipe();
+        commands.del(key(device)).ignore().zrem("hf:leases", format!("{tenant} {device}")).ignore();
+        commands.publish(CHANNEL, format!("{tenant} {device}")).ignore();
+        let done: RedisResult<()> = commands.query_async(&mut self.redis.clone()).await;
+        if let Err(error) = done {
+            missed("forget", &error);
+        }
+    }
+
+    /// Ends leases whose time has come, telling who watches. False: more may be due.
+    pub(crate) async fn sweep(&self, now: SystemTime) -> bool {
+        let mut call = self.sweep.prepare_invoke();
+        call.arg(millis(now)).arg(SWEEP_MAX);
+        let ended: RedisResult<usize> = call.invoke_async(&mut self.redis.clone()).await;
+        match ended {
+            Ok(ended) => ended < SWEEP_MAX,
+            Err(error) => {
+                missed("sweep", &error);
+                true
+            }
+        }
+    }
+
+    /// Of each device, in order; `ever` says whether it ever reported.
+    pub(crate) async fn of(&self, devices: &[(DeviceId, bool)], now: SystemTime) -> Vec<Seen> {
+        if devices.is_empty() {
+            return Vec::new();
+        }
+        let mut commands = pipe();
+        commands.get("hf:since");
+        for (device, _) in devices {
+            commands.hmget(key(*device), &["on", "until", "at"]);
+        }
+        let answer: RedisResult<Vec<redis::Value>> = commands.query_async(&mut self.redis.clone()).await;
+        let answers = match answer {
+            Ok(answers) if answers.len() == devices.len() + 1 => answers,
+            Ok(_) => return vec![Seen::default(); devices.len()],
+            Err(error) => {
+                missed("read", &error);
+                return vec![Seen::default(); devices.len()];
+            }
+        };
+        let since: Option<u64> = redis::from_redis_value(answers[0].clone()).ok();
+        let now = millis(now);
+        // A Redis that began less than a lease ago has not heard from everyone yet.
+        let settled = since.is_some_and(|since| since + self.lease.as_millis() as u64 <= now);
+        let read = |((_, ever), value): (&(DeviceId, bool), &redis::Value)| {
+            let fields: Option<Fields> = redis::from_redis_value(value.clone()).ok();
+            seen(fields.unwrap_or_default(), *ever && settled, now)
+        };
+        devices.iter().zip(&answers[1..]).map(read).collect()
+    }
+}
+
+type Fields = (Option<u8>, Option<u64>, Option<u64>);
+
+fn seen((on, until, at): Fields, silence_means_offline: bool, now: u64) -> Seen {
+    let last_hello_at = at.map(|at| SystemTime::UNIX_EPOCH + Duration::from_millis(at));
+    let presence = match (on, until) {
+        (Some(1), Some(until)) if until > now => Presence::Online,
+        (Some(_), _) => Presence::Offline,
+        (None, _) if silence_means_offline => Presence::Offline,
+        (None, _) => Presence::Unknown,
+    };
+    Seen { presence, last_hello_at }
+}
+
+/// What a will must match.
+fn pair(order: &Order) -> String {
+    format!("{}-{:016x}-{}", order.boot_count, order.boot_random, order.connection)
+}
+
+fn key(device: DeviceId) -> String {
+    format!("hf:presence:{device}")
+}
+
+fn millis(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+fn missed(what: &'static str, error: &redis::RedisError) {
+    tracing::debug!(what, %error, "presence is unknown: redis does not answer");
+    metrics::counter!("registry_presence_errors_total", "what" => what).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_online_until_it_ends_and_silence_is_offline_only_for_one_who_spoke() {
+        assert_eq!(seen((Some(1), Some(11), Some(5)), true, 10).presence, Presence::Online);
+        assert_eq!(seen((Some(1), Some(10), Some(5)), true, 10).presence, Presence::Offline);
+        assert_eq!(seen((Some(0), Some(11), Some(5)), true, 10).presence, Presence::Offline);
+        assert_eq!(seen((None, None, None), true, 10).presence, Presence::Offline);
+        assert_eq!(seen((None, None, None), false, 10).presence, Presence::Unknown);
+    }
+
+    #[test]
+    fn a_pair_names_boot_and_connection() {
+        let order = Order { boot_count: 3, boot_random: 0xab, connection: 2, sequence: 9 };
+        assert_eq!(pair(&order), "3-00000000000000ab-2");
+        assert_ne!(pair(&order), pair(&Order { connection: 3, ..order }));
+    }
+}
