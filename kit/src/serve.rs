@@ -21,8 +21,10 @@ use crate::tls::Tls;
 pub const STREAMS_MAX: u32 = 256;
 /// Bytes of one call's headers.
 pub const HEADERS_BYTES_MAX: u32 = 16 * 1024;
-/// Flow-control window of one call, and of one connection: what a sender may have on the way.
-pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// Flow-control window of one call: what a sender may have on the way. Below the 256 KiB that bundle.proto lets a
+/// killed upload send twice: what was on the way to a call that never began is lost.
+pub const STREAM_WINDOW_BYTES: u32 = 192 * 1024;
+/// The same of one connection.
 pub const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// Resets that may wait to be accepted (rapid reset, CVE-2023-44487).
 pub const RESETS_MAX: usize = 64;

@@ -1,4 +1,5 @@
-//! Logs and metrics: JSON lines on stderr (filter: `HOLDFAST_LOG`, default `info`), Prometheus text over HTTP.
+//! Logs and metrics: JSON lines on stderr, Prometheus text over HTTP. The logs' filter, `HOLDFAST_LOG` (default
+//! `info`), is read here: logs begin before the configuration is read.
 //!
 //! The metrics port answers `GET /metrics` and nothing else, to a bounded number of connections at once, each with a
 //! deadline; whatever is sent to it, it cannot hurt the service.
