@@ -59,10 +59,10 @@ prop_compose! {
 
 prop_compose! {
     fn hello_up()(
-        (protocol, connection, sequence, keyset_version): (u32, u32, u32, u32), nonce in vec(any::<u8>(), 0..20),
+        (protocol, connection, sequence, keyset_version) in any::<(u32, u32, u32, u32)>(), nonce in vec(any::<u8>(), 0..20),
         boot in option::of(boot()), boot_reason in 0..8,
         (hardware_id, board, microvisor_version) in ("\\PC{0,8}", "\\PC{0,8}", "\\PC{0,8}"),
-        slots in vec(slot(), 0..4), (app_floor, time_bound_s): (u64, u64), counters in option::of(counters()),
+        slots in vec(slot(), 0..4), (app_floor, time_bound_s) in any::<(u64, u64)>(), counters in option::of(counters()),
         last_result in option::of(update_up()),
     ) -> owned::HelloUp {
         owned::HelloUp {
@@ -103,16 +103,16 @@ proptest! {
 
     #[test]
     fn layer_agrees(
-        digest in bytes(), data in bytes(), (offset, length, retry_after_ms): (u32, u32, u32), error in 0..5,
+        digest in bytes(), data in bytes(), (offset, length, retry_after_ms) in any::<(u32, u32, u32)>(), error in 0..5,
     ) {
         assert_agrees!(owned::LayerUp { digest: digest.clone(), offset, length }, LayerUp);
-        assert_agrees!(owned::LayerDown { digest, offset, data, error, retry_after_ms }, LayerDown);
+        assert_agrees!(owned::LayerDown { digest, offset, data: data.into(), error, retry_after_ms }, LayerDown);
     }
 
     #[test]
     fn log_agrees(
         boot in option::of(boot()), records in vec(log_record(), 0..5),
-        (lost_up_to, dropped, stored_up_to): (u64, u64, u64), level in 0..6,
+        (lost_up_to, dropped, stored_up_to) in any::<(u64, u64, u64)>(), level in 0..6,
     ) {
         assert_agrees!(owned::LogUp { boot, records, lost_up_to, dropped }, LogUp);
         assert_agrees!(owned::LogDown { boot, stored_up_to, level }, LogDown);
@@ -120,11 +120,15 @@ proptest! {
 
     #[test]
     fn enroll_agrees(
-        csr in bytes(), old_key_signature in bytes(), (hardware_id, board) in ("\\PC{0,8}", "\\PC{0,8}"),
+        (csr, old_key_signature, vouching_certificate, vouching_signature) in (bytes(), bytes(), bytes(), bytes()),
+        (hardware_id, board) in ("\\PC{0,8}", "\\PC{0,8}"),
         (status, reason) in (0..5, 0..10), retry_after_s: u32, (device_id, tenant_id) in ("\\PC{0,8}", "\\PC{0,8}"),
         (leaf, intermediate, birth, keyset) in (bytes(), bytes(), bytes(), bytes()), broker in "\\PC{0,8}",
     ) {
-        assert_agrees!(owned::EnrollUp { csr, hardware_id, board, old_key_signature }, EnrollUp);
+        assert_agrees!(
+            owned::EnrollUp { csr, hardware_id, board, old_key_signature, vouching_certificate, vouching_signature },
+            EnrollUp
+        );
         assert_agrees!(
             owned::EnrollDown {
                 status, reason, retry_after_s, device_id, tenant_id, leaf, intermediate, birth, broker, keyset,

@@ -17,6 +17,7 @@ pub(crate) const TAG_SIGN: u64 = 98;
 /// ECDSA with SHA-256, RFC 9053 §2.1.
 pub(crate) const ES256: i64 = -7;
 /// Protected headers `{1: -7}`, encoded.
+#[cfg(feature = "sign")]
 pub(crate) const PROTECTED_ES256: [u8; 3] = [0xa1, 0x01, 0x26];
 pub(crate) const HEADER_ALGORITHM: i64 = 1;
 pub(crate) const HEADER_CONTENT_TYPE: i64 = 3;

@@ -7,7 +7,12 @@
 pub use femtopb::error::{DecodeError, EncodeError};
 pub use femtopb::{EnumValue, Enumeration, Message, Repeated};
 
-#[expect(missing_docs, missing_debug_implementations, reason = "generated; documented in device.proto")]
+#[expect(
+    missing_docs,
+    missing_debug_implementations,
+    clippy::allow_attributes,
+    reason = "generated; documented in device.proto"
+)]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/holdfast.device.v1.rs"));
 }

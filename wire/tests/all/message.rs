@@ -189,6 +189,8 @@ fn enroll_up_is_frozen() {
         hardware_id: "board-0001",
         board: "host",
         old_key_signature: &[0x30, 0x45],
+        vouching_certificate: &[0x30, 0x04],
+        vouching_signature: &[0x30, 0x46],
         ..Default::default()
     };
     assert_frozen!(message, frozen::ENROLL_UP, EnrollUp);
@@ -198,7 +200,7 @@ fn enroll_up_is_frozen() {
 fn enroll_down_is_frozen() {
     let message = EnrollDown {
         status: known(EnrollStatus::Refused),
-        reason: known(EnrollReason::TryLater),
+        reason: known(EnrollReason::NotVouched),
         retry_after_s: 30,
         device_id: "dvd1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1",
         tenant_id: "tn71717171717171717171717171717171",

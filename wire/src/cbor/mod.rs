@@ -5,7 +5,13 @@
 //!
 //! Never does: floats, undefined, or more than [`CBOR_DEPTH_MAX`] levels.
 
-use core::cmp::Ordering;
+mod fields;
+#[cfg(feature = "alloc")]
+mod write;
+
+pub use fields::Fields;
+#[cfg(feature = "alloc")]
+pub use write::Writer;
 
 use crate::limits::CBOR_DEPTH_MAX;
 
@@ -186,7 +192,7 @@ impl<'a> Reader<'a> {
 
     /// The next pairs of a map whose head was read.
     pub(crate) fn fields_of(&mut self, pairs: usize) -> Fields<'_, 'a> {
-        Fields { reader: self, left: pairs, last: None }
+        Fields::new(self, pairs)
     }
 
     /// What was read between this reader and a later one over the same bytes.
@@ -299,136 +305,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A map read in the order of its keys, which deterministic encoding fixes.
-#[derive(Debug)]
-pub struct Fields<'r, 'a> {
-    reader: &'r mut Reader<'a>,
-    left: usize,
-    last: Option<i64>,
-}
-
-impl<'a> Fields<'_, 'a> {
-    /// The reader at the value of `key`, which must be there.
-    pub fn required(&mut self, key: i64) -> Result<&mut Reader<'a>, CborError> {
-        if self.advance(key)? { Ok(self.reader) } else { Err(CborError::MissingKey(key)) }
-    }
-
-    /// The reader at the value of `key`, if it is there.
-    pub fn optional(&mut self, key: i64) -> Result<Option<&mut Reader<'a>>, CborError> {
-        Ok(if self.advance(key)? { Some(self.reader) } else { None })
-    }
-
-    /// Refuses keys that were not asked for.
-    pub fn finish(mut self) -> Result<(), CborError> {
-        match self.left {
-            0 => Ok(()),
-            _ => self.next_key().and(Err(CborError::UnknownKey)),
-        }
-    }
-
-    /// Whether the next key is `key`; it is read then.
-    fn advance(&mut self, key: i64) -> Result<bool, CborError> {
-        if self.left == 0 {
-            return Ok(false);
-        }
-        let (next, after) = self.next_key()?;
-        match key_order(next, key) {
-            Ordering::Less => Err(CborError::UnknownKey),
-            Ordering::Greater => Ok(false),
-            Ordering::Equal => {
-                *self.reader = after;
-                self.left -= 1;
-                self.last = Some(key);
-                Ok(true)
-            }
-        }
-    }
-
-    fn next_key(&mut self) -> Result<(i64, Reader<'a>), CborError> {
-        let mut ahead = *self.reader;
-        let next = ahead.int()?;
-        match self.last {
-            Some(last) if key_order(next, last) != Ordering::Greater => Err(CborError::KeyOrder),
-            _ => Ok((next, ahead)),
-        }
-    }
-}
-
-/// RFC 8949 §4.2.1: by encoded bytes, which for integers is 0, 1, 2, … and then -1, -2, ….
-fn key_order(a: i64, b: i64) -> Ordering {
-    let rank = |key: i64| (key < 0, if key < 0 { !key } else { key });
-    rank(a).cmp(&rank(b))
-}
-
-/// Writes items; map keys are the caller's to keep in order.
-#[cfg(feature = "alloc")]
-#[derive(Clone, Debug, Default)]
-pub struct Writer(alloc::vec::Vec<u8>);
-
-#[cfg(feature = "alloc")]
-impl Writer {
-    /// Nothing written yet.
-    pub fn new() -> Writer {
-        Writer::default()
-    }
-
-    /// The bytes written.
-    pub fn into_vec(self) -> alloc::vec::Vec<u8> {
-        self.0
-    }
-
-    /// An unsigned integer.
-    pub fn uint(&mut self, value: u64) -> &mut Writer {
-        self.head(major::UINT, value)
-    }
-
-    /// An integer of either sign.
-    pub fn int(&mut self, value: i64) -> &mut Writer {
-        if value < 0 { self.head(major::NINT, !value as u64) } else { self.head(major::UINT, value as u64) }
-    }
-
-    /// A byte string.
-    pub fn bytes(&mut self, bytes: &[u8]) -> &mut Writer {
-        self.head(major::BYTES, bytes.len() as u64).raw(bytes)
-    }
-
-    /// A text string.
-    pub fn text(&mut self, text: &str) -> &mut Writer {
-        self.head(major::TEXT, text.len() as u64).raw(text.as_bytes())
-    }
-
-    /// The head of an array.
-    pub fn array(&mut self, count: usize) -> &mut Writer {
-        self.head(major::ARRAY, count as u64)
-    }
-
-    /// The head of a map.
-    pub fn map(&mut self, pairs: usize) -> &mut Writer {
-        self.head(major::MAP, pairs as u64)
-    }
-
-    /// A tag.
-    pub fn tag(&mut self, tag: u64) -> &mut Writer {
-        self.head(major::TAG, tag)
-    }
-
-    /// Null.
-    pub fn null(&mut self) -> &mut Writer {
-        self.head(major::SIMPLE, NULL)
-    }
-
-    /// Bytes already encoded.
-    pub fn raw(&mut self, encoded: &[u8]) -> &mut Writer {
-        self.0.extend_from_slice(encoded);
-        self
-    }
-
-    fn head(&mut self, major: u8, argument: u64) -> &mut Writer {
-        let head = Head::new(major, argument);
-        self.raw(head.as_slice())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -478,35 +354,6 @@ mod tests {
         };
         assert!(item(&nested(CBOR_DEPTH_MAX - 1)).is_ok());
         assert_eq!(item(&nested(CBOR_DEPTH_MAX)), Err(CborError::Depth));
-    }
-
-    #[test]
-    fn fields_are_all_known_all_there_and_in_order() {
-        fn read(bytes: &[u8]) -> Result<(u64, Option<u64>, u64), CborError> {
-            let mut reader = Reader::new(bytes);
-            let mut fields = reader.fields()?;
-            let one = fields.required(1)?.uint()?;
-            let two = fields.optional(2)?.map(Reader::uint).transpose()?;
-            let minus = fields.required(-1)?.uint()?;
-            fields.finish()?;
-            reader.finish()?;
-            Ok((one, two, minus))
-        }
-        assert_eq!(read(&[0xa2, 1, 9, 0x20, 8]), Ok((9, None, 8)));
-        assert_eq!(read(&[0xa3, 1, 9, 2, 7, 0x20, 8]), Ok((9, Some(7), 8)));
-        for (bytes, error) in [
-            (&[0xa1, 1, 9][..], CborError::MissingKey(-1)),
-            (&[0xa1, 2, 9], CborError::MissingKey(1)),
-            (&[0xa3, 1, 9, 1, 9, 0x20, 8], CborError::KeyOrder),
-            (&[0xa3, 1, 9, 0x20, 8, 2, 7], CborError::KeyOrder),
-            (&[0xa3, 1, 9, 0x20, 8, 0x20, 7], CborError::KeyOrder),
-            (&[0xa3, 0, 9, 1, 9, 0x20, 8], CborError::UnknownKey),
-            (&[0xa3, 1, 9, 3, 7, 0x20, 8], CborError::UnknownKey),
-            (&[0xa3, 1, 9, 0x20, 8, 0x21, 7], CborError::UnknownKey),
-            (&[0xa2, 1, 9, 0x61, 0x61], CborError::Type),
-        ] {
-            assert_eq!(read(bytes), Err(error), "{bytes:02x?}");
-        }
     }
 
     /// A random tree, written deterministically.
