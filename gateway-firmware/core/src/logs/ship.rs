@@ -34,6 +34,8 @@ impl Ship {
     /// Whether a batch should be sent now.
     pub fn is_due(&mut self, now_ms: u64, ring: &Ring<'_>) -> bool {
         if ring.is_empty() {
+            // Whatever was outstanding is stored, or had no room.
+            self.restart();
             return false;
         }
         if let Some(outstanding) = self.outstanding {

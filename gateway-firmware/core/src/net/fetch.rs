@@ -1,16 +1,15 @@
 //! The credit of the `layer` channel: which bytes were asked for, and when to ask again.
 //!
-//! Always holds: never more than `LAYER_WINDOW_BYTES_MAX` asked for and not received, in two requests, so that the
-//! second is on its way while the first arrives. Nothing is remembered that the update machine does not know better:
-//! it says what is missing, and a lost chunk is simply asked for again.
+//! Always holds: one request is outstanding at a time, of at most `LAYER_WINDOW_BYTES_MAX`. A service may answer two
+//! requests in any order, and blocks are taken in order only; within one request chunks come in order, so a gap is a
+//! loss. Nothing is remembered that the update machine does not know better: it says what is missing, and a lost chunk
+//! is simply asked for again.
 
 use wire::Digest;
 use wire::limits::LAYER_WINDOW_BYTES_MAX;
 
 use crate::device::Wanted;
 
-/// Bytes of one request.
-pub const REQUEST_BYTES: u32 = (LAYER_WINDOW_BYTES_MAX / 2) as u32;
 /// Silence after which missing bytes are asked for again: doubles from the first to the second.
 pub const FETCH_RETRY_MIN_MS: u64 = 2_000;
 pub const FETCH_RETRY_MAX_MS: u64 = 60_000;
@@ -30,13 +29,17 @@ pub struct Request {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Fetch {
     layer: Option<Digest>,
-    /// First byte not asked for yet.
-    asked_to: u32,
     /// First byte missing when last looked at.
     missing: u32,
+    /// First byte not asked for; `missing` when nothing is outstanding.
+    asked_to: u32,
     heard_ms: u64,
     paused_until_ms: u64,
     attempts: u32,
+    /// A gap was answered with a new request, and nothing has moved since.
+    hurried: bool,
+    /// Nothing was missing when last looked at.
+    idle: bool,
 }
 
 impl Fetch {
@@ -45,10 +48,9 @@ impl Fetch {
         *self = Self::default();
     }
 
-    /// The next request to send now, if any. The caller sends it, then calls `asked`.
-    ///
-    /// `wanted` begins at the first missing byte and is a whole window unless the layer ends in it.
+    /// The request to send now, if any. The caller sends it, then calls `asked`.
     pub fn next(&mut self, now_ms: u64, wanted: Option<Wanted>) -> Option<Request> {
+        self.idle = wanted.is_none();
         let wanted = wanted?;
         if self.layer != Some(wanted.layer) || wanted.offset < self.missing || wanted.offset > self.asked_to {
             let paused_until_ms = self.paused_until_ms;
@@ -61,7 +63,8 @@ impl Fetch {
             (self.missing, self.heard_ms) = (wanted.offset, now_ms);
         }
         if wanted.offset > self.missing {
-            (self.missing, self.heard_ms, self.attempts) = (wanted.offset, now_ms, 0);
+            (self.missing, self.heard_ms) = (wanted.offset, now_ms);
+            (self.attempts, self.hurried) = (0, false);
         }
         if now_ms < self.paused_until_ms {
             return None;
@@ -70,30 +73,29 @@ impl Fetch {
             self.asked_to = self.missing;
             self.attempts += 1;
         }
-        let end = wanted.end.min(wanted.offset.saturating_add(LAYER_WINDOW_BYTES_MAX as u32));
-        let length = end.saturating_sub(self.asked_to).min(REQUEST_BYTES);
-        let layer_ends = wanted.end < wanted.offset.saturating_add(LAYER_WINDOW_BYTES_MAX as u32);
-        (length == REQUEST_BYTES || layer_ends && length > 0).then_some(Request {
+        let length = wanted.end.saturating_sub(wanted.offset).min(LAYER_WINDOW_BYTES_MAX as u32);
+        (self.asked_to == self.missing && length > 0).then_some(Request {
             digest: wanted.layer,
-            offset: self.asked_to,
+            offset: wanted.offset,
             length,
         })
     }
 
     /// The request was handed to the connection.
     pub fn asked(&mut self, now_ms: u64, request: Request) {
-        if self.asked_to == self.missing {
-            self.heard_ms = now_ms;
-        }
+        self.heard_ms = now_ms;
         self.asked_to = request.offset + request.length;
     }
 
-    /// A wanted block arrived, at whatever place: the service is alive.
-    pub fn heard(&mut self, now_ms: u64) {
-        self.heard_ms = now_ms;
+    /// A block came that is not the next one: when it lies ahead in what was asked for, the next one was lost.
+    pub fn out_of_order(&mut self, layer: &Digest, offset: u32) {
+        if self.layer == Some(*layer) && offset > self.missing && offset < self.asked_to && !self.hurried {
+            self.hurried = true;
+            self.asked_to = self.missing;
+        }
     }
 
-    /// The service refused; it says how long to wait, or 0.
+    /// The service refused, or sent what cannot be used; it says how long to wait, or 0.
     pub fn refused(&mut self, now_ms: u64, retry_after_ms: u64) {
         self.attempts += 1;
         let wait_ms =
@@ -104,7 +106,7 @@ impl Fetch {
 
     /// When `next` may change its answer without an event.
     pub fn deadline_ms(&self, now_ms: u64) -> u64 {
-        if self.layer.is_none() {
+        if self.layer.is_none() || self.idle {
             u64::MAX
         } else if now_ms < self.paused_until_ms {
             self.paused_until_ms
@@ -123,13 +125,15 @@ impl Fetch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wire::limits::BLOCK_BYTES;
 
-    const SIZE: u32 = 5 * REQUEST_BYTES + 100;
+    const WINDOW: u32 = LAYER_WINDOW_BYTES_MAX as u32;
+    const BLOCK: u32 = wire::limits::BLOCK_BYTES as u32;
+    const SIZE: u32 = 2 * WINDOW + 100;
+    const LAYER: Digest = Digest([1; 32]);
 
     fn wanted(offset: u32) -> Option<Wanted> {
-        let end = SIZE.min(offset + LAYER_WINDOW_BYTES_MAX as u32);
-        (end > offset).then_some(Wanted { layer: Digest([1; 32]), offset, end })
+        let end = SIZE.min(offset + 2 * WINDOW);
+        (end > offset).then_some(Wanted { layer: LAYER, offset, end })
     }
 
     fn ask(fetch: &mut Fetch, now_ms: u64, offset: u32) -> Option<(u32, u32)> {
@@ -141,37 +145,44 @@ mod tests {
     #[test]
     fn never_more_than_the_window_is_outstanding() {
         let mut fetch = Fetch::default();
-        assert_eq!(ask(&mut fetch, 0, 0), Some((0, REQUEST_BYTES)));
-        assert_eq!(ask(&mut fetch, 0, 0), Some((REQUEST_BYTES, REQUEST_BYTES)));
+        assert_eq!(ask(&mut fetch, 0, 0), Some((0, WINDOW)));
         assert_eq!(ask(&mut fetch, 0, 0), None);
-        assert_eq!(ask(&mut fetch, 0, REQUEST_BYTES - BLOCK_BYTES as u32), None);
-        assert_eq!(ask(&mut fetch, 0, REQUEST_BYTES), Some((2 * REQUEST_BYTES, REQUEST_BYTES)));
-    }
-
-    #[test]
-    fn the_last_request_asks_for_what_is_left() {
-        let mut fetch = Fetch::default();
-        assert_eq!(ask(&mut fetch, 0, 5 * REQUEST_BYTES), Some((5 * REQUEST_BYTES, 100)));
-        assert_eq!(ask(&mut fetch, 0, 5 * REQUEST_BYTES), None);
+        assert_eq!(ask(&mut fetch, 0, WINDOW - BLOCK), None);
+        assert_eq!(ask(&mut fetch, 0, WINDOW), Some((WINDOW, WINDOW)));
+        assert_eq!(ask(&mut fetch, 0, 2 * WINDOW), Some((2 * WINDOW, 100)));
         assert_eq!(ask(&mut fetch, 9_999_999, SIZE), None);
+        assert_eq!(fetch.deadline_ms(9_999_999), u64::MAX);
     }
 
     #[test]
-    fn a_lost_chunk_is_asked_for_again_from_the_first_missing_byte() {
+    fn silence_asks_again_from_the_first_missing_byte_with_growing_patience() {
         let mut fetch = Fetch::default();
         ask(&mut fetch, 0, 0);
-        ask(&mut fetch, 0, 0);
-        let missing = BLOCK_BYTES as u32;
-        assert_eq!(ask(&mut fetch, 1000, missing), None);
+        assert_eq!(ask(&mut fetch, 1000, BLOCK), None);
         assert_eq!(fetch.deadline_ms(1000), 1000 + FETCH_RETRY_MIN_MS);
-        assert_eq!(ask(&mut fetch, 1000 + FETCH_RETRY_MIN_MS, missing), Some((missing, REQUEST_BYTES)));
-        assert_eq!(
-            ask(&mut fetch, 1001 + FETCH_RETRY_MIN_MS, missing),
-            Some((missing + REQUEST_BYTES, REQUEST_BYTES))
-        );
-        // Patience grows while nothing comes, and is back once something does.
-        assert_eq!(ask(&mut fetch, 2001 + 2 * FETCH_RETRY_MIN_MS, missing), None);
-        assert_eq!(ask(&mut fetch, 1001 + 3 * FETCH_RETRY_MIN_MS, missing), Some((missing, REQUEST_BYTES)));
+        let again_ms = 1000 + FETCH_RETRY_MIN_MS;
+        assert_eq!(ask(&mut fetch, again_ms, BLOCK), Some((BLOCK, WINDOW)));
+        assert_eq!(ask(&mut fetch, again_ms + 2 * FETCH_RETRY_MIN_MS - 1, BLOCK), None);
+        assert_eq!(ask(&mut fetch, again_ms + 2 * FETCH_RETRY_MIN_MS, BLOCK), Some((BLOCK, WINDOW)));
+        assert_eq!(ask(&mut fetch, 9_000, 2 * BLOCK), None);
+        assert_eq!(fetch.deadline_ms(9_000), 9_000 + FETCH_RETRY_MIN_MS);
+    }
+
+    #[test]
+    fn a_gap_asks_again_at_once_and_only_once() {
+        let mut fetch = Fetch::default();
+        ask(&mut fetch, 0, 0);
+        ask(&mut fetch, 1, BLOCK);
+        fetch.out_of_order(&LAYER, 2 * BLOCK);
+        assert_eq!(ask(&mut fetch, 2, BLOCK), Some((BLOCK, WINDOW)));
+        fetch.out_of_order(&LAYER, 3 * BLOCK);
+        assert_eq!(ask(&mut fetch, 3, BLOCK), None);
+        // A repetition, another layer's block, or one nobody asked for is no gap.
+        ask(&mut fetch, 4, 2 * BLOCK);
+        fetch.out_of_order(&LAYER, BLOCK);
+        fetch.out_of_order(&Digest([2; 32]), 3 * BLOCK);
+        fetch.out_of_order(&LAYER, SIZE);
+        assert_eq!(ask(&mut fetch, 5, 2 * BLOCK), None);
     }
 
     #[test]
@@ -181,7 +192,7 @@ mod tests {
         fetch.refused(10, 5_000);
         assert_eq!(ask(&mut fetch, 5_009, 0), None);
         assert_eq!(fetch.deadline_ms(20), 5_010);
-        assert_eq!(ask(&mut fetch, 5_010, 0), Some((0, REQUEST_BYTES)));
+        assert_eq!(ask(&mut fetch, 5_010, 0), Some((0, WINDOW)));
         fetch.refused(6_000, u64::from(u32::MAX));
         assert_eq!(fetch.deadline_ms(6_000), 6_000 + FETCH_PAUSE_MAX_MS);
     }
@@ -189,8 +200,8 @@ mod tests {
     #[test]
     fn another_layer_or_a_step_back_starts_anew() {
         let mut fetch = Fetch::default();
-        ask(&mut fetch, 0, 3 * REQUEST_BYTES);
-        assert_eq!(ask(&mut fetch, 1, REQUEST_BYTES), Some((REQUEST_BYTES, REQUEST_BYTES)));
+        ask(&mut fetch, 0, WINDOW);
+        assert_eq!(ask(&mut fetch, 1, BLOCK), Some((BLOCK, WINDOW)));
         let other = Some(Wanted { layer: Digest([2; 32]), offset: 0, end: 10 });
         assert_eq!(fetch.next(2, other).map(|request| (request.offset, request.length)), Some((0, 10)));
     }

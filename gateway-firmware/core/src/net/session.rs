@@ -412,8 +412,8 @@ impl Session {
         match layer.error {
             EnumValue::Known(LayerError::Unspecified) => {
                 match device.take_block(&digest, layer.offset, layer.data) {
-                    Ok(()) => self.fetch.heard(now_ms),
-                    Err(BlockRefused::NotWanted) => {}
+                    Ok(()) => {}
+                    Err(BlockRefused::NotWanted) => self.fetch.out_of_order(&digest, layer.offset),
                     Err(refused) => {
                         logs.note(
                             device.now_ms(),

@@ -1,0 +1,13 @@
+//! The network half of the core, as a broker sees it: bytes in, bytes out, over connections that fail in every way. The
+//! board, its flash and its people are those of the update tests.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
+mod enrolment;
+mod garbage;
+mod logs;
+mod session;
+#[path = "../update/sim/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "shared with the update tests, which use the rest")]
+mod sim;
+mod update;
+mod world;
