@@ -36,7 +36,7 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Create {
     /// Display name.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "boards")]
     name: String,
     /// How many devices it may enrol.
     #[arg(long, value_name = "N")]
