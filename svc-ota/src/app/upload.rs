@@ -81,7 +81,7 @@ pub(crate) async fn create(
 
 /// The upload, with all that has arrived of it counted.
 pub(crate) async fn find(app: &App, tenant: TenantId, id: UploadId) -> Result<UploadView, Error> {
-    app.writers.orphans_left(id).await;
+    app.writers.settled(id).await;
     load(app, tenant, id).await
 }
 
@@ -202,7 +202,7 @@ async fn store_layer(
 ) -> Result<String, Error> {
     let tx = app.pg.tx(upload.tenant).await?;
     let chunks = uploads::chunks(&tx, upload.id, layer.digest).await?;
-    let object = layer_key(upload.tenant, layer.digest, upload.id, rand::random());
+    let object = layer_key(upload.tenant, layer.digest, rand::random());
     uploads::discard(&tx, upload.tenant, &object, now + FINISH).await?;
     tx.commit().await?;
     let data = match assemble(app, layer, &chunks).await {

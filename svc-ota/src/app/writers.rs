@@ -1,7 +1,8 @@
 //! Who is writing into which upload in this process.
 //!
 //! A writer whose caller was cut off goes on with what has arrived: it is an orphan. Whoever asks what is committed
-//! waits for the orphans first, so that a client that comes back sends next to nothing twice.
+//! waits for the orphans first, so that a client that comes back sends next to nothing twice; and, because a cut wire
+//! takes a moment to be noticed, for a moment also for writers that seem to be attended.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,8 +15,10 @@ use crate::error::Error;
 
 /// Streams that write at once; each holds at most one staged chunk and one message.
 pub(crate) const WRITERS_MAX: usize = 32;
-/// How long orphans are waited for; they are safe without, only dearer.
+/// How long orphans are waited for; not waiting would be safe, only dearer.
 const ORPHANS_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long a writer is waited for whose caller seems to be there.
+const ATTENDED_WAIT_MAX: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Default)]
 pub(crate) struct Writers {
@@ -61,19 +64,22 @@ impl Writers {
         Ok((Place { writers: self.clone(), number }, Attended { writers: self.clone(), number }))
     }
 
-    /// Returns when no orphan writes into the upload any longer, or after a bound.
-    pub(crate) async fn orphans_left(&self, upload: UploadId) {
-        let left = async {
-            loop {
-                let mut next = std::pin::pin!(self.left.notified());
-                next.as_mut().enable();
-                if !self.lock().writers.values().any(|w| w.orphaned && w.upload == upload) {
-                    return;
-                }
-                next.await;
+    /// Returns when nobody writes into the upload any longer, or after a bound.
+    pub(crate) async fn settled(&self, upload: UploadId) {
+        let _ = tokio::time::timeout(ATTENDED_WAIT_MAX, self.left(|entry| entry.upload == upload)).await;
+        let orphans = self.left(|entry| entry.upload == upload && entry.orphaned);
+        let _ = tokio::time::timeout(ORPHANS_WAIT_MAX, orphans).await;
+    }
+
+    async fn left(&self, waited_for: impl Fn(&Entry) -> bool) {
+        loop {
+            let mut next = std::pin::pin!(self.left.notified());
+            next.as_mut().enable();
+            if !self.lock().writers.values().any(&waited_for) {
+                return;
             }
-        };
-        let _ = tokio::time::timeout(ORPHANS_WAIT_MAX, left).await;
+            next.await;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, AtWork> {
@@ -103,20 +109,22 @@ mod tests {
     const UPLOAD: UploadId = UploadId::new([1; 16]);
 
     #[tokio::test(start_paused = true)]
-    async fn an_attended_writer_is_not_waited_for_and_an_orphan_is() {
+    async fn a_writer_is_waited_for_a_moment_and_an_orphan_until_it_has_left() {
         let writers = Arc::new(Writers::default());
-        let (place, attended) = writers.enter(UPLOAD).unwrap();
         let start = tokio::time::Instant::now();
-        writers.orphans_left(UPLOAD).await;
-        drop(attended);
-        writers.orphans_left(UploadId::new([2; 16])).await;
+        writers.settled(UPLOAD).await;
+        let (place, attended) = writers.enter(UPLOAD).unwrap();
+        writers.settled(UploadId::new([2; 16])).await;
         assert_eq!(start.elapsed(), Duration::ZERO);
+        writers.settled(UPLOAD).await;
+        assert_eq!(start.elapsed(), ATTENDED_WAIT_MAX);
+        drop(attended);
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(1)).await;
             drop(place);
         });
-        writers.orphans_left(UPLOAD).await;
-        assert_eq!(start.elapsed(), Duration::from_secs(1));
+        writers.settled(UPLOAD).await;
+        assert_eq!(start.elapsed(), ATTENDED_WAIT_MAX + Duration::from_secs(1));
     }
 
     #[tokio::test(start_paused = true)]
@@ -125,8 +133,8 @@ mod tests {
         let (_place, attended) = writers.enter(UPLOAD).unwrap();
         drop(attended);
         let start = tokio::time::Instant::now();
-        writers.orphans_left(UPLOAD).await;
-        assert_eq!(start.elapsed(), ORPHANS_WAIT_MAX);
+        writers.settled(UPLOAD).await;
+        assert_eq!(start.elapsed(), ATTENDED_WAIT_MAX + ORPHANS_WAIT_MAX);
     }
 
     #[test]

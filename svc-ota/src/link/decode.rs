@@ -113,6 +113,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A field's name, and how to spoil it.
+    type Spoiled<M> = (&'static str, fn(&mut M));
+
     fn good_update() -> UpdateUp {
         UpdateUp {
             boot: Some(BootId { counter: 1, random: 2 }),
@@ -153,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_field_that_is_wrong_is_named() {
-        let cases: [(&'static str, fn(&mut UpdateUp)); 6] = [
+        let cases: [Spoiled<UpdateUp>; 6] = [
             ("boot", |m| m.boot = None),
             ("deployment", |m| m.deployment = "dp1".into()),
             ("manifest_digest", |m| m.manifest_digest.truncate(31)),
@@ -166,7 +169,7 @@ mod tests {
             spoil(&mut message);
             assert_eq!(update(&message.encode_to_vec()), Err(Malformed(field)));
         }
-        let cases: [(&'static str, fn(&mut HelloUp)); 5] = [
+        let cases: [Spoiled<HelloUp>; 5] = [
             ("protocol", |m| m.protocol = 1),
             ("nonce", |m| m.nonce.push(0)),
             ("boot", |m| m.boot = None),

@@ -87,7 +87,8 @@ pub(crate) fn staging_prefix(tenant: TenantId, upload: UploadId) -> String {
     format!("tenants/{tenant}/uploads/{upload}/")
 }
 
-/// One staged piece. `unique` keeps two writers of one offset apart.
+/// One staged piece. `unique` keeps two writers of one offset apart; the layer's digest is cut short, since it is the
+/// row that says which layer a piece is of, and some stores make file names of keys.
 pub(crate) fn staging_key(
     tenant: TenantId,
     upload: UploadId,
@@ -95,10 +96,28 @@ pub(crate) fn staging_key(
     start: u64,
     unique: u64,
 ) -> String {
-    format!("{}{layer}/{start:08x}-{unique:016x}", staging_prefix(tenant, upload))
+    let short = &layer.to_string()[..16];
+    format!("{}{short}-{start:08x}-{unique:016x}", staging_prefix(tenant, upload))
 }
 
 /// A finished layer, as one attempt to finish wrote it.
-pub(crate) fn layer_key(tenant: TenantId, layer: Digest, upload: UploadId, unique: u64) -> String {
-    format!("tenants/{tenant}/layers/{layer}/{upload}-{unique:016x}")
+pub(crate) fn layer_key(tenant: TenantId, layer: Digest, unique: u64) -> String {
+    format!("tenants/{tenant}/layers/{layer}-{unique:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_short_enough_to_be_part_of_a_file_name_in_base64() {
+        let (tenant, upload, layer) = (TenantId::new([1; 16]), UploadId::new([2; 16]), Digest([3; 32]));
+        for key in [
+            staging_key(tenant, upload, layer, u64::from(u32::MAX), u64::MAX),
+            layer_key(tenant, layer, u64::MAX),
+        ] {
+            assert!(key.len() <= 135, "{} bytes", key.len());
+            assert!(key.starts_with(&format!("tenants/{tenant}/")));
+        }
+    }
 }

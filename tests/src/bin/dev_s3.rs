@@ -18,6 +18,9 @@ use s3s_fs::FileSystem;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// signal(7) on Linux, every architecture we run on.
+const SIGXFSZ: i32 = 25;
+
 #[derive(Parser)]
 struct Arguments {
     /// Where to listen; port 0 chooses one.
@@ -43,6 +46,8 @@ async fn main() -> Result<()> {
     let service = service.build();
 
     let mut terminate = signal(SignalKind::terminate())?;
+    // A file that may not grow further is an error of that request, not the end of the process: tests of a full disk.
+    let _too_long = signal(SignalKind::from_raw(SIGXFSZ))?;
     let listener = TcpListener::bind(arguments.listen)
         .await
         .with_context(|| format!("listening on {}", arguments.listen))?;

@@ -1,0 +1,8 @@
+//! svc-ota over its sockets: uploads, bundles, deployments and the device's side of MQTT, against real Postgres, Redis,
+//! S3 and broker. Devices are played by the test, so that they can lie.
+
+mod bad;
+mod faults;
+mod proxy;
+mod tenant;
+mod upload;
