@@ -18,7 +18,7 @@ use wire::topic::TopicId;
 use super::hub::{Hub, Outcome};
 use super::input::{self, Connect, Input, Publish, Version, Violation, Will};
 use super::mailbox::{Batch, Mailbox, Message};
-use super::metrics::{Drop, Metrics};
+use super::metrics::{Loss, Metrics};
 use super::output::{self, Welcome, ack, reason};
 use super::reader::{ReadError, Reader};
 use super::writer;
@@ -366,7 +366,7 @@ impl<'a> Session<'a> {
 
     fn denied(&mut self, action: Action, topic: &str, reason: wire::rule::Reason) {
         self.denials += 1;
-        self.front.metrics.dropped(Drop::Denied);
+        self.front.metrics.dropped(Loss::Denied);
         let topic: String = topic.chars().take(wire::limits::FILTER_BYTES_MAX).collect();
         tracing::warn!(parent: &self.span, ?action, topic, %reason, "denied");
     }

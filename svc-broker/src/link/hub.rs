@@ -12,7 +12,7 @@ use std::time::Instant;
 use wire::topic::{ChannelKind, Direction, TopicId};
 
 use super::mailbox::{Mailbox, Message, Offer};
-use super::metrics::{Drop, Metrics};
+use super::metrics::{Loss, Metrics};
 use crate::model::filter::Filter;
 use crate::model::share;
 
@@ -127,7 +127,7 @@ impl Hub {
         let mailbox = self.down.read().unwrap_or_else(PoisonError::into_inner).get(&message.name.id).cloned();
         match mailbox.map(|mailbox| mailbox.deliver(message)) {
             Some(offer) => self.outcome(offer, message),
-            None => self.drop(Drop::NotConnected, Outcome::Nobody, message),
+            None => self.drop(Loss::NotConnected, Outcome::Nobody, message),
         }
     }
 
@@ -140,19 +140,19 @@ impl Hub {
             let this = self.outcome(offered, message);
             outcome = Some(if outcome == Some(Outcome::Delivered) { Outcome::Delivered } else { this });
         }
-        outcome.unwrap_or_else(|| self.drop(Drop::NoSubscriber, Outcome::Nobody, message))
+        outcome.unwrap_or_else(|| self.drop(Loss::NoSubscriber, Outcome::Nobody, message))
     }
 
     fn outcome(&self, offer: Offer, message: &Message) -> Outcome {
         match offer {
             Offer::Taken => Outcome::Delivered,
-            Offer::NotSubscribed => self.drop(Drop::NotSubscribed, Outcome::Nobody, message),
-            Offer::Full => self.drop(Drop::MailboxFull, Outcome::Dropped, message),
-            Offer::TooLarge => self.drop(Drop::TooLarge, Outcome::Dropped, message),
+            Offer::NotSubscribed => self.drop(Loss::NotSubscribed, Outcome::Nobody, message),
+            Offer::Full => self.drop(Loss::MailboxFull, Outcome::Dropped, message),
+            Offer::TooLarge => self.drop(Loss::TooLarge, Outcome::Dropped, message),
         }
     }
 
-    fn drop(&self, why: Drop, outcome: Outcome, message: &Message) -> Outcome {
+    fn drop(&self, why: Loss, outcome: Outcome, message: &Message) -> Outcome {
         self.metrics.dropped(why);
         tracing::debug!(topic = %message.name, reason = why.name(), "message dropped");
         outcome

@@ -157,6 +157,7 @@ impl Bound {
         tasks.spawn(async move {
             if AssertUnwindSafe(served).catch_unwind().await.is_err() {
                 metrics.panicked();
+                tracing::error!(listener = %kind, "a connection panicked");
             }
         });
     }
@@ -190,8 +191,7 @@ async fn shake(
     believed: &Believed,
 ) -> Result<(TlsStream<BufReader<TcpStream>>, Peer), &'static str> {
     socket.set_nodelay(true).map_err(|_| "socket")?;
-    // rustls reads 4 KiB at a time; a service's stream is worth fewer system calls.
-    let buffered = BufReader::with_capacity(kind.limits().read_bytes, socket);
+    let buffered = BufReader::with_capacity(kind.limits().read_ahead_bytes, socket);
     let acceptor = TlsAcceptor::from(believed.config.clone());
     let stream = acceptor.accept(buffered).await.map_err(|error| {
         tracing::debug!(%error, "TLS");

@@ -12,7 +12,7 @@ use crate::model::peer::Listener;
 
 /// Why a message went nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Drop {
+pub(crate) enum Loss {
     NotConnected,
     NotSubscribed,
     NoSubscriber,
@@ -21,24 +21,24 @@ pub(crate) enum Drop {
     Denied,
 }
 
-impl Drop {
-    const ALL: [Drop; 6] = [
-        Drop::NotConnected,
-        Drop::NotSubscribed,
-        Drop::NoSubscriber,
-        Drop::MailboxFull,
-        Drop::TooLarge,
-        Drop::Denied,
+impl Loss {
+    const ALL: [Loss; 6] = [
+        Loss::NotConnected,
+        Loss::NotSubscribed,
+        Loss::NoSubscriber,
+        Loss::MailboxFull,
+        Loss::TooLarge,
+        Loss::Denied,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Drop::NotConnected => "not_connected",
-            Drop::NotSubscribed => "not_subscribed",
-            Drop::NoSubscriber => "no_subscriber",
-            Drop::MailboxFull => "mailbox_full",
-            Drop::TooLarge => "too_large_for_client",
-            Drop::Denied => "denied",
+            Loss::NotConnected => "not_connected",
+            Loss::NotSubscribed => "not_subscribed",
+            Loss::NoSubscriber => "no_subscriber",
+            Loss::MailboxFull => "mailbox_full",
+            Loss::TooLarge => "too_large_for_client",
+            Loss::Denied => "denied",
         }
     }
 }
@@ -47,7 +47,7 @@ impl Drop {
 pub(crate) struct Metrics {
     /// By direction, then channel: messages and bytes.
     delivered: [[(Counter, Counter); ChannelKind::ALL.len()]; 2],
-    dropped: [Counter; Drop::ALL.len()],
+    dropped: [Counter; Loss::ALL.len()],
     connections: [Gauge; 3],
 }
 
@@ -70,7 +70,7 @@ impl Metrics {
         };
         Self {
             delivered: [channels(Direction::Up), channels(Direction::Down)],
-            dropped: Drop::ALL.map(|why| counter!("holdfast_broker_dropped_total", "reason" => why.name())),
+            dropped: Loss::ALL.map(|why| counter!("holdfast_broker_dropped_total", "reason" => why.name())),
             connections: [Listener::Device, Listener::Enroll, Listener::Service]
                 .map(|listener| gauge!("holdfast_broker_connections", "listener" => listener.name())),
         }
@@ -84,7 +84,7 @@ impl Metrics {
         bytes.increment(message.payload.len() as u64);
     }
 
-    pub(crate) fn dropped(&self, why: Drop) {
+    pub(crate) fn dropped(&self, why: Loss) {
         self.dropped[why as usize].increment(1);
     }
 

@@ -70,3 +70,34 @@ fn message() -> Message {
     let name = Topic::down(PROBE, Channel::Hello);
     Message { name, topic: name.to_string().into(), payload: Bytes::new(), properties: Bytes::new(), qos: 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::hub::Hub;
+    use super::super::metrics::Metrics;
+    use super::*;
+    use crate::app::Connections;
+    use crate::grpc::Authority;
+
+    #[tokio::test]
+    async fn the_heart_beats_while_messages_get_through() {
+        let nowhere = tonic::transport::Endpoint::from_static("http://localhost:1").connect_lazy();
+        let metrics = Metrics::new();
+        let front = Front {
+            connections: Connections::new(1),
+            hub: Hub::new(metrics.clone()),
+            authority: Authority::new(nowhere),
+            metrics,
+        };
+        let (beat, beats) = sync_channel(1);
+        let alive = async {
+            while beats.try_recv().is_err() {
+                tokio::task::yield_now().await
+            }
+        };
+        tokio::select! {
+            () = probe(&front, &beat) => unreachable!("it never ends"),
+            alive = timeout(PATIENCE, alive) => alive.expect("no beat"),
+        }
+    }
+}

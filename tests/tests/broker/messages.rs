@@ -327,3 +327,51 @@ async fn the_clients_own_limits_are_kept() {
     client.send(&frame(0x40, id)).await;
     assert_eq!(client.message().await.1, b"second");
 }
+
+#[tokio::test]
+async fn mosquittos_clients_of_both_versions_exchange_messages() {
+    let rig = Rig::start().await;
+    let mut ota = rig.service("svc-ota", "one", &["hf/1/+/up/hello"]).await;
+    let files = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = files.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let ca = file("ca.pem", &rig.server_ca.pem);
+    let (host, port) = rig.device.rsplit_once(':').unwrap();
+    for (n, version) in [(1, "mqttv311"), (2, "mqttv5")] {
+        let device = rig.device(n);
+        let (cert, key) = (file("cert.pem", &device.pem), file("key.pem", &device.key_pem));
+        let client = |program: &str, topic: &str| {
+            let mut command = tokio::process::Command::new(program);
+            command.args(["-V", version, "-h", host, "-p", port, "-i", &device.name, "-q", "1", "-t", topic]);
+            command
+                .arg("--cafile")
+                .arg(&ca)
+                .arg("--cert")
+                .arg(&cert)
+                .arg("--key")
+                .arg(&key)
+                .kill_on_drop(true);
+            command
+        };
+        let up = format!("hf/1/{}/up/hello", device.name);
+        let said = soon(client("mosquitto_pub", &up).args(["-m", "hello"]).status()).await;
+        assert!(said.expect("mosquitto_pub is installed by `cargo dev setup`").success());
+        assert_eq!(ota.message().await, (up, b"hello".to_vec()));
+
+        let down = format!("hf/1/{}/dn/hello", device.name);
+        let heard = tokio::spawn(
+            client("mosquitto_sub", &format!("hf/1/{}/dn/#", device.name)).args(["-C", "1"]).output(),
+        );
+        let told = async {
+            while ota.publish1(&down, "time").await != 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon(told).await;
+        let heard = soon(heard).await.unwrap().unwrap();
+        assert_eq!((heard.status.success(), heard.stdout), (true, b"time\n".to_vec()));
+    }
+}

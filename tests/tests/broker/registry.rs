@@ -29,9 +29,12 @@ struct State {
     released: Notify,
 }
 
+/// Of a leaf's key and of its issuer's.
+type Digests = (Vec<u8>, Vec<u8>);
+
 #[derive(Default)]
 struct Script {
-    known: HashMap<String, Vec<(Vec<u8>, Vec<u8>)>>,
+    known: HashMap<String, Vec<Digests>>,
     /// Names whose answers are held back.
     held: Vec<String>,
     away: bool,
