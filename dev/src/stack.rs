@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -49,6 +50,7 @@ pub struct Stack {
     settings: Settings,
     pki: Pki,
     running: Mutex<BTreeMap<Part, Arc<Process>>>,
+    failed: AtomicBool,
     _ports: Ports,
     _lock: File,
 }
@@ -105,6 +107,7 @@ impl Stack {
             settings,
             pki,
             running: Mutex::default(),
+            failed: AtomicBool::new(false),
             _ports: ports,
             _lock: lock,
         })
@@ -361,6 +364,11 @@ impl Stack {
         }
     }
 
+    /// Leaves the logs behind and says where, when the stack is dropped; a panic does so by itself.
+    pub fn keep_logs(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
     /// The stack's own directory.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -413,7 +421,7 @@ impl Drop for Stack {
             return;
         }
         let _ = std::fs::remove_dir_all(self.cluster.data());
-        if std::thread::panicking() {
+        if std::thread::panicking() || self.failed.load(Ordering::Relaxed) {
             eprintln!("the stack's logs are in {}", self.dir.join("logs").display());
             for process in running.values().filter(|p| p.name().starts_with("svc-")) {
                 eprintln!("{}", process.tail());

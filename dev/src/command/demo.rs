@@ -39,10 +39,14 @@ pub(crate) async fn run(_: &Arguments) -> Result<()> {
         let started = Instant::now();
         step("starting Postgres, Redis, an S3 server and the services");
         let stack = Stack::start(Options::all()).await?;
-        tokio::select! {
-            shown = show(&stack) => shown?,
-            fallen = stack.first_ended() => bail!("{} ended by itself\n{}", fallen.name(), fallen.tail()),
+        let outcome = tokio::select! {
+            shown = show(&stack) => shown,
+            fallen = stack.first_ended() => Err(anyhow!("{} ended by itself\n{}", fallen.name(), fallen.tail())),
+        };
+        if outcome.is_err() {
+            stack.keep_logs();
         }
+        outcome?;
         println!("\nall of it came true in {:.1} s", started.elapsed().as_secs_f64());
         Ok(())
     };
@@ -176,9 +180,13 @@ async fn table(cli: &Cli, device: &str) -> Result<String> {
         records.iter().any(|record| text(record, "text").contains("all is well")),
         "the device's log did not arrive"
     );
+    let dropped: u64 = records.iter().filter_map(|record| record["gap_before"].as_u64()).sum();
     let deployments = cli.run(&["deployment", "list", "--device", device]).await?;
     let devices = cli.run(&["device", "list"]).await?;
-    Ok(format!("{devices}\n\n{deployments}\n\n{} log records, none lost without a mark", records.len()))
+    Ok(format!(
+        "{devices}\n\n{deployments}\n\n{} log records arrived, {dropped} were dropped by the device",
+        records.len()
+    ))
 }
 
 /// The JSON documents of an output, one a line.

@@ -80,11 +80,15 @@ async fn print_endpoints(stack: &Stack, cli: &Cli) -> Result<()> {
     println!("{:<14} {}", "logs", stack.dir().join("logs").display());
     println!("\ntoken (15 minutes)\n{}", cli.run(&["token"]).await?);
 
-    let holdfast = format!("HOLDFAST_HOME={} {}", cli.home.display(), dev::binary("holdfast")?.display());
-    println!("\ntry");
-    println!("  {holdfast} device list");
-    println!("  {holdfast} claim create --devices 10 --out claim");
-    println!("  {holdfast} bundle list");
+    let home = cli.home.display();
+    let holdfast = format!("HOLDFAST_HOME={home} {}", dev::binary("holdfast")?.display());
+    println!("\ntry, for a first device");
+    println!("  {holdfast} keyset init --dir {home}/keys");
+    println!("  {holdfast} claim create --devices 10 --out {home}/claim");
+    println!(
+        "  {} --provision {home}/claim/provision.json --state {home}/device --log-echo",
+        dev::binary("board-host")?.display()
+    );
     Ok(())
 }
 
