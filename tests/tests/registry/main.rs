@@ -1,0 +1,14 @@
+//! svc-registry over its sockets, against real Postgres, Redis and broker. Boards are played by the test, so that they
+//! can lie.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+mod board;
+mod broker;
+mod claims;
+mod devices;
+mod enroll;
+mod fleet;
+mod hello;
+mod keysets;
+mod sign_in;
