@@ -44,8 +44,6 @@ mod switch {
         BankErase,
         /// A record's read-back after writing is not looked at.
         RecordReadBack,
-        /// The switch to a trial is not journaled.
-        SwitchJournal,
         /// A trial's start is not counted before it.
         AttemptJournal,
         /// The confirmation is not journaled.
@@ -89,14 +87,13 @@ mod switch {
     }
 
     impl Mutation {
-        pub const ALL: [Mutation; 27] = [
+        pub const ALL: [Mutation; 26] = [
             Mutation::RecordCrc,
             Mutation::BankCrc,
             Mutation::BankCommitFirst,
             Mutation::TornTail,
             Mutation::BankErase,
             Mutation::RecordReadBack,
-            Mutation::SwitchJournal,
             Mutation::AttemptJournal,
             Mutation::ConfirmJournal,
             Mutation::RevertJournal,

@@ -11,6 +11,7 @@ mod report;
 mod trust;
 
 pub use api::*;
+pub use trust::IDENTITY_RECORD_BYTES;
 
 use heapless::{Deque, Vec};
 use wire::limits::{ENVELOPE_BYTES_MAX, KEYSET_BYTES_MAX};

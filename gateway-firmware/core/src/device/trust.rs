@@ -13,7 +13,8 @@ use crate::store::{ENROLMENT_BYTES_MAX, IDENTITY_BYTES_MAX, Key, Store, StoreErr
 pub(crate) const TIME_STEP_S: u64 = 24 * 60 * 60;
 /// Device id and tenant id before the identity record.
 const IDS_BYTES: usize = 32;
-const IDENTITY_RECORD_BYTES: usize = IDS_BYTES + IDENTITY_BYTES_MAX;
+/// Room for an identity record as it is read.
+pub const IDENTITY_RECORD_BYTES: usize = IDS_BYTES + IDENTITY_BYTES_MAX;
 
 impl<B: Board> Device<B> {
     pub fn device_id(&self) -> Option<DeviceId> {

@@ -165,9 +165,7 @@ impl<B: Board> Device<B> {
             if changed.switch().is_err() {
                 return Next::Never;
             }
-            if mutated!(SwitchJournal) {
-                self.ledger = changed;
-            } else if self.journal(changed).is_err() {
+            if self.journal(changed).is_err() {
                 return Next::At(self.store_retry_ms);
             }
             self.fetch = None;

@@ -68,6 +68,10 @@ fn an_interrupted_download_goes_on_at_the_first_missing_block() {
 
 #[test]
 fn nothing_is_installed_without_go() {
+    nothing_is_installed_without_its_go();
+}
+
+pub(crate) fn nothing_is_installed_without_its_go() {
     let (maker, bench) = with_v1(SMALL);
     let v2 = maker.bundle(2).known_on(&bench);
     let mut device = bench.boot();
@@ -132,6 +136,10 @@ fn a_version_taken_back_is_refused_for_the_same_deployment_and_tried_again_for_a
 
 #[test]
 fn a_trial_that_ends_with_the_power_each_time_is_taken_back_too() {
+    a_trial_that_ends_with_the_power_each_time();
+}
+
+pub(crate) fn a_trial_that_ends_with_the_power_each_time() {
     let (maker, bench) = with_v1(SMALL);
     let v2 = maker.bundle(2).known_on(&bench);
     let mut device = bench.boot();
@@ -156,7 +164,34 @@ fn a_trial_that_ends_with_the_power_each_time_is_taken_back_too() {
 }
 
 #[test]
+fn a_revert_lasts() {
+    a_revert_outlasts_the_power();
+}
+
+pub(crate) fn a_revert_outlasts_the_power() {
+    let (maker, bench) = with_v1(SMALL);
+    let v2 = maker.bundle_of(2, Behaviour::NeverHealthy, |_| {}).known_on(&bench);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    assert!(director.drive(&mut device, &v2, 2, Goal::Ready));
+    director.order(&mut device, Order::Go(v2.target(2)), &[]).unwrap();
+    while device.results().is_empty() {
+        device.poll();
+        bench.advance_ms(1000);
+    }
+    let results = device.results().to_vec();
+    let device = bench.boot();
+    assert_eq!(bench.app.borrow().started, ["v1"]);
+    assert_eq!(device.results(), results);
+    assert_eq!(device.slots().map(|slot| slot.status), [SlotStatus::Confirmed, SlotStatus::Rejected]);
+}
+
+#[test]
 fn a_silent_service_never_reverts_an_application() {
+    a_silent_service();
+}
+
+pub(crate) fn a_silent_service() {
     let (maker, bench) = with_v1(SMALL);
     let v2 = maker.bundle(2).known_on(&bench);
     let mut device = bench.boot();
@@ -276,6 +311,10 @@ fn a_polite_version_is_asked_and_decides_up_to_its_own_ceiling() {
 
 #[test]
 fn the_floor_rises_on_commit_for_what_runs_and_never_above_it_nor_back() {
+    the_floor_rises_on_commit();
+}
+
+pub(crate) fn the_floor_rises_on_commit() {
     let (maker, bench) = with_v1(SMALL);
     let v5 = maker.bundle(5).known_on(&bench);
     let mut device = bench.boot();

@@ -7,6 +7,8 @@
 
 use gateway_core::ports::Geometry;
 use gateway_core::update::Outcome;
+use gateway_core::update::slots::Layout;
+use wire::msg::SlotStatus;
 
 use crate::flow::with_v1;
 use crate::sim::*;
@@ -135,4 +137,31 @@ fn power_may_fail_at_any_operation_of_an_update_on_small_sectors() {
 #[test]
 fn power_may_fail_at_any_operation_of_an_update_on_write_once_flash() {
     every_operation_survives_a_cut_and_another_in_its_recovery(WRITE_ONCE);
+}
+
+pub(crate) fn what_is_called_previous_can_be_fallen_back_to() {
+    let story = Story::new(SMALL);
+    let layout = Layout::new(SMALL).unwrap();
+    let service = Director::new(&story.maker, &story.bench);
+    let operations = story.recover(&service, &story.bench.fork());
+    let mut fallen_back = 0;
+    for (at, mode) in (1..=operations).flat_map(|at| Mode::ALL.map(|mode| (at, mode))) {
+        let bench = story.bench.fork();
+        bench.flash.cut(Cut { at, mode });
+        story.until_the_cut(&service, &bench);
+        let slots = bench.boot().slots();
+        let find = |status| slots.iter().position(|slot| slot.status == status);
+        if let (Some(_), Some(confirmed)) = (find(SlotStatus::Previous), find(SlotStatus::Confirmed)) {
+            bench.flash.corrupt(layout.slots[confirmed].area_at);
+            bench.boot();
+            assert_eq!(bench.running().as_deref(), Some("v1"));
+            fallen_back += 1;
+        }
+    }
+    assert!(fallen_back > 0);
+}
+
+#[test]
+fn a_slot_called_previous_is_whole_after_any_cut() {
+    what_is_called_previous_can_be_fallen_back_to();
 }

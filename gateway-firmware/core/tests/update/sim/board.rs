@@ -30,6 +30,8 @@ pub(crate) struct Bench {
     pub flash: SimFlash,
     pub app: Rc<RefCell<AppWorld>>,
     pub floor: Rc<Cell<u64>>,
+    /// The counter cannot be read.
+    pub counter_fails: Rc<Cell<bool>>,
     pub now_ms: Rc<Cell<u64>>,
     entropy: Rc<Cell<u64>>,
     pub facts: Facts,
@@ -56,6 +58,7 @@ impl Bench {
             flash: SimFlash::new(geometry),
             app: Rc::default(),
             floor: Rc::default(),
+            counter_fails: Rc::default(),
             now_ms: Rc::new(Cell::new(1000)),
             entropy: Rc::new(Cell::new(7)),
             facts: Facts {
@@ -76,6 +79,7 @@ impl Bench {
             flash: self.flash.fork(),
             app: Rc::new(RefCell::new(app)),
             floor: Rc::new(Cell::new(self.floor.get())),
+            counter_fails: Rc::new(Cell::new(self.counter_fails.get())),
             now_ms: Rc::new(Cell::new(self.now_ms.get())),
             entropy: Rc::new(Cell::new(self.entropy.get())),
             facts: self.facts.clone(),
@@ -85,7 +89,7 @@ impl Bench {
     pub(crate) fn ports(&self) -> Ports<SimBoard> {
         Ports {
             flash: self.flash.clone(),
-            counter: SimCounter(self.floor.clone()),
+            counter: SimCounter { value: self.floor.clone(), fails: self.counter_fails.clone() },
             keys: SimKeys,
             clock: SimClock(self.now_ms.clone()),
             entropy: SimEntropy(self.entropy.clone()),
@@ -154,15 +158,18 @@ impl Board for SimBoard {
 }
 
 #[derive(Debug)]
-pub(crate) struct SimCounter(Rc<Cell<u64>>);
+pub(crate) struct SimCounter {
+    value: Rc<Cell<u64>>,
+    fails: Rc<Cell<bool>>,
+}
 
 impl Counter for SimCounter {
     fn value(&mut self) -> Result<u64, CounterError> {
-        Ok(self.0.get())
+        if self.fails.get() { Err(CounterError) } else { Ok(self.value.get()) }
     }
 
     fn raise(&mut self, to: u64) -> Result<(), CounterError> {
-        self.0.set(self.0.get().max(to));
+        self.value.set(self.value.get().max(to));
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The developer and the tenant: their keys, and what they sign.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use wire::directive::{Directive, Order, Target};
@@ -22,7 +23,6 @@ pub(crate) struct Bundle {
     pub layers: HashMap<Digest, Vec<u8>>,
     pub area: Digest,
     pub behaviour: Behaviour,
-    pub security_counter: u64,
 }
 
 /// Every private key there is.
@@ -34,6 +34,8 @@ pub(crate) struct Maker {
     pub stranger: SoftKey,
     pub tenant: TenantId,
     pub device: DeviceId,
+    /// Directives signed before: the power-cut tests ask for the same ones ten thousand times.
+    signed: RefCell<HashMap<String, Vec<u8>>>,
 }
 
 /// Two layers with a gap of one block between them: 20 KiB that differ from image to image, 16 KiB that do not.
@@ -62,6 +64,7 @@ impl Maker {
             stranger: key(4),
             tenant: TenantId::new([5; 16]),
             device: DeviceId::new([6; 16]),
+            signed: RefCell::default(),
         }
     }
 
@@ -147,7 +150,6 @@ impl Maker {
         Bundle {
             name,
             behaviour,
-            security_counter: spec.security_counter,
             envelope: signed.envelope,
             digest: signed.digest,
             layers: spec.layers.iter().map(|layer| (Digest::of(layer.bytes), layer.bytes.to_vec())).collect(),
@@ -166,7 +168,10 @@ impl Maker {
         device: DeviceId,
         key: &SoftKey,
     ) -> Vec<u8> {
-        sign_directive(&Directive { device, nonce, issued_at_s: 1_800_000_000, order }, key).unwrap()
+        let directive = Directive { device, nonce, issued_at_s: 1_800_000_000, order };
+        let name = format!("{directive:?} by {:?}", key.public_key());
+        let mut signed = self.signed.borrow_mut();
+        signed.entry(name).or_insert_with(|| sign_directive(&directive, key).unwrap()).clone()
     }
 
     /// A device enrolled on this bench, with nothing installed.

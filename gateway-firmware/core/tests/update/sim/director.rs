@@ -1,7 +1,7 @@
 //! svc-ota in small: compares what a device says with what it should run, and acts on the difference. It keeps nothing
 //! but the results it stored, so a device may reboot under it at any time.
 
-use gateway_core::device::{Heard, Next};
+use gateway_core::device::{Heard, Next, Progress};
 use gateway_core::update::{Outcome, State, UpdateResult};
 use wire::directive::Order;
 use wire::{DeploymentId, Nonce};
@@ -129,7 +129,7 @@ impl<'a> Director<'a> {
     }
 
     fn is_reached(&self, device: &Device, bundle: &Bundle, deployment: u8, goal: Goal) -> bool {
-        let progress = device.progress().filter(|progress| progress.manifest == bundle.digest);
+        let progress = progress_of(device, bundle, deployment);
         match goal {
             Goal::Ready => progress.is_some_and(|progress| progress.state == State::Ready),
             Goal::Ended => self.result(deployment).is_some() && device.results().is_empty(),
@@ -148,12 +148,17 @@ impl<'a> Director<'a> {
     /// Directs the device to the bundle, and lets it go when it is ready.
     fn direct(&mut self, device: &mut Device, bundle: &Bundle, deployment: u8, goal: Goal) -> bool {
         let target = bundle.target(deployment);
-        let mine = device.progress().filter(|progress| progress.manifest == bundle.digest);
-        let order = match mine.map(|progress| progress.state) {
+        let order = match progress_of(device, bundle, deployment).map(|progress| progress.state) {
             None if self.result(deployment).is_none() => Order::Install(target),
             Some(State::Ready) if goal != Goal::Ready => Order::Go(target),
             _ => return false,
         };
         matches!(self.order(device, order, &bundle.envelope), Ok(Heard::Acted))
     }
+}
+
+/// The device's progress with this bundle for this deployment.
+fn progress_of(device: &Device, bundle: &Bundle, deployment: u8) -> Option<Progress> {
+    let target = bundle.target(deployment);
+    device.progress().filter(|it| it.manifest == target.manifest && it.deployment == target.deployment)
 }

@@ -137,8 +137,12 @@ impl SimFlash {
         self.0.borrow_mut().lies = true;
     }
 
-    pub(crate) fn bytes(&self, range: Range<u32>) -> Vec<u8> {
-        self.0.borrow().cells[range.start as usize..range.end as usize].to_vec()
+    /// Puts bytes there from outside.
+    pub(crate) fn overwrite(&self, at: u32, bytes: &[u8]) {
+        let mut chip = self.0.borrow_mut();
+        let range = chip.range(at, bytes.len()).unwrap();
+        chip.mark_programmed(&range);
+        chip.cells[range].copy_from_slice(bytes);
     }
 }
 
