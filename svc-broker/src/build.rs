@@ -69,6 +69,7 @@ impl App {
             hub: Hub::new(counted.clone()),
             authority: authority.clone(),
             metrics: counted,
+            shutdown: Shutdown::new(),
         });
         let grpc = Grpc::bind(config.common.grpc_listen).await?;
         let ready = Ready {
@@ -89,7 +90,7 @@ impl App {
 
     /// Until SIGTERM or SIGINT; then drains.
     pub async fn run(self) -> Result<(), Error> {
-        let mut tasks = Tasks::new(Shutdown::new());
+        let mut tasks = Tasks::new(self.front.shutdown.clone());
         let shutdown = tasks.shutdown();
         let control = BrokerControlServiceServer::new(Control::new(self.front.connections.clone()));
         let (grpc, stop) = (self.grpc, shutdown.clone());
@@ -100,9 +101,9 @@ impl App {
         });
         tasks.spawn("metrics", self.metrics.run(shutdown.clone()));
         tasks.spawn("roots", self.roots.follow(shutdown.clone()));
-        tasks.spawn("watchdog", link::watch(self.front.clone(), shutdown.clone()));
+        tasks.spawn("watchdog", link::watch(self.front.clone()));
         for listener in self.listeners {
-            tasks.spawn(listener.name(), listener.run(self.front.clone(), shutdown.clone()));
+            tasks.spawn(listener.name(), listener.run(self.front.clone()));
         }
         Ok(tasks.run().await?)
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use kit::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::time::{Instant, timeout};
 use tracing::Span;
@@ -42,6 +43,7 @@ pub(crate) struct Front {
     pub(crate) hub: Hub,
     pub(crate) authority: Authority,
     pub(crate) metrics: Metrics,
+    pub(crate) shutdown: Shutdown,
 }
 
 /// How a live connection ended.
@@ -105,10 +107,11 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, peer: Pe
     let listener = peer.listener;
     let (from, mut to) = tokio::io::split(stream);
     let mut reader = Reader::new(from, CONNECT_READ_BYTES, CONNECT_BYTES_MAX);
-    let connect = match timeout(CONNECT_TIMEOUT, first(&mut reader)).await {
-        Ok(Ok(connect)) => connect,
-        Ok(Err(error)) => return not_connected(&mut to, &front, listener, &error).await,
-        Err(_) => return front.metrics.connect(listener, "connect_timeout"),
+    let connect = match front.shutdown.or(timeout(CONNECT_TIMEOUT, first(&mut reader))).await {
+        Some(Ok(Ok(connect))) => connect,
+        Some(Ok(Err(error))) => return not_connected(&mut to, &front, listener, &error).await,
+        Some(Err(_)) => return front.metrics.connect(listener, "connect_timeout"),
+        None => return front.metrics.connect(listener, "shutdown"),
     };
     let version = connect.version;
     // In the table before anybody is asked: a revocation that comes meanwhile ends this connection too.

@@ -11,7 +11,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use futures::FutureExt as _;
-use kit::Shutdown;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
@@ -120,10 +119,10 @@ impl Bound {
     }
 
     /// Accepts until shutdown; then waits for its connections, which are told to end elsewhere.
-    pub(crate) async fn run(self, front: Arc<Front>, shutdown: Shutdown) {
+    pub(crate) async fn run(self, front: Arc<Front>) {
         let lobby = Arc::new(Lobby::default());
         let tasks = TaskTracker::new();
-        while let Some(accepted) = shutdown.or(self.socket.accept()).await {
+        while let Some(accepted) = front.shutdown.or(self.socket.accept()).await {
             match accepted {
                 Ok((socket, address)) => self.welcome(socket, address, &front, &lobby, &tasks),
                 Err(error) => {
@@ -168,6 +167,7 @@ async fn serve(socket: TcpStream, kind: Listener, believed: Arc<Believed>, front
         tokio::select! {
             shaken = timeout(HANDSHAKE_TIMEOUT, shake(socket, kind, &believed)) => shaken.unwrap_or(Err("timeout")),
             _ = seat.asked_out => Err("handshakes_max"),
+            () = front.shutdown.wait() => Err("shutdown"),
         }
     };
     let shaken = handshake.await;

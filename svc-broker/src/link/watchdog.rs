@@ -8,7 +8,6 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kit::Shutdown;
 use tokio::time::timeout;
 use wire::topic::TopicId;
 use wire::{Channel, DeviceId, Topic};
@@ -27,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PROBE: DeviceId = DeviceId::new([0; 16]);
 
 /// Sends a message a second through the hub until shutdown; aborts the process when they stop arriving.
-pub(crate) async fn watch(front: Arc<Front>, shutdown: Shutdown) {
+pub(crate) async fn watch(front: Arc<Front>) {
     let (beat, beats) = sync_channel(1);
     let judge = std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
         loop {
@@ -44,7 +43,7 @@ pub(crate) async fn watch(front: Arc<Front>, shutdown: Shutdown) {
     if let Err(error) = judge {
         return tracing::error!(%error, "no watchdog");
     }
-    let _ = shutdown.or(probe(&front, &beat)).await;
+    let _ = front.shutdown.or(probe(&front, &beat)).await;
 }
 
 async fn probe(front: &Front, beat: &SyncSender<()>) {
@@ -88,6 +87,7 @@ mod tests {
             hub: Hub::new(metrics.clone()),
             authority: Authority::new(nowhere),
             metrics,
+            shutdown: kit::Shutdown::new(),
         };
         let (beat, beats) = sync_channel(1);
         let alive = async {

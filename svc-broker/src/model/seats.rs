@@ -22,6 +22,7 @@ struct Seat<H> {
 pub(crate) struct Seats<H> {
     next: u64,
     max: usize,
+    closed: bool,
     seats: HashMap<ConnectionId, Seat<H>>,
     identities: HashMap<String, BTreeSet<ConnectionId>>,
     clients: HashMap<String, ConnectionId>,
@@ -40,12 +41,19 @@ pub(crate) enum Taken<H> {
 
 impl<H: Clone> Seats<H> {
     pub(crate) fn new(max: usize) -> Self {
-        Self { next: 0, max, seats: HashMap::new(), identities: HashMap::new(), clients: HashMap::new() }
+        Self {
+            next: 0,
+            max,
+            closed: false,
+            seats: HashMap::new(),
+            identities: HashMap::new(),
+            clients: HashMap::new(),
+        }
     }
 
-    /// Puts a connection with this certificate name in the table; `None` when the house is full.
+    /// Puts a connection with this certificate name in the table; `None` when the house is full or closed.
     pub(crate) fn enter(&mut self, identity: &str, handle: H) -> Option<ConnectionId> {
-        if self.seats.len() >= self.max {
+        if self.closed || self.seats.len() >= self.max {
             return None;
         }
         self.next += 1;
@@ -84,7 +92,9 @@ impl<H: Clone> Seats<H> {
         .collect()
     }
 
+    /// Stops everyone, and lets nobody in any more.
     pub(crate) fn stop_all(&mut self) -> Vec<H> {
+        self.closed = true;
         self.seats
             .values_mut()
             .map(|seat| {
@@ -179,6 +189,15 @@ mod tests {
         assert_eq!(seats.enter("c", 3), None);
         seats.leave(first);
         assert!(seats.enter("c", 3).is_some());
+    }
+
+    #[test]
+    fn a_closed_house_stops_everyone_and_lets_nobody_in() {
+        let mut seats = seats();
+        let guest = seats.enter("a", 1).unwrap();
+        assert_eq!(seats.stop_all(), [1]);
+        assert_eq!(seats.take(guest, "a"), Taken::Stopped);
+        assert_eq!(seats.enter("b", 2), None);
     }
 
     proptest! {

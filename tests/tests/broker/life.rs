@@ -246,8 +246,13 @@ async fn a_signal_drains_says_goodbye_and_exits_well() {
     let rig = Rig::start().await;
     let device = rig.device(1);
     let mut client = rig.connected(&device).await;
+    // Neither a socket nor a TLS connection that says nothing may hold it up.
+    let _silent = TcpStream::connect(&rig.device).await.unwrap();
+    let _silent_tls = client::tls(&rig.device, &rig.server_ca, Some(&device)).await.unwrap();
+    let started = Instant::now();
     let (status, reason) = tokio::join!(rig.stop(), client.closed());
     assert!(status.success(), "{status}");
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     assert_eq!(reason, Some(0x8b));
     assert!(TcpStream::connect(&rig.device).await.is_err());
 }
