@@ -21,6 +21,8 @@ use crate::update::{Outcome, State, UpdateResult};
 pub const PROTOCOL: u32 = 0;
 /// A hello goes out at least so often.
 pub const HELLO_PERIOD_MS: u64 = 15 * 60 * 1000;
+/// After a directive that answers an older hello, the next one goes out so long after the newest.
+pub const HELLO_MISSED_MS: u64 = 2_000;
 /// A result, or a progress that waits for an answer, is said again after: doubles from the first to the second.
 pub const SAY_AGAIN_MIN_MS: u64 = 5_000;
 pub const SAY_AGAIN_MAX_MS: u64 = 60_000;
@@ -66,6 +68,7 @@ pub struct Session {
     hellos: u32,
     hello_due: bool,
     hello_at_ms: u64,
+    hello_said_ms: u64,
     face: Option<Face>,
     /// Something happened that may have changed the face.
     face_stale: bool,
@@ -229,6 +232,7 @@ impl Session {
         mqtt.publish(&Topic::up(id, Channel::Hello).text(), Qos::AtLeastOnce, &hello)?;
         self.hellos += 1;
         self.hello_due = false;
+        self.hello_said_ms = now_ms;
         // Spread over an eighth of the period, so that a fleet that came up together does not stay together.
         let jitter_ms =
             u64::from(u16::from_le_bytes([nonce[0], nonce[1]])) * (HELLO_PERIOD_MS / 8) / (1 << 16);
@@ -397,8 +401,11 @@ impl Session {
             Ok(Heard::Refused(reason)) => {
                 logs.note(device.now_ms(), LogLevel::Warn, format_args!("directive refused: {reason:?}"))
             }
-            // Its answer crossed our next hello: the service answers that one too.
-            Err(DirectiveRefused::Directive(wire::directive::DirectiveError::Nonce)) => {}
+            // It answers an older hello. Either the newest is on its way, or the service missed it (it was away, or
+            // the message was lost): then only another hello brings the two together again.
+            Err(DirectiveRefused::Directive(wire::directive::DirectiveError::Nonce)) => {
+                self.hello_at_ms = self.hello_at_ms.min(self.hello_said_ms + HELLO_MISSED_MS);
+            }
             Err(refused) => {
                 logs.note(device.now_ms(), LogLevel::Warn, format_args!("directive ignored: {refused:?}"))
             }

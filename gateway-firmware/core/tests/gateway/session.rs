@@ -3,11 +3,12 @@
 use gateway_core::gateway::Happening;
 use gateway_core::net::link::End;
 use gateway_core::net::mqtt::{CONNECT_TIMEOUT_MS, Fault, KEEP_ALIVE_S, PING_TIMEOUT_MS};
-use gateway_core::net::session::HELLO_PERIOD_MS;
+use gateway_core::net::session::{HELLO_MISSED_MS, HELLO_PERIOD_MS};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, Publish};
 use wire::directive::Order;
-use wire::msg::{HelloDown, HelloUp, Message as _};
+use wire::Nonce;
+use wire::msg::{HelloDown, HelloUp, Message as _, UpdateDown};
 
 use crate::world::*;
 
@@ -59,6 +60,20 @@ fn signed_time_moves_the_bound_and_a_wrong_one_does_not() {
     let signed = world.maker.directive(Order::Time, world.nonce);
     world.tell_channel("hello", &HelloDown { signed_time: &signed, ..Default::default() });
     assert_eq!(world.gateway.device().time_bound_s(), 1_800_000_000);
+}
+
+#[test]
+fn a_service_that_missed_a_hello_hears_another_one() {
+    let mut world = World::serving();
+    let start_ms = world.bench.now_ms.get();
+    let old = world.maker.directive(Order::Time, Nonce([9; 16]));
+    for _ in 0..10 {
+        world.tell_channel("update", &UpdateDown { directive: &old, ..Default::default() });
+    }
+    world.until("another hello", |world| world.take("hello").is_some());
+    assert!(world.bench.now_ms.get() <= start_ms + HELLO_MISSED_MS);
+    world.pass_ms(HELLO_PERIOD_MS / 2);
+    assert!(world.take("hello").is_none(), "one is enough");
 }
 
 #[test]
