@@ -27,15 +27,21 @@ const GOOD: &str = "#!holdfast-script\nlog version 1.0.0 starts\nhealthy\nlog al
 const BAD: &str = "#!holdfast-script\nlog version 2.0.0 starts, and will never say that it works\nwork 1000\nlog still not healthy\nwork 1000\nrepeat\n";
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {}
+pub(crate) struct Arguments {
+    /// Everything is set up and built already: go on at once.
+    #[arg(long)]
+    built: bool,
+}
 
-pub(crate) async fn run(_: &Arguments) -> Result<()> {
+pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let whole = async {
-        setup::run(&setup::Arguments::install()).await?;
-        step("building (minutes on a fresh clone, then seconds)");
-        cargo::build_installation(false).await?;
+        if !arguments.built {
+            setup::run(&setup::Arguments::install()).await?;
+            step("building (minutes on a fresh clone, then seconds)");
+            cargo::build_installation(false).await?;
+        }
         let started = Instant::now();
         step("starting Postgres, Redis, an S3 server and the services");
         let stack = Stack::start(Options::all()).await?;
