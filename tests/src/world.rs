@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,6 +14,8 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
+
+use crate::lossy::LossyWire;
 
 /// How long anything a scenario waits for may take. Generous: the machine may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -36,6 +39,23 @@ impl World {
     /// Everything running, bootstrapped, with keyset 1 published.
     pub async fn start() -> Result<World> {
         World::start_with(Options::all()).await
+    }
+
+    /// The same, but of all that services and broker say to each other every `every`-th message is lost; gives the
+    /// counts of what was.
+    pub async fn start_lossy(every: u64) -> Result<(World, Vec<Arc<AtomicU64>>)> {
+        kit::tls::install_provider();
+        let mut options = Options::all();
+        let mut wires = Vec::new();
+        for service in [Service::Registry, Service::Ota, Service::Logs] {
+            let wire = LossyWire::new(every).await?;
+            options = options.env(service, "HOLDFAST_BROKER_URL", wire.url()?);
+            wires.push((service, wire));
+        }
+        let world = World::start_with(options).await?;
+        let carry = |(service, wire): (Service, LossyWire)| wire.carry(&world.stack, service.name());
+        let counts = wires.into_iter().map(carry).collect::<Result<_>>()?;
+        Ok((world, counts))
     }
 
     pub async fn start_with(options: Options) -> Result<World> {
