@@ -16,6 +16,7 @@ use crate::store::Key;
 use crate::update::check::{self, Here};
 use crate::update::fetch::Fetch;
 use crate::update::held::Held;
+use crate::update::layers::Layers;
 use crate::update::ledger::{Slot, Status};
 use crate::update::slots::{self, BLOCK};
 use crate::update::{Event, Outcome, State, codec};
@@ -160,7 +161,7 @@ impl<B: Board> Device<B> {
             },
             update: manifest.update,
             crash: manifest.crash,
-            held: Held::new(&self.layout, slot, &self.envelope, manifest),
+            held: Held { slot, layers: Layers::new(&self.envelope, manifest) },
             confirmed_ms: self.now_ms(),
         };
         (running, manifest.area_digest)
@@ -223,7 +224,8 @@ impl<B: Board> Device<B> {
         let Some(staged) = self.ledger.staged() else { return };
         let entry = self.ledger.slots[staged].clone();
         let read = self.read_envelope(staged, usize::from(entry.envelope_bytes));
-        let fetch = read.and_then(|()| self.believe(&entry)).map(|manifest| Fetch::new(&manifest));
+        let fetch =
+            read.and_then(|()| self.believe(&entry)).map(|manifest| Fetch::new(&self.envelope, &manifest));
         match fetch {
             Ok(fetch) => self.fetch = Some(fetch),
             Err(_) => {

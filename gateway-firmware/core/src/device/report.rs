@@ -1,11 +1,10 @@
 //! What the device says of itself: slots, progress, results, counters and notices. Nothing here changes an update.
 
-use wire::manifest;
-
 use super::Device;
 use super::api::{BootId, Counters, Notice, Progress, SlotReport, Wanted};
 use crate::ports::Board;
 use crate::store::StoreError;
+use crate::update::fetch::Fetch;
 use crate::update::ledger::Status;
 use crate::update::{Event, UpdateResult};
 
@@ -28,7 +27,7 @@ impl<B: Board> Device<B> {
     /// The update under way, if any.
     pub fn progress(&self) -> Option<Progress> {
         let slot = &self.ledger.slots[self.ledger.staged().or(self.ledger.trial())?];
-        let (bytes_done, bytes_total) = self.bytes().unwrap_or_default();
+        let (bytes_done, bytes_total) = self.fetch.as_ref().map(Fetch::bytes).unwrap_or_default();
         Some(Progress {
             sequence: self.sequence,
             deployment: slot.deployment,
@@ -42,8 +41,7 @@ impl<B: Board> Device<B> {
 
     /// What is missing of the version being fetched, if that can go on now.
     pub fn wanted(&self) -> Option<Wanted> {
-        let fetch = self.fetch.as_ref()?;
-        fetch.wanted(&manifest::read(&self.envelope).ok()?)
+        self.fetch.as_ref()?.wanted(&self.envelope)
     }
 
     /// Results not yet acknowledged, oldest first.
@@ -77,10 +75,5 @@ impl<B: Board> Device<B> {
     /// The oldest notice not taken yet.
     pub fn take_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
-    }
-
-    fn bytes(&self) -> Option<(u64, u64)> {
-        let fetch = self.fetch.as_ref()?;
-        Some(fetch.bytes(&manifest::read(&self.envelope).ok()?))
     }
 }

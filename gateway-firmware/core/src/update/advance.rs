@@ -1,6 +1,5 @@
 //! What happens to an update by itself: blocks and read-back, politeness, the switch, the trial and the floor.
 
-use wire::manifest;
 use wire::msg::UpdateReason;
 
 use super::fetch::{Ground, Step};
@@ -261,15 +260,14 @@ impl<B: Board> Device<B> {
     /// Runs a step of the fetch with everything it needs; nothing while nothing is fetched.
     fn on_ground<R>(
         &mut self,
-        step: impl FnOnce(&mut super::fetch::Fetch, &mut Ground<'_, '_>) -> R,
+        step: impl FnOnce(&mut super::fetch::Fetch, &mut Ground<'_>) -> R,
     ) -> Option<R> {
-        let manifest = manifest::read(&self.envelope).ok()?;
         let fetch = self.fetch.as_mut()?;
         let Ports { flash, .. } = &mut self.ports;
         let flash: &mut dyn Flash = flash;
         let held = self.running.as_ref().map(|running| &running.held);
-        let mut ground =
-            Ground { flash, layout: &self.layout, spare: self.ledger.spare()?, manifest: &manifest, held };
+        let (layout, envelope, spare) = (&self.layout, &self.envelope[..], self.ledger.spare()?);
+        let mut ground = Ground { flash, layout, spare, envelope, held };
         Some(step(fetch, &mut ground))
     }
 }

@@ -9,6 +9,7 @@ use wire::manifest::{Layer, Manifest};
 use wire::{Digest, key::Hasher};
 
 use super::held::Held;
+use super::layers::Layers;
 use super::ledger::Spare;
 use super::slots::{self, BLOCK, Layout};
 use crate::device::{BlockRefused, Wanted};
@@ -21,11 +22,12 @@ pub(crate) const RUN_BLOCKS_MAX: u32 = 16;
 const RUN_BLOCKS_ENOUGH: u32 = 8;
 
 /// What a step needs beside the cursor.
-pub(crate) struct Ground<'a, 'm> {
+pub(crate) struct Ground<'a> {
     pub(crate) flash: &'a mut dyn Flash,
     pub(crate) layout: &'a Layout,
     pub(crate) spare: Spare,
-    pub(crate) manifest: &'a Manifest<'m>,
+    /// The staged version's.
+    pub(crate) envelope: &'a [u8],
     pub(crate) held: Option<&'a Held>,
 }
 
@@ -51,12 +53,14 @@ pub(crate) struct Fetch {
     /// Block `end` is not missing, or of another layer.
     closed: bool,
     blocks: u32,
+    layers: Layers,
+    area_digest: Digest,
     read_back: Option<(Hasher, u32)>,
 }
 
 /// One block of a layer.
-struct Block<'a, 'm> {
-    layer: &'a Layer<'m>,
+struct Block<'e> {
+    layer: Layer<'e>,
     digest: Digest,
     /// In the layer.
     index: usize,
@@ -65,14 +69,23 @@ struct Block<'a, 'm> {
 }
 
 impl Fetch {
-    pub(crate) fn new(manifest: &Manifest<'_>) -> Fetch {
+    /// `manifest` was read from `envelope`.
+    pub(crate) fn new(envelope: &[u8], manifest: &Manifest<'_>) -> Fetch {
         let blocks = manifest.area_bytes / BLOCK;
         let cursor = if mutated!(ResumeHash) { 1.min(blocks) } else { 0 };
-        Fetch { cursor, end: cursor, closed: false, blocks, read_back: None }
+        Fetch {
+            cursor,
+            end: cursor,
+            closed: false,
+            blocks,
+            layers: Layers::new(envelope, manifest),
+            area_digest: manifest.area_digest,
+            read_back: None,
+        }
     }
 
     /// One bounded piece of work.
-    pub(crate) fn step(&mut self, ground: &mut Ground<'_, '_>) -> Result<Step, FlashError> {
+    pub(crate) fn step(&mut self, ground: &mut Ground<'_>) -> Result<Step, FlashError> {
         if self.cursor == self.blocks {
             return self.read_back(ground);
         }
@@ -95,9 +108,9 @@ impl Fetch {
     }
 
     /// The missing run, once its length is known or great enough.
-    pub(crate) fn wanted(&self, manifest: &Manifest<'_>) -> Option<Wanted> {
+    pub(crate) fn wanted(&self, envelope: &[u8]) -> Option<Wanted> {
         let known = self.closed || self.end - self.cursor >= RUN_BLOCKS_ENOUGH;
-        let first = block(manifest, self.cursor).filter(|_| known && self.end > self.cursor)?;
+        let first = self.block(envelope, self.cursor).filter(|_| known && self.end > self.cursor)?;
         let end = first.layer.bytes.min(first.offset + (self.end - self.cursor) * BLOCK);
         Some(Wanted { layer: first.layer.digest, offset: first.offset, end })
     }
@@ -105,12 +118,13 @@ impl Fetch {
     /// Verifies and writes the block at the cursor; any other is refused.
     pub(crate) fn take(
         &mut self,
-        ground: &mut Ground<'_, '_>,
+        ground: &mut Ground<'_>,
         layer: &Digest,
         offset: u32,
         bytes: &[u8],
     ) -> Result<(), BlockRefused> {
-        let block = block(ground.manifest, self.cursor)
+        let block = self
+            .block(ground.envelope, self.cursor)
             .filter(|block| self.end > self.cursor && block.layer.digest == *layer && block.offset == offset)
             .ok_or(BlockRefused::NotWanted)?;
         if bytes.len() != block.bytes {
@@ -128,9 +142,9 @@ impl Fetch {
     }
 
     /// Layer bytes in place, and in all.
-    pub(crate) fn bytes(&self, manifest: &Manifest<'_>) -> (u64, u64) {
+    pub(crate) fn bytes(&self) -> (u64, u64) {
         let done_to = u64::from(self.cursor) * u64::from(BLOCK);
-        manifest.layers.iter().fold((0, 0), |(done, total), layer| {
+        self.layers.iter().fold((0, 0), |(done, total), layer| {
             let bytes = u64::from(layer.bytes);
             (done + done_to.saturating_sub(layer.destination.into()).min(bytes), total + bytes)
         })
@@ -144,9 +158,9 @@ impl Fetch {
     }
 
     /// Brings the block at the cursor in place without the network, if that can be done.
-    fn settle(&self, ground: &mut Ground<'_, '_>) -> Result<bool, FlashError> {
+    fn settle(&self, ground: &mut Ground<'_>) -> Result<bool, FlashError> {
         let at = ground.layout.block_at(ground.spare.slot(), self.cursor);
-        let Some(block) = block(ground.manifest, self.cursor) else {
+        let Some(block) = self.block(ground.envelope, self.cursor) else {
             if !slots::is_blank(ground.flash, at) {
                 ground.layout.erase_block(ground.flash, &ground.spare, self.cursor)?;
             }
@@ -164,9 +178,9 @@ impl Fetch {
     }
 
     /// Block `end` is missing too, and of the same layer.
-    fn is_more_missing(&self, ground: &mut Ground<'_, '_>) -> bool {
+    fn is_more_missing(&self, ground: &mut Ground<'_>) -> bool {
         let (Some(first), Some(next)) =
-            (block(ground.manifest, self.cursor), block(ground.manifest, self.end))
+            (self.block(ground.envelope, self.cursor), self.block(ground.envelope, self.end))
         else {
             return false;
         };
@@ -177,7 +191,7 @@ impl Fetch {
     }
 
     /// Hashes one more block of the area as it lies in flash.
-    fn read_back(&mut self, ground: &mut Ground<'_, '_>) -> Result<Step, FlashError> {
+    fn read_back(&mut self, ground: &mut Ground<'_>) -> Result<Step, FlashError> {
         let (mut hasher, next) = self.read_back.take().unwrap_or_default();
         if next < self.blocks {
             let at = ground.layout.block_at(ground.spare.slot(), next);
@@ -185,22 +199,24 @@ impl Fetch {
             self.read_back = Some((hasher, next + 1));
             return Ok(Step::Worked);
         }
-        let right = hasher.finish() == ground.manifest.area_digest || mutated!(AreaReadBack);
+        let right = hasher.finish() == self.area_digest || mutated!(AreaReadBack);
         Ok(if right { Step::ReadBack } else { Step::Mismatch })
     }
-}
 
-/// The layer's block that fills block `index` of the area; nothing between and after layers.
-fn block<'a, 'm>(manifest: &'a Manifest<'m>, index: u32) -> Option<Block<'a, 'm>> {
-    manifest.layers.iter().find_map(|layer| {
-        let offset = index.checked_mul(BLOCK)?.checked_sub(layer.destination)?;
-        let index = (offset / BLOCK) as usize;
-        Some(Block {
-            layer,
-            digest: layer.block_digest(index)?,
-            index,
-            offset,
-            bytes: layer.block_bytes(index),
+    /// The layer's block that fills block `index` of the area; nothing between and after layers.
+    fn block<'e>(&self, envelope: &'e [u8], index: u32) -> Option<Block<'e>> {
+        self.layers.iter().find_map(|entry| {
+            let offset =
+                index.checked_mul(BLOCK)?.checked_sub(entry.destination).filter(|it| *it < entry.bytes)?;
+            let layer = entry.of(envelope)?;
+            let index = (offset / BLOCK) as usize;
+            Some(Block {
+                digest: layer.block_digest(index)?,
+                index,
+                offset,
+                bytes: layer.block_bytes(index),
+                layer,
+            })
         })
-    })
+    }
 }

@@ -123,7 +123,7 @@ impl<B: Board> Device<B> {
             return Err(UpdateReason::Flash);
         }
         let manifest: Manifest<'_> = wire::manifest::read(&self.envelope).map_err(check::reason)?;
-        Ok(Fetch::new(&manifest))
+        Ok(Fetch::new(&self.envelope, &manifest))
     }
 
     fn already_running(&mut self, target: Target) -> Result<Heard, DirectiveRefused> {

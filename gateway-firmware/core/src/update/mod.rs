@@ -9,6 +9,7 @@ pub(crate) mod codec;
 pub(crate) mod fetch;
 mod hear;
 pub(crate) mod held;
+pub(crate) mod layers;
 pub mod ledger;
 pub mod machine;
 pub mod result;
