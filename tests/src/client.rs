@@ -46,11 +46,7 @@ pub async fn channel(stack: &Stack, service: Service) -> Result<Channel> {
 /// A channel to a service that presents the certificate of another ("svc-broker").
 pub async fn service_channel(stack: &Stack, to: Service, name: &str) -> Result<Channel> {
     let (certificate, key) = stack.service_identity(name)?;
-    connect(
-        &stack.grpc_url(to),
-        tls(stack)?.identity(Identity::from_pem(certificate, key)),
-    )
-    .await
+    connect(&stack.grpc_url(to), tls(stack)?.identity(Identity::from_pem(certificate, key))).await
 }
 
 /// The installation's first administrator, who is also the first tenant's.
@@ -64,11 +60,7 @@ pub async fn bootstrap(stack: &Stack) -> Result<Person> {
     };
     let mut service = TokenServiceClient::new(channel(stack, Service::Registry).await?);
     let made = service.bootstrap(request).await?.into_inner();
-    Ok(Person {
-        tenant: made.tenant,
-        key: made.key,
-        private,
-    })
+    Ok(Person { tenant: made.tenant, key: made.key, private })
 }
 
 /// Another tenant and its first administrator.
@@ -80,11 +72,7 @@ pub async fn new_tenant(stack: &Stack, installer: &Person, display_name: &str) -
         admin_public_key: private.subject_public_key_info(),
     };
     let tenant = service.create_tenant(request).await?.into_inner();
-    Ok(Person {
-        tenant: tenant.name,
-        key: tenant.admin_key,
-        private,
-    })
+    Ok(Person { tenant: tenant.name, key: tenant.admin_key, private })
 }
 
 impl Person {
@@ -98,42 +86,27 @@ impl Person {
             public_key: private.subject_public_key_info(),
             ..Key::default()
         };
-        let key = service
-            .create_key(CreateKeyRequest {
-                parent: self.tenant.clone(),
-                key: Some(key),
-            })
-            .await?;
-        Ok(Person {
-            tenant: self.tenant.clone(),
-            key: key.into_inner().name,
-            private,
-        })
+        let key =
+            service.create_key(CreateKeyRequest { parent: self.tenant.clone(), key: Some(key) }).await?;
+        Ok(Person { tenant: self.tenant.clone(), key: key.into_inner().name, private })
     }
 
     /// A fresh access token.
     pub async fn token(&self, stack: &Stack) -> Result<String> {
         let mut service = TokenServiceClient::new(channel(stack, Service::Registry).await?);
         let assertion = self.assertion()?;
-        Ok(service
-            .exchange_token(ExchangeTokenRequest { assertion })
-            .await?
-            .into_inner()
-            .access_token)
+        Ok(service.exchange_token(ExchangeTokenRequest { assertion }).await?.into_inner().access_token)
     }
 
     /// A channel to a service with a fresh token of this person.
     pub async fn client(&self, stack: &Stack, service: Service) -> Result<Client> {
         let token = self.token(stack).await?;
-        Ok(with_token(channel(stack, service).await?, &token)?)
+        with_token(channel(stack, service).await?, &token)
     }
 
     /// A good assertion: one minute, never used before.
     pub fn assertion(&self) -> Result<String> {
-        let exp = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)?
-            .as_secs()
-            + 60;
+        let exp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs() + 60;
         self.assertion_of(&serde_json::json!({
             "iss": self.key, "sub": self.key, "aud": "holdfast/token", "exp": exp, "jti": unique(),
         }))
@@ -149,26 +122,19 @@ impl Person {
 
 /// A channel with this text as bearer token.
 pub fn with_token(channel: Channel, token: &str) -> Result<Client> {
-    let bearer = format!("Bearer {token}")
-        .parse()
-        .context("a token is ASCII")?;
+    let bearer = format!("Bearer {token}").parse().context("a token is ASCII")?;
     Ok(InterceptedService::new(channel, Bearer(bearer)))
 }
 
 /// Text that no other call returns.
 pub fn unique() -> String {
     let key = KeyPair::generate().expect("the random source works");
-    key.public_key_raw()[1..17]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    key.public_key_raw()[1..17].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request
-            .metadata_mut()
-            .insert("authorization", self.0.clone());
+        request.metadata_mut().insert("authorization", self.0.clone());
         Ok(request)
     }
 }
@@ -179,17 +145,10 @@ fn tls(stack: &Stack) -> Result<ClientTlsConfig> {
 }
 
 async fn connect(url: &str, tls: ClientTlsConfig) -> Result<Channel> {
-    let endpoint = Endpoint::from_shared(url.to_owned())?
-        .tls_config(tls)?
-        .connect_timeout(CONNECT_MAX);
+    let endpoint = Endpoint::from_shared(url.to_owned())?.tls_config(tls)?.connect_timeout(CONNECT_MAX);
     // A call during which the server is stopped must not hang a test.
-    let endpoint = endpoint
-        .http2_keep_alive_interval(Duration::from_secs(5))
-        .keep_alive_while_idle(true);
-    endpoint
-        .connect()
-        .await
-        .with_context(|| format!("connecting to {url}"))
+    let endpoint = endpoint.http2_keep_alive_interval(Duration::from_secs(5)).keep_alive_while_idle(true);
+    endpoint.connect().await.with_context(|| format!("connecting to {url}"))
 }
 
 impl std::fmt::Debug for Bearer {

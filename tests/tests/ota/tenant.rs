@@ -65,7 +65,7 @@ pub(crate) async fn another(stack: &Stack, installer: &Person, number: u8) -> Re
     furnish(stack, client::new_tenant(stack, installer, "Another").await?, number).await
 }
 
-async fn furnish(stack: &Stack, person: Person, number: u8) -> Result<Tenant> {
+pub(crate) async fn furnish(stack: &Stack, person: Person, number: u8) -> Result<Tenant> {
     let request = GetDirectorKeyRequest { parent: person.tenant.clone() };
     let mut service = DeploymentServiceClient::new(person.client(stack, Service::Ota).await?);
     let made = service.get_director_key(request.clone()).await?.into_inner();
@@ -245,10 +245,7 @@ pub(crate) fn detail(status: &Status, key: &str) -> Option<String> {
 }
 
 /// Tries again until it succeeds: for what recovers by itself.
-pub(crate) async fn eventually<T, F: Future<Output = Result<T>>>(
-    what: &str,
-    mut attempt: impl FnMut() -> F,
-) -> Result<T> {
+pub(crate) async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let start = Instant::now();
     loop {
         match attempt().await {

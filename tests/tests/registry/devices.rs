@@ -309,9 +309,7 @@ async fn rows_of_another_tenant_are_invisible_to_the_database_role_itself() -> R
         stack.sql(&format!("SET ROLE holdfast_registry; BEGIN; {scope} {sql} COMMIT;"))
     };
     let count = "SELECT count(*) FROM registry.keys;";
-    let last = |text: String| {
-        text.split_whitespace().filter(|w| w.parse::<i64>().is_ok()).next_back().map(str::to_owned)
-    };
+    let last = |text: String| text.split_whitespace().rfind(|w| w.parse::<i64>().is_ok()).map(str::to_owned);
     assert_eq!(last(as_registry("", count)?).as_deref(), Some("0"), "no scope, no rows");
     let own = format!("SET LOCAL app.tenant = '{}';", id(&admin));
     assert_eq!(last(as_registry(&own, count)?).as_deref(), Some("1"));

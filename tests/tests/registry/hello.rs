@@ -1,7 +1,11 @@
 //! Hellos: the newest counts, news alone is written, who is behind gets the next keyset.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use anyhow::Result;
 use proto::device::v1::HelloUp;
+use tokio::task::JoinSet;
 
 use crate::board::{hello, slot};
 use crate::fleet::{Fleet, keyset, publish, root};
@@ -68,5 +72,50 @@ async fn a_device_behind_in_keysets_gets_the_next_until_it_has_them_all() -> Res
     }
     device.say(&mut session, &HelloUp { keyset_version: 3, ..hello(1, 4) }).await?;
     fleet.device_becomes(&device.name(), |d| d.keyset_version == 3).await?;
+    Ok(())
+}
+
+const DEVICES: u32 = 20;
+const HELLOS: u32 = 50;
+
+/// Measures, never gates: how fast one registry takes hellos that all say something new.
+#[tokio::test]
+async fn many_devices_say_hello_at_once_and_the_last_word_of_each_counts() -> Result<()> {
+    let fleet = Arc::new(Fleet::start().await?);
+    let mut enrolling = JoinSet::new();
+    for number in 0..DEVICES {
+        let fleet = fleet.clone();
+        enrolling.spawn(async move {
+            let device = fleet.enroll(&format!("serial-{number}")).await?;
+            let session = device.connect(&fleet.stack).await?;
+            anyhow::Ok((device, session))
+        });
+    }
+    let mut devices = Vec::new();
+    while let Some(enrolled) = enrolling.join_next().await {
+        devices.push(enrolled??);
+    }
+    let started = Instant::now();
+    let mut talking = JoinSet::new();
+    for (device, mut session) in devices {
+        talking.spawn(async move {
+            for sequence in 1..=HELLOS {
+                let floor = u64::from(sequence);
+                device.say(&mut session, &HelloUp { app_floor: floor, ..hello(1, sequence) }).await?;
+            }
+            anyhow::Ok(device.name())
+        });
+    }
+    let mut names = Vec::new();
+    while let Some(name) = talking.join_next().await {
+        names.push(name??);
+    }
+    for name in names {
+        fleet.device_becomes(&name, |d| d.app_floor == i64::from(HELLOS)).await?;
+    }
+    let taken = started.elapsed();
+    println!("{} hellos, all of them news, in {taken:?}", DEVICES * HELLOS);
+    let stored = fleet.stack.sql("SELECT count(*) FROM registry.reports")?;
+    assert_eq!(stored.trim(), DEVICES.to_string());
     Ok(())
 }

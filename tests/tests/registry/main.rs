@@ -1,8 +1,6 @@
 //! svc-registry over its sockets, against real Postgres, Redis and broker. Boards are played by the test, so that they
 //! can lie.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
-
 mod board;
 mod broker;
 mod claims;

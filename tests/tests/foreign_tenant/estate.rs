@@ -1,0 +1,150 @@
+//! What a tenant owns: one of everything a request can name.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use dev::{Service, Stack};
+use prost::Message;
+use prost_reflect::{DynamicMessage, Value};
+use proto::device::v1::EnrollStatus;
+use proto::ota::v1::CreateDeploymentRequest;
+use proto::ota::v1::deployment_service_client::DeploymentServiceClient;
+use proto::registry::v1::ListPendingEnrollmentsRequest;
+use proto::registry::v1::Role;
+use proto::registry::v1::device_service_client::DeviceServiceClient;
+use scenarios::client::Person;
+
+use crate::board::{Board, Voucher};
+use crate::method::{Method, NameField};
+use crate::{fleet, tenant};
+
+/// Names by pattern.
+#[derive(Clone)]
+pub(crate) struct Names(BTreeMap<String, String>);
+
+pub(crate) struct Estate {
+    pub(crate) person: Person,
+    names: Names,
+}
+
+impl Estate {
+    /// All of it real.
+    pub(crate) async fn make(stack: &Stack, person: Person) -> Result<Estate> {
+        let owner = tenant::furnish(stack, person, 1).await?;
+        let viewer = owner.person.colleague(stack, Role::Viewer).await?;
+        let (claim, claim_key) = fleet::new_claim(stack, &owner.person, 10).await?;
+        let voucher = Voucher { certificate: &claim.certificate, key: &claim_key };
+        let issued = Board::new("serial-1")?.enroll(stack, &voucher).await?;
+        ensure!(issued.status() == EnrollStatus::Issued, "{:?}", issued.reason());
+        let waiting = Board::new("serial-1")?.enroll(stack, &voucher).await?;
+        ensure!(waiting.status() == EnrollStatus::Pending, "{:?}", waiting.reason());
+        let device = format!("{}/devices/{}", owner.person.tenant, issued.device_id);
+        let mut devices = DeviceServiceClient::new(owner.person.client(stack, Service::Registry).await?);
+        let list =
+            ListPendingEnrollmentsRequest { parent: owner.person.tenant.clone(), ..Default::default() };
+        let pending =
+            devices.list_pending_enrollments(list).await?.into_inner().pending_enrollments.remove(0);
+
+        let (first, second) = (tenant::noise(1, 40_000), tenant::noise(2, 40_000));
+        let bundle = owner.upload(stack, &tenant::spec("1.0.0", &[&first])).await?;
+        let envelope = owner.sign(&tenant::spec("2.0.0", &[&second]))?.envelope;
+        let upload = tenant::create(&mut owner.bundles(stack).await?, &owner, &envelope).await?;
+        let mut deployments = DeploymentServiceClient::new(owner.person.client(stack, Service::Ota).await?);
+        let request = CreateDeploymentRequest {
+            parent: owner.person.tenant.clone(),
+            device: device.clone(),
+            bundle: bundle.name.clone(),
+        };
+        let deployment = deployments.create_deployment(request).await?.into_inner();
+
+        let tenant = &owner.person.tenant;
+        let mut names = Names(BTreeMap::new());
+        for (pattern, name) in [
+            ("", tenant.clone()),
+            ("/keys/{key}", viewer.key),
+            ("/claims/{claim}", claim.name),
+            ("/devices/{device}", device),
+            ("/pendingEnrollments/{pending}", pending.name),
+            ("/keysets/{version}", format!("{tenant}/keysets/1")),
+            ("/bundles/{bundle}", bundle.name),
+            ("/uploads/{upload}", upload.name),
+            ("/deployments/{deployment}", deployment.name),
+        ] {
+            names.0.insert(format!("tenants/{{tenant}}{pattern}"), name);
+        }
+        Ok(Estate { person: owner.person, names })
+    }
+
+    /// Well-formed names of things that are not there.
+    pub(crate) fn imagined(person: Person) -> Estate {
+        let mut names = Names(BTreeMap::new());
+        for (kind, prefix) in [
+            ("keys/{key}", "ky"),
+            ("claims/{claim}", "cl"),
+            ("devices/{device}", "dv"),
+            ("pendingEnrollments/{pending}", "pn"),
+            ("bundles/{bundle}", "bn"),
+            ("uploads/{upload}", "ul"),
+            ("deployments/{deployment}", "dp"),
+        ] {
+            let (collection, _) = kind.split_once('/').unwrap();
+            let name = format!("{}/{collection}/{prefix}{}", person.tenant, "0".repeat(32));
+            names.0.insert(format!("tenants/{{tenant}}/{kind}"), name);
+        }
+        names.0.insert("tenants/{tenant}".into(), person.tenant.clone());
+        names.0.insert("tenants/{tenant}/keysets/{version}".into(), format!("{}/keysets/1", person.tenant));
+        Estate { person, names }
+    }
+
+    pub(crate) fn fill(&self, method: &Method) -> Result<Vec<u8>> {
+        self.names.fill(method)
+    }
+
+    /// The same ids under a tenant that does not exist.
+    pub(crate) fn in_no_tenant(&self) -> Names {
+        self.in_tenant(&format!("tenants/tn{}", "0".repeat(32)))
+    }
+
+    /// The same ids under another tenant, where they are not.
+    pub(crate) fn in_tenant(&self, tenant: &str) -> Names {
+        let moved = |name: &String| name.replacen(&self.person.tenant, tenant, 1);
+        Names(self.names.0.iter().map(|(pattern, name)| (pattern.clone(), moved(name))).collect())
+    }
+}
+
+impl Names {
+    /// A request of this method with every name in it.
+    pub(crate) fn fill(&self, method: &Method) -> Result<Vec<u8>> {
+        let mut request = plausible(method);
+        for field in method.names() {
+            field.set(&mut request, self.of(method, &field)?);
+        }
+        Ok(request.encode_to_vec())
+    }
+
+    /// The same with one name of somebody else's.
+    pub(crate) fn fill_but(&self, method: &Method, one: &NameField, whose: &Estate) -> Result<Vec<u8>> {
+        let mut request = plausible(method);
+        for field in method.names() {
+            let names = if field == *one { &whose.names } else { self };
+            field.set(&mut request, names.of(method, &field)?);
+        }
+        Ok(request.encode_to_vec())
+    }
+
+    fn of(&self, method: &Method, field: &NameField) -> Result<&str> {
+        let name = self.0.get(&field.pattern).map(String::as_str);
+        name.with_context(|| {
+            format!("{}: nothing is known of a {}; make one here", method.path, field.pattern)
+        })
+    }
+}
+
+/// What a method asks for beside names, where a default would hide the answer that is tested.
+fn plausible(method: &Method) -> DynamicMessage {
+    let mut request = DynamicMessage::new(method.input.clone());
+    if method.path.ends_with("/WriteLayer") {
+        request.set_field_by_name("digest", Value::String("0".repeat(64)));
+    }
+    request
+}
