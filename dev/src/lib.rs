@@ -8,6 +8,7 @@
 //! It depends on no other crate of ours: it runs binaries, so that a test exercises what is shipped.
 
 pub mod coverage;
+mod endpoints;
 mod environment;
 mod options;
 mod pki;
@@ -18,11 +19,12 @@ mod process;
 mod secret;
 mod stack;
 
+pub use endpoints::S3;
 pub use options::{Options, Part, Service, State};
 pub use places::{binary, binary_dir, dot_dev, program, python, root};
 pub use postgres::elsewhere;
 pub use process::{Process, Ready, Signal, Spec, is_root, terminate};
-pub use stack::{S3, Stack};
+pub use stack::Stack;
 
 /// The identity of a certificate made by this stack: (certificate, private key), both PEM.
 pub type Identity = (String, String);

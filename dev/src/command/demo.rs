@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use dev::{Options, Process, Signal, Spec, Stack};
 use serde_json::Value;
 use tokio::process::Child;
