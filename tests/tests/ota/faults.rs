@@ -1,9 +1,16 @@
-//! What an upload goes through when something under it stops, fills up or is killed.
+//! What uploads and deployments go through when something under them stops, fills up or is killed.
 
 use anyhow::{Context, Result, bail};
 use dev::{Part, Service};
+use proto::device::v1::{LayerError, UpdateState};
+use proto::ota::v1::deployment::State;
+use proto::ota::v1::deployment_service_client::DeploymentServiceClient;
 use tonic::Code;
+use wire::Digest;
+use wire::directive::Order;
 
+use crate::deploy::{Scene, greeted};
+use crate::device::target;
 use crate::tenant::*;
 
 #[tokio::test]
@@ -15,7 +22,7 @@ async fn an_upload_survives_every_part_under_it_stopping_and_starting() -> Resul
     let upload = create(&mut bundles, &tenant, &tenant.sign(&spec("1.0.0", &[&layer]))?.envelope).await?;
     let mut at = 0;
     for part in [Part::S3, Part::Postgres, Part::Redis] {
-        let digest = wire::Digest::of(&layer).to_string();
+        let digest = Digest::of(&layer).to_string();
         write_as(&mut bundles, &upload, &digest, &layer[at..at + 300_000], at as i64).await?;
         at += 300_000;
         stack.stop(part).await?;
@@ -50,7 +57,7 @@ async fn a_killed_service_takes_an_upload_up_where_it_was() -> Result<()> {
     let mut bundles = tenant.bundles(&stack).await?;
     let layer = noise(1, 900_000);
     let upload = create(&mut bundles, &tenant, &tenant.sign(&spec("1.0.0", &[&layer]))?.envelope).await?;
-    let digest = wire::Digest::of(&layer).to_string();
+    let digest = Digest::of(&layer).to_string();
     write_as(&mut bundles, &upload, &digest, &layer[..600_000], 0).await?;
     stack.kill(Service::Ota).await?;
     stack.start_service(Service::Ota).await?;
@@ -69,7 +76,7 @@ async fn a_full_disk_is_said_to_be_one_and_loses_nothing() -> Result<()> {
     let mut bundles = tenant.bundles(&stack).await?;
     let layer = noise(1, 900_000);
     let upload = create(&mut bundles, &tenant, &tenant.sign(&spec("1.0.0", &[&layer]))?.envelope).await?;
-    let digest = wire::Digest::of(&layer).to_string();
+    let digest = Digest::of(&layer).to_string();
     write_as(&mut bundles, &upload, &digest, &layer[..300_000], 0).await?;
 
     // The object store may write no file longer than this: its disk is full, as far as it can tell (EFBIG for ENOSPC).
@@ -99,5 +106,67 @@ fn limit_files(stack: &dev::Stack, limit: &str) -> Result<()> {
     if !output.status.success() {
         bail!("prlimit: {}", String::from_utf8_lossy(&output.stderr));
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deployment_goes_on_after_every_part_under_it_was_stopped_and_started() -> Result<()> {
+    let mut scene = Scene::set().await?;
+    let deployment = scene.deploy().await?;
+    let about = target(&scene.device.directive().await?.order)?;
+    let digest = Digest::of(&scene.layer);
+
+    scene.stack.stop(Part::S3).await?;
+    let refused = scene.device.ask(digest, 0, 16_384).await?;
+    assert_eq!(refused.error(), LayerError::Unavailable, "no object store, no layer");
+    assert!(refused.retry_after_ms > 0, "and it says when to ask again");
+    scene.stack.start_service(Part::S3).await?;
+    assert_eq!(scene.device.fetch(digest, scene.layer.len()).await?, scene.layer);
+
+    // Said once, while nobody can store it: it is kept until somebody can.
+    scene.stack.stop(Part::Postgres).await?;
+    scene.device.say_state(&about, UpdateState::Verified).await?;
+    scene.stack.start_service(Part::Postgres).await?;
+    scene.becomes(&deployment, State::Verified).await?;
+
+    scene.stack.stop(Part::Redis).await?;
+    scene.device.say_state(&about, UpdateState::Ready).await?;
+    assert_eq!(scene.device.directive().await?.order, Order::Go(about), "Redis is not truth");
+    scene.stack.start_service(Part::Redis).await?;
+
+    scene.stack.stop(Service::Broker).await?;
+    scene.stack.start_service(Service::Broker).await?;
+    scene.device.reconnect(&scene.stack).await?;
+    greeted(&mut scene.device).await?;
+    assert_eq!(scene.device.directive().await?.order, Order::Go(about), "nobody remembers that it was said");
+
+    scene.stack.kill(Service::Ota).await?;
+    scene.stack.start_service(Service::Ota).await?;
+    greeted(&mut scene.device).await?;
+    assert_eq!(scene.device.directive().await?.order, Order::Go(about));
+
+    scene.device.say_state(&about, UpdateState::Trial).await?;
+    scene.deployments =
+        DeploymentServiceClient::new(scene.tenant.person.client(&scene.stack, Service::Ota).await?);
+    scene.becomes(&deployment, State::Trial).await?;
+    scene.stack.stop(Part::Postgres).await?;
+    let result = scene.device.say_state(&about, UpdateState::Confirmed).await?;
+    scene.stack.start_service(Part::Postgres).await?;
+    assert_eq!(scene.device.acknowledged().await?.sequence, result.sequence);
+    assert_eq!(scene.get(&deployment).await?.state(), State::Confirmed);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deployment_made_while_the_device_is_away_is_told_when_it_says_hello() -> Result<()> {
+    let mut scene = Scene::set().await?;
+    // Redis forgets the quiet hello: nobody knows a nonce to answer.
+    scene.stack.stop(Part::Redis).await?;
+    let deployment = scene.deploy().await?;
+    scene.stack.start_service(Part::Redis).await?;
+    scene.device.reboot();
+    greeted(&mut scene.device).await?;
+    let about = target(&scene.device.directive().await?.order)?;
+    assert!(deployment.name.ends_with(&about.deployment.to_string()));
     Ok(())
 }

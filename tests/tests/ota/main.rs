@@ -2,7 +2,10 @@
 //! S3 and broker. Devices are played by the test, so that they can lie.
 
 mod bad;
+mod deploy;
+mod device;
 mod faults;
+mod lies;
 mod proxy;
 mod tenant;
 mod upload;
