@@ -2,6 +2,7 @@
 //! (`--log-echo`).
 
 use std::io::Write as _;
+use std::time::Instant;
 
 use gateway_core::device::Notice;
 use gateway_core::gateway::Happening;
@@ -13,6 +14,8 @@ use wire::DeviceId;
 pub(crate) struct Events {
     pub(crate) json: bool,
     pub(crate) log_echo: bool,
+    /// What times are counted from.
+    pub(crate) since: Instant,
 }
 
 impl Events {
@@ -39,8 +42,9 @@ impl Events {
         }
     }
 
-    fn line(&self, line: Value) {
+    fn line(&self, mut line: Value) {
         if self.json {
+            line["t_us"] = json!(self.since.elapsed().as_micros() as u64);
             print(format_args!("{line}"));
         }
     }

@@ -7,6 +7,7 @@ mod args;
 mod events;
 mod flash;
 mod keys;
+mod lossy;
 mod ports;
 mod provision;
 mod script;
@@ -15,7 +16,7 @@ mod tls;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
@@ -46,7 +47,8 @@ async fn main() -> anyhow::Result<()> {
         provision,
         geometry: args.geometry,
         os_clock: OsClock(args.clock),
-        events: Events { json: args.json, log_echo: args.log_echo },
+        drop_every: args.drop_every,
+        events: Events { json: args.json, log_echo: args.log_echo, since: Instant::now() },
     });
 
     let mut terminate = signal(SignalKind::terminate())?;

@@ -13,6 +13,8 @@ use crate::device::Wanted;
 /// Silence after which missing bytes are asked for again: doubles from the first to the second.
 pub const FETCH_RETRY_MIN_MS: u64 = 2_000;
 pub const FETCH_RETRY_MAX_MS: u64 = 60_000;
+/// After a request, a gap is not taken for a loss before: it may be what is left of the request before it.
+pub const FETCH_GAP_MS: u64 = 250;
 /// Wait after the service said that the layer is not for this device, or that it cannot be read just now.
 pub const FETCH_PAUSE_MIN_MS: u64 = 100;
 pub const FETCH_PAUSE_MAX_MS: u64 = 60_000;
@@ -36,8 +38,7 @@ pub struct Fetch {
     heard_ms: u64,
     paused_until_ms: u64,
     attempts: u32,
-    /// A gap was answered with a new request, and nothing has moved since.
-    hurried: bool,
+    asked_ms: u64,
     /// Nothing was missing when last looked at.
     idle: bool,
 }
@@ -63,8 +64,7 @@ impl Fetch {
             (self.missing, self.heard_ms) = (wanted.offset, now_ms);
         }
         if wanted.offset > self.missing {
-            (self.missing, self.heard_ms) = (wanted.offset, now_ms);
-            (self.attempts, self.hurried) = (0, false);
+            (self.missing, self.heard_ms, self.attempts) = (wanted.offset, now_ms, 0);
         }
         if now_ms < self.paused_until_ms {
             return None;
@@ -83,14 +83,14 @@ impl Fetch {
 
     /// The request was handed to the connection.
     pub fn asked(&mut self, now_ms: u64, request: Request) {
-        self.heard_ms = now_ms;
+        (self.asked_ms, self.heard_ms) = (now_ms, now_ms);
         self.asked_to = request.offset + request.length;
     }
 
     /// A block came that is not the next one: when it lies ahead in what was asked for, the next one was lost.
-    pub fn out_of_order(&mut self, layer: &Digest, offset: u32) {
-        if self.layer == Some(*layer) && offset > self.missing && offset < self.asked_to && !self.hurried {
-            self.hurried = true;
+    pub fn out_of_order(&mut self, now_ms: u64, layer: &Digest, offset: u32) {
+        let is_ahead = self.layer == Some(*layer) && offset > self.missing && offset < self.asked_to;
+        if is_ahead && now_ms >= self.asked_ms + FETCH_GAP_MS {
             self.asked_to = self.missing;
         }
     }
@@ -169,20 +169,21 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_asks_again_at_once_and_only_once() {
+    fn a_gap_asks_again_soon_and_not_for_what_an_earlier_request_left_behind() {
         let mut fetch = Fetch::default();
         ask(&mut fetch, 0, 0);
-        ask(&mut fetch, 1, BLOCK);
-        fetch.out_of_order(&LAYER, 2 * BLOCK);
-        assert_eq!(ask(&mut fetch, 2, BLOCK), Some((BLOCK, WINDOW)));
-        fetch.out_of_order(&LAYER, 3 * BLOCK);
-        assert_eq!(ask(&mut fetch, 3, BLOCK), None);
+        fetch.out_of_order(FETCH_GAP_MS - 1, &LAYER, BLOCK);
+        assert_eq!(ask(&mut fetch, FETCH_GAP_MS - 1, 0), None);
+        fetch.out_of_order(FETCH_GAP_MS, &LAYER, BLOCK);
+        assert_eq!(ask(&mut fetch, FETCH_GAP_MS, 0), Some((0, WINDOW)));
+        fetch.out_of_order(FETCH_GAP_MS + 1, &LAYER, 2 * BLOCK);
+        assert_eq!(ask(&mut fetch, FETCH_GAP_MS + 1, 0), None);
         // A repetition, another layer's block, or one nobody asked for is no gap.
-        ask(&mut fetch, 4, 2 * BLOCK);
-        fetch.out_of_order(&LAYER, BLOCK);
-        fetch.out_of_order(&Digest([2; 32]), 3 * BLOCK);
-        fetch.out_of_order(&LAYER, SIZE);
-        assert_eq!(ask(&mut fetch, 5, 2 * BLOCK), None);
+        ask(&mut fetch, 1000, 2 * BLOCK);
+        fetch.out_of_order(1000, &LAYER, BLOCK);
+        fetch.out_of_order(1000, &Digest([2; 32]), 3 * BLOCK);
+        fetch.out_of_order(1000, &LAYER, SIZE);
+        assert_eq!(ask(&mut fetch, 1000, 2 * BLOCK), None);
     }
 
     #[test]

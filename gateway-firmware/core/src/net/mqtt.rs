@@ -33,6 +33,8 @@ use super::buffer::{Rx, Tx};
 pub const CONNECT_TIMEOUT_MS: u64 = 20_000;
 /// From PINGREQ to anything at all.
 pub const PING_TIMEOUT_MS: u64 = 15_000;
+/// From a QoS 1 publish to its PUBACK: a broker that never gives its quota back is of no use.
+pub const PUBACK_TIMEOUT_MS: u64 = 60_000;
 /// Silence on our side after which we ping, unless the broker asks for less.
 pub const KEEP_ALIVE_S: u16 = 60;
 /// QoS 1 publishes without PUBACK at one time.
@@ -117,6 +119,8 @@ pub struct Mqtt<'b> {
     opened_ms: u64,
     sent_ms: u64,
     pinged_ms: Option<u64>,
+    /// Since when a PUBACK is waited for.
+    quota_ms: Option<u64>,
 }
 
 impl<'b> Mqtt<'b> {
@@ -134,6 +138,7 @@ impl<'b> Mqtt<'b> {
             opened_ms: 0,
             sent_ms: 0,
             pinged_ms: None,
+            quota_ms: None,
         }
     }
 
@@ -160,6 +165,7 @@ impl<'b> Mqtt<'b> {
         self.rx.clear();
         self.tx.clear();
         self.inflight.clear();
+        self.quota_ms = None;
         self.inflight_max = INFLIGHT_MAX;
         self.phase = Phase::Closed;
     }
@@ -275,33 +281,32 @@ impl<'b> Mqtt<'b> {
 
     /// Keep-alive and time-outs.
     pub fn poll(&mut self, now_ms: u64) -> Result<(), Fault> {
-        match self.phase {
-            Phase::Closed => Ok(()),
-            Phase::Connecting | Phase::Subscribing if now_ms >= self.opened_ms + CONNECT_TIMEOUT_MS => {
-                Err(Fault::Silent)
-            }
-            Phase::Connecting | Phase::Subscribing => Ok(()),
-            Phase::Online => match self.pinged_ms {
-                Some(pinged_ms) if now_ms >= pinged_ms + PING_TIMEOUT_MS => Err(Fault::Silent),
-                Some(_) => Ok(()),
-                None if now_ms >= self.sent_ms + self.keep_alive_ms => {
-                    // A buffer still full after a whole keep-alive is a dead connection.
-                    self.put(&Pingreq::default()).map_err(|_| Fault::Silent)?;
-                    self.pinged_ms = Some(now_ms);
-                    Ok(())
-                }
-                None => Ok(()),
-            },
+        if self.inflight.is_empty() {
+            self.quota_ms = None;
+        } else if self.quota_ms.is_none() {
+            self.quota_ms = Some(now_ms);
         }
+        if self.phase == Phase::Closed || now_ms < self.deadline_ms() {
+            return Ok(());
+        }
+        let is_idle = self.pinged_ms.is_none() && now_ms >= self.sent_ms + self.keep_alive_ms;
+        if self.phase != Phase::Online || !is_idle {
+            return Err(Fault::Silent);
+        }
+        // A buffer still full after a whole keep-alive is a dead connection.
+        self.put(&Pingreq::default()).map_err(|_| Fault::Silent)?;
+        self.pinged_ms = Some(now_ms);
+        Ok(())
     }
 
     /// When `poll` has something to do at the latest.
     pub fn deadline_ms(&self) -> u64 {
+        let quota_ms = self.quota_ms.map_or(u64::MAX, |since_ms| since_ms + PUBACK_TIMEOUT_MS);
         match (self.phase, self.pinged_ms) {
             (Phase::Closed, _) => u64::MAX,
             (Phase::Connecting | Phase::Subscribing, _) => self.opened_ms + CONNECT_TIMEOUT_MS,
-            (Phase::Online, Some(pinged_ms)) => pinged_ms + PING_TIMEOUT_MS,
-            (Phase::Online, None) => self.sent_ms + self.keep_alive_ms,
+            (Phase::Online, Some(pinged_ms)) => quota_ms.min(pinged_ms + PING_TIMEOUT_MS),
+            (Phase::Online, None) => quota_ms.min(self.sent_ms + self.keep_alive_ms),
         }
     }
 
@@ -348,6 +353,7 @@ impl<'b> Mqtt<'b> {
                 let puback = Puback::<PROPERTIES_MAX>::read(&mut reader).map_err(|_| Fault::Protocol)?;
                 let (id, code) = (puback.packet_identifier().0, *puback.reason_code() as u8);
                 self.inflight.retain(|held| *held != id);
+                self.quota_ms = None;
                 Ok((code >= 0x80).then_some(Incoming::PublishRefused(code)))
             }
             (PacketType::Pingresp, Phase::Online) => Ok(None),

@@ -420,12 +420,13 @@ impl Session {
             EnumValue::Known(LayerError::Unspecified) => {
                 match device.take_block(&digest, layer.offset, layer.data) {
                     Ok(()) => {}
-                    Err(BlockRefused::NotWanted) => self.fetch.out_of_order(&digest, layer.offset),
+                    Err(BlockRefused::NotWanted) => self.fetch.out_of_order(now_ms, &digest, layer.offset),
                     Err(refused) => {
+                        let offset = layer.offset;
                         logs.note(
-                            device.now_ms(),
+                            now_ms,
                             LogLevel::Warn,
-                            format_args!("block at {} refused: {refused:?}", layer.offset),
+                            format_args!("block at {offset} refused: {refused:?}"),
                         );
                         self.fetch.refused(now_ms, 0);
                     }
