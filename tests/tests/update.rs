@@ -277,3 +277,28 @@ async fn a_clock_at_1970_or_twenty_years_ahead_changes_nothing() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_board_that_lay_in_a_warehouse_renews_with_its_birth_certificate() -> Result<()> {
+    // Certificates of seconds stand for years: what counts is that the leaf has expired and the claim is used up.
+    let options = dev::Options::all().env(Service::Registry, "HOLDFAST_DEVICE_CERTIFICATE_S", "3");
+    let world = World::start_with(options).await?;
+    let provision = world.provision("claim", 1).await?;
+    let mut board = world.board(&provision, "board", &[])?;
+    let first = board.event("enrolled", 1).await?.remove(0);
+    board.event("connected", 1).await?;
+    let renewed = async {
+        loop {
+            board.cut_power().await?;
+            board = world.board(&provision, "board", &[])?;
+            board.event("connected", 1).await?;
+            if let Some(event) = board.said().iter().find(|event| text(event, "event") == "enrolled") {
+                return Ok::<_, anyhow::Error>(event.clone());
+            }
+        }
+    };
+    let second = tokio::time::timeout(PATIENCE, renewed).await.context("never renewed")??;
+    ensure!(text(&first, "device") == text(&second, "device"), "it became another device");
+    ensure!(world.json(&["device", "list"]).await?.len() == 1);
+    Ok(())
+}

@@ -1,0 +1,197 @@
+//! The command line as a person and a script meet it: exit codes, errors that say what to do, JSON, interruptions.
+
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use scenarios::world::{Output, World, name, text};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+const GOOD: &str = "#!holdfast-script\nlog hello\nhealthy\nwork 200\nrepeat\n";
+
+/// The exit codes of docs and `cli/src/failure.rs`.
+const REFUSED_INPUT: i32 = 6;
+const NO_SUCH_THING: i32 = 5;
+const NOT_ALLOWED: i32 = 4;
+const UNREACHABLE: i32 = 3;
+const USAGE: i32 = 2;
+
+fn says(output: &Output, code: i32, words: &str) -> Result<()> {
+    ensure!(output.code == code, "exit code {} instead of {code}: {}", output.code, output.stderr);
+    ensure!(output.stderr.contains(words), "`{words}` is not in: {}", output.stderr);
+    Ok(())
+}
+
+#[tokio::test]
+async fn bad_bundles_are_refused_before_and_by_the_server_with_what_is_wrong() -> Result<()> {
+    let world = World::start().await?;
+    let file = world.bundle_file(GOOD.as_bytes(), "1.0.0", 1, &[]).await?;
+    let good = std::fs::read(&file)?;
+    let (bad_file, path) = (world.path("bad.hfb"), text(&file)?);
+    let bad_path = text(&bad_file)?;
+
+    std::fs::write(&bad_file, &good[..good.len() - 1])?;
+    says(&world.try_cli(&["bundle", "upload", bad_path]).await?, REFUSED_INPUT, "malformed bundle file")?;
+    let mut flipped = good.clone();
+    *flipped.last_mut().context("an empty bundle")? ^= 1;
+    std::fs::write(&bad_file, &flipped)?;
+    says(&world.try_cli(&["bundle", "inspect", bad_path]).await?, REFUSED_INPUT, "layer 0")?;
+    std::fs::write(&bad_file, b"hello")?;
+    says(&world.try_cli(&["bundle", "upload", bad_path]).await?, REFUSED_INPUT, "not a bundle file")?;
+
+    // Signed, but by a key the tenant's keyset does not name.
+    let stranger = world.path("stranger.pem");
+    world.cli(&["key", "generate", text(&stranger)?]).await?;
+    let image = world.path("1.0.0.image");
+    let mut create = vec!["bundle", "create", "--board", "host", "--version", "6.6.6", "--counter", "6"];
+    create.extend(["--image", text(&image)?, "--key", text(&stranger)?, "--out", bad_path]);
+    std::fs::remove_file(&bad_file)?;
+    world.cli(&create).await?;
+    says(&world.try_cli(&["bundle", "verify", bad_path]).await?, REFUSED_INPUT, "unknown key")?;
+    says(&world.try_cli(&["bundle", "upload", bad_path]).await?, REFUSED_INPUT, "key")?;
+
+    world.cli(&["bundle", "verify", path]).await?;
+    let uploaded = world.one(&["bundle", "upload", path]).await?;
+    let again = world.one(&["bundle", "upload", path]).await?;
+    ensure!(name(&uploaded)? == name(&again)?, "the same bundle twice");
+    ensure!(world.json(&["bundle", "list"]).await?.len() == 1);
+    world.cli(&["bundle", "delete", &name(&uploaded)?]).await?;
+    says(&world.try_cli(&["bundle", "show", &name(&uploaded)?]).await?, NO_SUCH_THING, "")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_kind_of_failure_has_its_exit_code_and_its_advice() -> Result<()> {
+    let world = World::start().await?;
+    let nobody = format!("dv{}", "0".repeat(32));
+    says(&world.try_cli(&["device", "show", &nobody]).await?, NO_SUCH_THING, "tenant of this context")?;
+    says(&world.try_cli(&["device", "show", "nonsense"]).await?, REFUSED_INPUT, "name")?;
+    says(&world.try_cli(&["device", "list", "--filter", "colour=red"]).await?, REFUSED_INPUT, "filter")?;
+    says(&world.try_cli(&["frobnicate"]).await?, USAGE, "Usage")?;
+    says(&world.try_cli(&["device", "list", "--context", "none"]).await?, 1, "context list")?;
+
+    let json = world.try_cli(&["device", "show", &nobody, "--json"]).await?;
+    let error: Value = serde_json::from_str(json.stderr.trim())?;
+    ensure!(json.stdout.is_empty() && error["error"]["exit_code"] == NO_SUCH_THING, "{json:?}");
+
+    // A key with the role of a viewer reads and does not write.
+    let viewer = world.path("viewer.pem");
+    let public = world.one(&["key", "generate", text(&viewer)?]).await?;
+    let public = public["public_key"].as_str().context("no public key")?.to_owned();
+    let key = name(&world.one(&["key", "create", "Vi", "--role", "viewer", "--public", &public]).await?)?;
+    let shown = world.one(&["context", "show"]).await?;
+    let field = |key: &str| shown[key].as_str().unwrap_or_default().to_owned();
+    let (registry, ota, logs, ca) = (field("registry"), field("ota"), field("logs"), field("ca"));
+    let mut add = vec!["context", "add", "viewer", "--registry", &registry, "--ota", &ota, "--logs", &logs];
+    add.extend(["--ca", &ca, "--key", &key, "--key-file", text(&viewer)?]);
+    world.cli(&add).await?;
+    world.cli(&["device", "list", "--context", "viewer"]).await?;
+    let out = world.path("viewer-claim");
+    let claim = ["claim", "create", "--devices", "1", "--out", text(&out)?, "--context", "viewer"];
+    says(&world.try_cli(&claim).await?, NOT_ALLOWED, "role")?;
+    world.cli(&["key", "delete", &key]).await?;
+    says(&world.try_cli(&["device", "list", "--context", "viewer"]).await?, NOT_ALLOWED, "sign in")?;
+
+    world.stack.stop(dev::Service::Registry).await?;
+    says(&world.try_cli(&["device", "list"]).await?, UNREACHABLE, "cannot reach")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_upload_killed_under_way_goes_on_where_it_stopped() -> Result<()> {
+    let world = World::start().await?;
+    let image: Vec<u8> = (0..3_000_000_u32)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .take(3_000_000)
+        .collect();
+    let file = world.bundle_file(&image, "1.0.0", 1, &[]).await?;
+    let mut upload = world.command(&["bundle", "upload", text(&file)?])?.stderr(Stdio::null()).spawn()?;
+    // Killed as soon as the server holds a part of it.
+    let part = async {
+        loop {
+            let held = world.stack.sql("SELECT coalesce(max(committed), 0) FROM ota.upload_layers")?;
+            if held.trim().parse::<i64>().unwrap_or(0) > 0 {
+                return Ok::<_, anyhow::Error>(());
+            }
+        }
+    };
+    tokio::time::timeout(scenarios::world::PATIENCE, part).await.context("nothing arrives")??;
+    upload.kill().await?;
+    let bundle = world.one(&["bundle", "upload", text(&file)?]).await?;
+    ensure!(bundle["size"] == 3_000_000, "{bundle}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn labels_filters_and_the_watch_agree() -> Result<()> {
+    let world = World::start().await?;
+    let provision = world.provision("claim", 2).await?;
+    let mut watch = world.command(&["device", "watch"])?.stdout(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(watch.stdout.take().context("no stdout")?).lines();
+    let _boards = world.board(&provision, "boards", &["--count", "2"])?;
+    let devices = world.devices(2, |_| true).await?;
+    world.cli(&["device", "label", &devices[0], "site=berlin", "ring=canary"]).await?;
+    let found = world.json(&["device", "list", "--filter", "labels.site=berlin AND board=host"]).await?;
+    ensure!(found.len() == 1 && name(&found[0])? == devices[0], "{found:?}");
+    world.cli(&["device", "label", &devices[0], "ring-"]).await?;
+    ensure!(world.json(&["device", "list", "--filter", "labels.ring=canary"]).await?.is_empty());
+    let seen = async {
+        while let Some(line) = lines.next_line().await? {
+            if line.contains("site=berlin") {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("the watch ended")
+    };
+    tokio::time::timeout(scenarios::world::PATIENCE, seen).await.context("the watch missed the label")?
+}
+
+#[tokio::test]
+async fn a_second_root_key_signs_the_next_keyset_and_devices_take_it_up() -> Result<()> {
+    let world = World::start().await?;
+    let provision = world.provision("claim", 1).await?;
+    let _board = world.board(&provision, "board", &[])?;
+    let (root, release) = (world.path("keys/root.pem"), world.path("keys/release.pem"));
+    let second = world.path("keys/second.pem");
+    world.cli(&["key", "generate", text(&second)?]).await?;
+    let (payload, signature, keyset) =
+        (world.path("next.payload"), world.path("next.sig"), world.path("next.keyset"));
+    let mut create = vec!["keyset", "create", "--root", text(&root)?, "--root", text(&second)?];
+    create.extend(["--threshold", "2", "--release", text(&release)?, "--out", text(&payload)?]);
+    world.cli(&create).await?;
+
+    // Signed by the new key alone, it is nobody's.
+    let sign = |key, out| ["keyset", "sign", text(&payload).unwrap_or_default(), "--key", key, "--out", out];
+    let wrong = world.path("wrong.sig");
+    world.cli(&sign(text(&second)?, text(&wrong)?)).await?;
+    let wrong_keyset = world.path("wrong.keyset");
+    let assemble = |signature, out| {
+        ["keyset", "assemble", text(&payload).unwrap_or_default(), "--signature", signature, "--out", out]
+    };
+    world.cli(&assemble(text(&wrong)?, text(&wrong_keyset)?)).await?;
+    says(&world.try_cli(&["keyset", "upload", text(&wrong_keyset)?]).await?, REFUSED_INPUT, "root keys")?;
+
+    world.cli(&sign(text(&root)?, text(&signature)?)).await?;
+    world.cli(&assemble(text(&signature)?, text(&keyset)?)).await?;
+    world.cli(&["keyset", "upload", text(&keyset)?]).await?;
+    // Publishing it again changes nothing; the one before it is not the next any more.
+    world.cli(&["keyset", "upload", text(&keyset)?]).await?;
+    ensure!(world.json(&["keyset", "list"]).await?.len() == 2);
+    world.devices(1, |device| device["keyset_version"] == 2).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn completion_help_and_tokens_serve_other_tools() -> Result<()> {
+    let world = World::start().await?;
+    for shell in ["bash", "zsh", "fish"] {
+        ensure!(world.cli(&["completion", shell]).await?.contains("holdfast"));
+    }
+    for command in ["bundle", "claim", "deploy", "device", "key", "keyset", "logs"] {
+        let help = world.cli(&[command, "--help"]).await?;
+        ensure!(help.contains("Usage"), "{help}");
+    }
+    let token = world.cli(&["token"]).await?;
+    ensure!(token.trim().split('.').count() == 3, "not a JWT");
+    Ok(())
+}
