@@ -303,6 +303,8 @@ impl Drop for Stack {
             return;
         }
         let _ = std::fs::remove_dir_all(self.cluster.data());
+        // A folder of its own when the cluster lies elsewhere; otherwise it is our directory, and not empty.
+        let _ = self.cluster.data().parent().map(std::fs::remove_dir);
         if std::thread::panicking() || self.failed.load(Ordering::Relaxed) {
             eprintln!("the stack's logs are in {}", self.dir.join("logs").display());
             for process in running.values().filter(|p| p.name().starts_with("svc-")) {
