@@ -459,3 +459,34 @@ fn the_first_keyset_must_be_signed_by_the_provisioned_root() {
     assert_eq!(foreign, Err(KeysetRefused::Keyset(KeysetError::Tenant)));
     assert_eq!(device.enrolled(maker.device, maker.tenant, &[1], &maker.keyset(1)), Ok(()));
 }
+
+#[test]
+fn an_identity_at_its_longest_is_kept_and_one_byte_more_is_refused() {
+    use gateway_core::device::IDENTITY_RECORD_BYTES;
+    use gateway_core::store::{ENROLMENT_BYTES_MAX, IDENTITY_BYTES_MAX, StoreError};
+    let (maker, bench) = with_v1(SMALL);
+    let mut device = bench.boot();
+    let longest = [7; IDENTITY_BYTES_MAX];
+    device.enrolled(maker.device, maker.tenant, &longest, &[]).unwrap();
+    let longer = device.enrolled(maker.device, maker.tenant, &[7; IDENTITY_BYTES_MAX + 1], &[]);
+    assert_eq!(longer, Err(KeysetRefused::Store(StoreError::TooLong)));
+    assert_eq!(device.save_enrolment(&[1; ENROLMENT_BYTES_MAX]), Ok(()));
+    assert_eq!(device.save_enrolment(&[1; ENROLMENT_BYTES_MAX + 1]), Err(StoreError::TooLong));
+    let mut buffer = [0; IDENTITY_RECORD_BYTES];
+    assert_eq!(bench.boot().identity_record(&mut buffer), Ok(Some(&longest[..])));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_bytes_from_outside_make_a_device_panic(noise in proptest::collection::vec(proptest::num::u8::ANY, 0..2000)) {
+        let (_, _, mut device, v2) = fetching();
+        let layer = *v2.layers.keys().next().unwrap();
+        let offset = u32::from(noise.first().copied().unwrap_or_default()) << 12;
+        proptest::prop_assert!(device.hear(&noise, &noise).is_err());
+        proptest::prop_assert!(device.offer_keyset(&noise).is_err());
+        proptest::prop_assert!(device.take_block(&layer, offset, &noise).is_err());
+        device.poll();
+    }
+}

@@ -390,3 +390,58 @@ fn a_crashing_confirmed_version_is_started_again_and_again_and_updated_all_the_s
     assert!(std::iter::from_fn(|| device.take_notice()).any(|notice| notice == Notice::AppCrashed));
     assert!(director.drive(&mut device, &v2, 2, Goal::Confirmed));
 }
+
+#[test]
+fn a_large_layer_is_wanted_in_runs_of_bounded_length() {
+    const BLOCK: usize = 16 * 1024;
+    let maker = Maker::new();
+    let geometry = gateway_core::ports::Geometry { bytes: 2 << 20, ..SMALL };
+    let bench = Bench::new(geometry, &maker);
+    let bytes: Vec<u8> = (0..40 * BLOCK - 100).map(|index| (index / 251) as u8).collect();
+    let layers = image(1);
+    let mut spec = maker.spec(1, &layers);
+    spec.layers = vec![
+        wire::sign::LayerSpec { destination: 0, bytes: &bytes },
+        wire::sign::LayerSpec { destination: 40 * BLOCK as u32, bytes: &layers[1] },
+    ];
+    let big = maker.sign("big".into(), Behaviour::Healthy, &spec, &maker.release).known_on(&bench);
+    let mut device = maker.enrolled(&bench);
+    let mut director = Director::new(&maker, &bench);
+    director.install(&mut device, &big, 1);
+    let mut runs = Vec::new();
+    for _ in 0..41 {
+        director.settle(&mut device);
+        let wanted = device.wanted().unwrap();
+        runs.push((wanted.end - wanted.offset) as usize);
+        let sequence = device.progress().unwrap().sequence;
+        assert!(director.send_block(&mut device, &big));
+        let said = device.progress().unwrap().sequence > sequence;
+        assert_eq!(
+            said,
+            (wanted.offset as usize / BLOCK) % 8 == 7 && wanted.layer == wire::Digest::of(&bytes)
+        );
+    }
+    assert_eq!(runs[0], 16 * BLOCK, "two windows");
+    assert!(runs.iter().all(|run| *run <= 16 * BLOCK));
+    assert_eq!(runs[39], BLOCK - 100, "never across the end of a layer");
+    assert_eq!(runs[40], BLOCK);
+    assert!(director.drive(&mut device, &big, 1, Goal::Confirmed));
+}
+
+#[test]
+fn notices_are_bounded_and_the_newest_stay() {
+    use gateway_core::device::NOTICES_MAX;
+    let (maker, bench) = with_v1(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    for deployment in 10..10 + NOTICES_MAX as u8 {
+        let _ = director.install(
+            &mut device,
+            &maker.bundle_of(2, Behaviour::Healthy, |spec| spec.board = "x".into()),
+            deployment,
+        );
+        director.store_results(&mut device);
+    }
+    let notices: Vec<_> = std::iter::from_fn(|| device.take_notice()).collect();
+    assert_eq!(notices, [Notice::UpdateRefused(UpdateReason::WrongBoard); NOTICES_MAX]);
+}

@@ -1,8 +1,11 @@
 //! The storage and update half of the core, as a board sees it: over a simulated flash whose power can be cut at every
 //! operation, with a director that behaves like svc-ota.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
+#![expect(clippy::print_stdout, reason = "cut points, wear and found faults are printed as evidence")]
 
 mod bad_input;
 mod boot;
+mod flash_fault;
 mod flow;
 mod journal;
 mod mutations;

@@ -1,7 +1,9 @@
 //! Ten years of a busy device, counted for each sector.
 //!
 //! The duty: a boot an hour, the time bound moved once a day, an update a week. The boots between updates are put into
-//! the store as a boot puts them, and the first test shows that a boot costs nothing else.
+//! the store as a boot puts them, and the first test shows that a boot costs nothing else. The count is about 75 erases of
+//! each store sector and 261 of each slot sector, so what would reach 5,000 is 19 updates a week for ten years, or 1,500
+//! boots a day.
 
 use gateway_core::ports::Geometry;
 use gateway_core::store::{Key, Store};

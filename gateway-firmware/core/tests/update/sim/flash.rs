@@ -243,16 +243,18 @@ impl Chip {
                 self.mark_programmed(&(range.start..range.start + middle));
             }
             Mode::RandomBits => {
-                for start in (0..range.len()).step_by(WORD_BYTES_MIN as usize) {
-                    let choice = self.random();
-                    if choice % 4 != 0 {
-                        self.mark_programmed(&(range.start + start..range.start + start + 1));
+                let word_bytes = WORD_BYTES_MIN as usize;
+                for word in (range.start..range.end).step_by(word_bytes) {
+                    let fate = self.random() % 4;
+                    let word = word..(word + word_bytes).min(range.end);
+                    if fate > 0 {
+                        self.mark_programmed(&word);
                     }
-                    for index in start..(start + WORD_BYTES_MIN as usize).min(range.len()) {
-                        match choice % 4 {
+                    for index in word {
+                        match fate {
                             0 => {}
-                            1 => self.cells[range.start + index] = done(index),
-                            _ => self.cells[range.start + index] = self.random() as u8,
+                            1 => self.cells[index] = done(index - range.start),
+                            _ => self.cells[index] = self.random() as u8,
                         }
                     }
                 }
