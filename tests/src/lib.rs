@@ -1,4 +1,5 @@
 //! What scenarios share. The scenarios themselves are in `tests/`, the programs in `src/bin/`.
 
 pub mod client;
+pub mod lossy;
 pub mod world;
