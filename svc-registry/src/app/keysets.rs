@@ -11,9 +11,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{Actor, App, Page, found, micros, one_more};
 use crate::error::Error;
-use crate::model::Invalid;
-use crate::store::keysets::{self, StoredKeyset};
-use crate::store::{tenants, upkeep};
+use crate::model::{Invalid, SignedKeyset};
+use crate::store::{keysets, tenants, upkeep};
 
 impl App {
     /// Sending the newest version again, byte for byte, is no error.
@@ -23,7 +22,7 @@ impl App {
         tenant: TenantId,
         signed: &[u8],
         now: SystemTime,
-    ) -> Result<StoredKeyset, Error> {
+    ) -> Result<SignedKeyset, Error> {
         let tx = self.store.tx(Scope::Tenant(tenant)).await?;
         if !tenants::lock_tenant(&tx, tenant).await? {
             return Err(Error::NotFound);
@@ -35,7 +34,7 @@ impl App {
         let keyset = check(signed, latest.as_ref(), tenant)?;
         let version =
             i32::try_from(keyset.version).map_err(|_| Invalid::new("signed", "version is out of range"))?;
-        let made = StoredKeyset { version, signed: signed.to_vec(), created_at: micros(now) };
+        let made = SignedKeyset { version, signed: signed.to_vec(), created_at: micros(now) };
         keysets::insert(&tx, tenant, &made).await?;
         upkeep::audit(&tx, tenant, &actor.subject, "create_keyset", &made.version.to_string()).await?;
         tx.commit().await?;
@@ -43,7 +42,7 @@ impl App {
     }
 
     /// None: the newest.
-    pub(crate) async fn keyset(&self, tenant: TenantId, version: Option<u32>) -> Result<StoredKeyset, Error> {
+    pub(crate) async fn keyset(&self, tenant: TenantId, version: Option<u32>) -> Result<SignedKeyset, Error> {
         let tx = self.store.tx(tenant).await?;
         let row = match version {
             None => keysets::latest(&tx, tenant).await?,
@@ -60,14 +59,14 @@ impl App {
         tenant: TenantId,
         after: i32,
         limit: usize,
-    ) -> Result<Page<StoredKeyset>, Error> {
+    ) -> Result<Page<SignedKeyset>, Error> {
         let tx = self.store.tx(tenant).await?;
         let rows = keysets::list(&tx, tenant, after, one_more(limit)).await?;
         Ok(Page::of(rows, limit, |keyset| keyset.version.to_string()))
     }
 }
 
-fn check<'a>(signed: &'a [u8], latest: Option<&StoredKeyset>, tenant: TenantId) -> Result<Keyset<'a>, Error> {
+fn check<'a>(signed: &'a [u8], latest: Option<&SignedKeyset>, tenant: TenantId) -> Result<Keyset<'a>, Error> {
     let keyset = match latest {
         None => open_self_signed(signed, &P256),
         Some(latest) => {
@@ -89,7 +88,7 @@ fn check<'a>(signed: &'a [u8], latest: Option<&StoredKeyset>, tenant: TenantId) 
     Ok(keyset)
 }
 
-fn refused(error: KeysetError, latest: Option<&StoredKeyset>) -> Error {
+fn refused(error: KeysetError, latest: Option<&SignedKeyset>) -> Error {
     match error {
         KeysetError::Version => {
             let next = latest.map_or(1, |latest| latest.version + 1);

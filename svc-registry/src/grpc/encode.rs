@@ -8,8 +8,7 @@ use proto::registry::v1 as pb;
 use wire::TenantId;
 
 use crate::app::Shown;
-use crate::model::{Claim, Device, Key, Pending, Presence, Role, Slot, Tenant};
-use crate::store::keysets::StoredKeyset;
+use crate::model::{Claim, Device, Key, Pending, Presence, Role, SignedKeyset, Slot, Tenant};
 
 pub(crate) fn time(at: SystemTime) -> Timestamp {
     at.into()
@@ -90,7 +89,7 @@ pub(crate) fn pending(pending: Pending) -> pb::PendingEnrollment {
     }
 }
 
-pub(crate) fn keyset(tenant: TenantId, keyset: StoredKeyset) -> pb::Keyset {
+pub(crate) fn keyset(tenant: TenantId, keyset: SignedKeyset) -> pb::Keyset {
     let version = KeysetVersion::Number(keyset.version.unsigned_abs());
     pb::Keyset {
         name: KeysetName::new(tenant, version).to_string(),

@@ -11,9 +11,11 @@ pub(crate) mod field;
 pub(crate) mod filter;
 pub(crate) mod hello;
 pub(crate) mod key;
+pub(crate) mod keyset;
 
 pub(crate) use claim::{Claim, Standing};
 pub(crate) use device::{Device, Labels, Pending, Presence, Slot};
 pub(crate) use field::Invalid;
 pub(crate) use filter::Filter;
 pub(crate) use key::{Key, Role, Tenant};
+pub(crate) use keyset::SignedKeyset;
