@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use wire::{DeploymentId, Digest};
 
 use crate::model::bundle::{Mismatch, Refusal};
-use crate::model::deployment::State;
+use crate::model::state::State;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {

@@ -4,7 +4,8 @@ use wire::{BundleId, TenantId};
 
 use super::App;
 use crate::error::Error;
-use crate::store::bundles::{self, Bundle, Use};
+use crate::model::bundle::Bundle;
+use crate::store::bundles::{self, Use};
 
 pub(crate) async fn find(app: &App, tenant: TenantId, id: BundleId) -> Result<Bundle, Error> {
     let tx = app.pg.tx(tenant).await?;

@@ -7,10 +7,10 @@ use wire::{BundleId, DeploymentId, DeviceId, TenantId};
 use super::order::{self, Occasion};
 use super::{App, Effect, director};
 use crate::error::Error;
-use crate::model::deployment::{Event, State};
+use crate::model::deployment::Deployment;
 use crate::model::report::Moment;
-use crate::store::deployments::{self, Deployment};
-use crate::store::{Tx, bundles, devices};
+use crate::model::state::{Event, State};
+use crate::store::{Tx, bundles, deployments, devices};
 
 /// Directs a device to a bundle in place of what it was directed to before, unless that has begun to install.
 pub(crate) async fn create(

@@ -7,14 +7,15 @@ use std::time::SystemTime;
 use wire::directive::{self, Directive};
 use wire::{DeviceId, Digest, Nonce};
 
+use super::director::Director;
 use super::order::{self, Occasion};
-use super::{App, Effect, director, report};
+use super::turn::{Answer, Held, Known};
+use super::{Effect, report};
 use crate::error::Error;
-use crate::model::deployment::{Event, Order, State};
+use crate::model::deployment::Deployment;
+use crate::model::device::{Hello, Link};
 use crate::model::report::{Moment, Report};
-use crate::store::deployments::Deployment;
-use crate::store::devices::{self, Hello, Link};
-use crate::store::{Scope, deployments};
+use crate::model::state::{Event, Order, State};
 
 /// `HelloUp`, as far as updates go, its fields checked.
 #[derive(Clone, Debug)]
@@ -34,55 +35,46 @@ pub(crate) struct Slot {
     pub(crate) running: bool,
 }
 
-pub(crate) async fn heard(
-    app: &App,
-    device: DeviceId,
-    said: Said,
-    now: SystemTime,
-) -> Result<Vec<Effect>, Error> {
-    let tx = app.pg.tx(Scope::Every).await?;
-    let Some(known) = devices::find(&tx, device).await?.filter(|device| !device.revoked) else {
-        report::count_lie("unknown_device");
-        return Ok(Vec::new());
-    };
-    let link = devices::link(&tx, device).await?;
-    if link.as_ref().is_some_and(|link| !said.moment.is_after(link.hello.moment)) {
+/// Hears one hello. One that is not newer than what is known changes nothing and is not answered.
+pub(super) fn hear(held: &mut Held, known: &Known, said: &Said, now: SystemTime) -> Answer {
+    if known.link.as_ref().is_some_and(|link| !said.moment.is_after(link.hello.moment)) {
         metrics::counter!("ota_hellos_total", "kind" => "stale").increment(1);
-        return Ok(Vec::new());
+        return Answer::default();
     }
-    let mut effects = Vec::new();
     let hello = Hello { nonce: said.nonce, moment: said.moment, heard_at: now };
-    if let Some(result) = &said.result {
-        effects.extend(report::take(app, &tx, &known, result, None, now).await?.acknowledge());
-    }
-    let mut planned = Vec::new();
-    let mut open = deployments::lock_open(&tx, device).await?;
-    for deployment in &mut open {
-        compare(deployment, &said, now);
-        planned.extend(
-            order::plan(app, &tx, deployment, worth_telling(deployment, &said, hello), Occasion::News, now)
-                .await?,
-        );
+    let mut answer = match &said.result {
+        Some(result) => report::take(held, known, result, None, now),
+        None => Answer::default(),
+    };
+    let mut answerable = false;
+    for row in held.open(known.device.id) {
+        answerable = true;
+        let deployment = row.change();
+        compare(deployment, said, now);
+        let worth = worth_telling(deployment, said, hello);
+        answer.tellings.extend(order::tell(deployment, worth, known.director.clone(), Occasion::News, now));
     }
     let newest = Link { hello, app_floor: said.app_floor, confirmed: confirmed(&said.slots) };
-    let news =
-        link.is_none_or(|old| (old.app_floor, &old.confirmed) != (newest.app_floor, &newest.confirmed));
-    if news || !open.is_empty() {
-        devices::save_link(&tx, known.tenant, device, &newest).await?;
-    }
-    let director = director::find(app, &tx, known.tenant).await?;
-    tx.commit().await?;
+    let news = known
+        .link
+        .as_ref()
+        .is_none_or(|old| (old.app_floor, &old.confirmed) != (newest.app_floor, &newest.confirmed));
     metrics::counter!("ota_hellos_total", "kind" => if news { "news" } else { "same" }).increment(1);
-    app.hellos.remember(device, hello).await;
-    if let Some(director) = director {
-        let order = directive::Order::Time;
-        let time = Directive { device, nonce: said.nonce, issued_at_s: order::unix_seconds(now), order };
-        effects.push(Effect::Time { device, directive: director.sign(&time)? });
-    }
-    for planned in planned {
-        effects.push(planned.signed(now)?);
-    }
-    Ok(effects)
+    answer.keep = (news || answerable).then_some(newest);
+    answer.hello = Some(hello);
+    answer
+}
+
+/// The time, signed for who said hello.
+pub(super) fn time(
+    device: DeviceId,
+    nonce: Nonce,
+    director: &Director,
+    now: SystemTime,
+) -> Result<Effect, Error> {
+    let order = directive::Order::Time;
+    let time = Directive { device, nonce, issued_at_s: order::unix_seconds(now), order };
+    Ok(Effect::Time { device, directive: director.sign(&time)? })
 }
 
 /// What the slots say about a deployment whose messages may have been lost.

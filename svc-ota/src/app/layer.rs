@@ -14,7 +14,7 @@ use super::App;
 use crate::error::Error;
 use crate::model::directed::{Directed, DirectedLayer};
 use crate::store::pages::PAGE_BYTES;
-use crate::store::{Scope, bundles, deployments, devices};
+use crate::store::{Scope, deployments};
 
 /// Devices whose decision is kept; one more starts the collection anew.
 pub(crate) const DIRECTED_MAX: usize = 16 * 1024;
@@ -74,15 +74,9 @@ pub(crate) async fn directed(app: &App, device: DeviceId, now: Instant) -> Resul
         return Ok(directed);
     }
     let tx = app.pg.tx(Scope::Every).await?;
-    let mut directed = Directed::default();
-    if devices::find(&tx, device).await?.is_some_and(|device| !device.revoked) {
-        let bundles = deployments::directed_bundles(&tx, device).await?;
-        if !bundles.is_empty() {
-            directed.layers = bundles::layers_of(&tx, &bundles).await?;
-        }
-    }
-    drop(tx);
-    let directed = Arc::new(directed);
+    let layers = deployments::directed_layers(&tx, device).await?;
+    tx.commit().await?;
+    let directed = Arc::new(Directed { layers });
     app.directed.keep(device, &directed, now);
     Ok(directed)
 }

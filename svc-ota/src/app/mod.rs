@@ -11,6 +11,7 @@ pub(crate) mod layer;
 pub(crate) mod order;
 pub(crate) mod report;
 pub(crate) mod sweep;
+pub(crate) mod turn;
 pub(crate) mod upload;
 pub(crate) mod watch;
 pub(crate) mod writers;

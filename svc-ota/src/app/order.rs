@@ -1,33 +1,41 @@
 //! What a device is told, when it is told again, and the signature on it.
 //!
-//! `plan` runs in the transaction that read the deployment's state and records the telling there; `Planned::signed`
-//! makes the directive after it has committed.
+//! `tell` decides it from a locked deployment; the transaction that read the state records it; `Planned::signed` makes
+//! the directive after that has committed.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use wire::directive::{self, Directive, Target};
-use wire::{DeviceId, Nonce};
+use wire::{BundleId, DeploymentId, DeviceId, Nonce};
 
 use super::{App, Effect, director};
 use crate::error::Error;
-use crate::model::deployment::Order;
-use crate::store::deployments::{self, Deployment};
-use crate::store::devices::{self, Hello};
-use crate::store::{Tx, bundles};
+use crate::model::deployment::Deployment;
+use crate::model::device::Hello;
+use crate::model::state::Order;
+use crate::store::{Tx, bundles, deployments, devices};
 
 /// Tellings without an answer before the next hello is waited for.
 pub(crate) const SENDS_MAX: u32 = 8;
 const BACKOFF_MIN: Duration = Duration::from_secs(2);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
+/// What a device is to be told; not recorded yet.
+#[derive(Debug)]
+pub(crate) struct Telling {
+    deployment: Deployment,
+    order: Order,
+    nonce: Nonce,
+    director: Arc<director::Director>,
+}
+
 /// A telling that is recorded and not yet signed.
 #[derive(Debug)]
 pub(crate) struct Planned {
-    deployment: Deployment,
-    order: Order,
+    telling: Telling,
     envelope: Vec<u8>,
-    nonce: Nonce,
-    director: std::sync::Arc<director::Director>,
 }
 
 /// Why a telling happens.
@@ -39,8 +47,28 @@ pub(crate) enum Occasion {
     Silence,
 }
 
-/// Records that the deployment's device is told what its state calls for, and returns what to sign. Saves the
-/// deployment, also when there is nothing to say.
+/// Changes the deployment to one whose device was told what its state calls for, and returns that; the caller saves
+/// the deployment, also when there is nothing to say.
+pub(crate) fn tell(
+    deployment: &mut Deployment,
+    hello: Option<Hello>,
+    director: Option<Arc<director::Director>>,
+    occasion: Occasion,
+    now: SystemTime,
+) -> Option<Telling> {
+    deployment.next_send_at = None;
+    let ((order, hello), director) = deployment.order().zip(hello).zip(director)?;
+    deployment.sends = if occasion == Occasion::News { 1 } else { deployment.sends + 1 };
+    deployment.sent_at = Some(now);
+    deployment.next_send_at = backoff(deployment.sends).map(|delay| now + delay);
+    if order == Order::Cancel && deployment.next_send_at.is_none() {
+        // It was told often enough; should it go on all the same, `go` never comes and its reports are answered.
+        deployment.stopped = true;
+    }
+    Some(Telling { deployment: deployment.clone(), order, nonce: hello.nonce, director })
+}
+
+/// Tells, saves, and returns what to sign.
 pub(crate) async fn plan(
     app: &App,
     tx: &Tx,
@@ -50,34 +78,49 @@ pub(crate) async fn plan(
     now: SystemTime,
 ) -> Result<Option<Planned>, Error> {
     let director = director::find(app, tx, deployment.tenant).await?;
-    let told = deployment.order().zip(hello).zip(director);
-    let Some(((order, hello), director)) = told else {
-        deployment.next_send_at = None;
-        deployments::save(tx, deployment).await?;
-        return Ok(None);
-    };
-    deployment.sends = if occasion == Occasion::News { 1 } else { deployment.sends + 1 };
-    deployment.sent_at = Some(now);
-    deployment.next_send_at = backoff(deployment.sends).map(|delay| now + delay);
-    if order == Order::Cancel && deployment.next_send_at.is_none() {
-        // It was told often enough; should it go on all the same, `go` never comes and its reports are answered.
-        deployment.stopped = true;
-    }
+    let telling = tell(deployment, hello, director, occasion, now);
     deployments::save(tx, deployment).await?;
-    let envelope = match order {
-        Order::Install => {
-            bundles::find(tx, deployment.tenant, deployment.bundle).await?.ok_or(Error::NotFound)?.envelope
-        }
-        _ => Vec::new(),
-    };
-    Ok(Some(Planned { deployment: deployment.clone(), order, envelope, nonce: hello.nonce, director }))
+    Ok(planned(tx, telling).await?.pop())
+}
+
+/// Each with the envelope it needs.
+pub(crate) async fn planned(
+    tx: &Tx,
+    tellings: impl IntoIterator<Item = Telling>,
+) -> Result<Vec<Planned>, Error> {
+    let tellings: Vec<Telling> = tellings.into_iter().collect();
+    let mut bundles: Vec<String> =
+        tellings.iter().filter_map(Telling::bundle).map(|bundle| bundle.to_string()).collect();
+    bundles.sort();
+    bundles.dedup();
+    let envelopes =
+        if bundles.is_empty() { HashMap::new() } else { bundles::envelopes(tx, &bundles).await? };
+    let planned = tellings.into_iter().map(|telling| {
+        let envelope = match telling.bundle() {
+            Some(bundle) => envelopes.get(&bundle).cloned().ok_or(Error::NotFound)?,
+            None => Vec::new(),
+        };
+        Ok(Planned { telling, envelope })
+    });
+    planned.collect()
+}
+
+impl Telling {
+    pub(crate) fn deployment(&self) -> DeploymentId {
+        self.deployment.id
+    }
+
+    /// Whose envelope goes with it.
+    fn bundle(&self) -> Option<BundleId> {
+        (self.order == Order::Install).then_some(self.deployment.bundle)
+    }
 }
 
 impl Planned {
     pub(crate) fn signed(self, now: SystemTime) -> Result<Effect, Error> {
-        let it = &self.deployment;
+        let Telling { deployment: it, order, nonce, director } = &self.telling;
         let target = Target { manifest: it.manifest, deployment: it.id, component: it.component };
-        let (order, name) = match self.order {
+        let (order, name) = match order {
             Order::Install => (directive::Order::Install(target), "install"),
             Order::Go => (directive::Order::Go(target), "go"),
             Order::Commit => {
@@ -85,12 +128,11 @@ impl Planned {
             }
             Order::Cancel => (directive::Order::Cancel(target), "cancel"),
         };
-        let directive =
-            Directive { device: it.device, nonce: self.nonce, issued_at_s: unix_seconds(now), order };
+        let directive = Directive { device: it.device, nonce: *nonce, issued_at_s: unix_seconds(now), order };
         metrics::counter!("ota_directives_total", "kind" => name).increment(1);
         Ok(Effect::Direct {
             device: it.device,
-            directive: self.director.sign(&directive)?,
+            directive: director.sign(&directive)?,
             envelope: self.envelope,
         })
     }
@@ -99,12 +141,16 @@ impl Planned {
 /// The newest hello of a device: what Postgres kept, or a quiet one that only Redis remembers.
 pub(crate) async fn newest_hello(app: &App, tx: &Tx, device: DeviceId) -> Result<Option<Hello>, Error> {
     let kept = devices::link(tx, device).await?.map(|link| link.hello);
-    let quiet = app.hellos.newest(device).await;
-    Ok(match (kept, quiet) {
+    Ok(newer(kept, app.hellos.newest(device).await))
+}
+
+/// The newer of what Postgres kept and what Redis remembers.
+pub(crate) fn newer(kept: Option<Hello>, quiet: Option<Hello>) -> Option<Hello> {
+    match (kept, quiet) {
         (Some(kept), Some(quiet)) if quiet.moment.is_after(kept.moment) => Some(quiet),
         (Some(kept), _) => Some(kept),
         (None, quiet) => quiet,
-    })
+    }
 }
 
 pub(crate) fn unix_seconds(now: SystemTime) -> u64 {

@@ -3,89 +3,62 @@
 
 use std::time::SystemTime;
 
-use wire::DeviceId;
+use super::order::{self, Occasion};
+use super::turn::{Answer, Held, Known, Row};
+use crate::model::device::Hello;
+use crate::model::report::{Report, Verdict, judge};
+use crate::model::state::{Event, Phase, State};
 
-use super::order::{self, Occasion, Planned};
-use super::{App, Effect};
-use crate::error::Error;
-use crate::model::deployment::{Event, Phase, State};
-use crate::model::report::{Moment, Report, Verdict, judge};
-use crate::store::deployments::Deployment;
-use crate::store::devices::{self, Device, Hello};
-use crate::store::{Scope, Tx, deployments};
-
-/// What to say once the transaction has committed.
-#[derive(Debug, Default)]
-pub(super) struct Answer {
-    acknowledge: Option<(DeviceId, Moment)>,
-    planned: Option<Planned>,
-}
-
-impl Answer {
-    pub(super) fn acknowledge(&self) -> Option<Effect> {
-        self.acknowledge.map(|(device, result)| Effect::Acknowledge { device, result })
-    }
-}
-
-pub(crate) async fn reported(
-    app: &App,
-    device: DeviceId,
-    report: &Report,
-    now: SystemTime,
-) -> Result<Vec<Effect>, Error> {
-    let tx = app.pg.tx(Scope::Every).await?;
-    let Some(known) = devices::find(&tx, device).await?.filter(|device| !device.revoked) else {
-        count_lie("unknown_device");
-        return Ok(Vec::new());
-    };
-    let hello = order::newest_hello(app, &tx, device).await?;
-    let answer = take(app, &tx, &known, report, hello, now).await?;
-    tx.commit().await?;
-    let mut effects: Vec<Effect> = answer.acknowledge().into_iter().collect();
-    if let Some(planned) = answer.planned {
-        effects.push(planned.signed(now)?);
-    }
-    Ok(effects)
-}
-
-/// Stores what a report is worth. Without a `hello` nothing but the acknowledgement is said.
-pub(super) async fn take(
-    app: &App,
-    tx: &Tx,
-    device: &Device,
+/// Takes what a report is worth. Without a `hello` nothing but the acknowledgement is said.
+pub(super) fn take(
+    held: &mut Held,
+    known: &Known,
     report: &Report,
     hello: Option<Hello>,
     now: SystemTime,
-) -> Result<Answer, Error> {
-    let found = deployments::lock(tx, device.tenant, report.deployment).await?;
-    let Some(mut deployment) = found.filter(|deployment| deployment.device == device.id) else {
+) -> Answer {
+    let device = &known.device;
+    let Some(row) = held.named(device, report.deployment) else {
         count_lie("foreign_deployment");
-        return Ok(Answer::default());
+        return Answer::default();
     };
     let mut answer = Answer::default();
-    match judge(&deployment.known(), report) {
+    match judge(&row.known(), report) {
         Verdict::Lie(lie) => {
             count_lie(lie.as_str());
             // It will not be told to go on, and need not keep what nobody believes.
-            if deployment.state.is_final() && report.phase.is_result() {
-                answer.acknowledge = Some((device.id, report.moment));
-            }
-            return Ok(answer);
+            let believed = row.state.is_final() && report.phase.is_result();
+            answer.acknowledge = believed.then_some(report.moment);
         }
-        Verdict::Stale => return repeated(app, tx, deployment, report, hello, now).await,
+        Verdict::Stale => return repeated(row, known, report, hello, now),
         Verdict::Over => {
-            deployment.stopped = false;
-            let replaced = deployments::lock_unfinished(tx, device.id, deployment.component).await?;
-            let told = replaced.unwrap_or(deployment);
-            answer.planned = plan(app, tx, told, hello, now).await?;
-            return Ok(answer);
+            let component = row.component;
+            let told = held.unfinished(device, component).unwrap_or(report.deployment);
+            if let Some(row) = held.named(device, told) {
+                let deployment = row.change();
+                deployment.stopped &= told != report.deployment;
+                answer.tellings.extend(plan(row, known, hello, now));
+            }
         }
-        Verdict::Take(state) => {
-            // Rollouts will ask here whether they are paused; a single deployment goes at once.
-            let granted = if state == State::Ready { state.next(Event::Go).ok() } else { None };
-            deployment.state = granted.unwrap_or(state);
-        }
+        Verdict::Take(state) => return accept(row, known, state, report, hello, now),
     }
+    answer
+}
+
+/// The deployment moves to `state`, or stays there with new numbers.
+fn accept(
+    row: &mut Row,
+    known: &Known,
+    state: State,
+    report: &Report,
+    hello: Option<Hello>,
+    now: SystemTime,
+) -> Answer {
+    let mut answer = Answer::default();
+    let deployment = row.change();
+    // Rollouts will ask here whether they are paused; a single deployment goes at once.
+    let granted = if state == State::Ready { state.next(Event::Go).ok() } else { None };
+    deployment.state = granted.unwrap_or(state);
     deployment.reason.clone_from(&report.reason);
     deployment.bytes_done = report.bytes_done;
     deployment.attempts = report.attempts;
@@ -94,56 +67,38 @@ pub(super) async fn take(
     if deployment.state.is_final() {
         metrics::counter!("ota_results_total", "state" => deployment.state.as_str(), "reason" => report.reason.clone())
             .increment(1);
-        answer.acknowledge = Some((device.id, report.moment));
+        answer.acknowledge = Some(report.moment);
     }
     // Fetching devices know what they are to do: they are told again by the sweep or at their next hello.
-    let silent = !matches!(deployment.state, State::Granted | State::Confirmed);
-    if silent {
+    if matches!(deployment.state, State::Granted | State::Confirmed) {
+        answer.tellings.extend(plan(row, known, hello, now));
+    } else {
         deployment.sends = 0;
         deployment.next_send_at = None;
-        deployments::save(tx, &deployment).await?;
-        return Ok(answer);
     }
-    answer.planned = plan(app, tx, deployment, hello, now).await?;
-    Ok(answer)
+    answer
 }
 
 /// A report that was taken before, or came too late: nothing changes, but it is answered.
-async fn repeated(
-    app: &App,
-    tx: &Tx,
-    mut deployment: Deployment,
-    report: &Report,
-    hello: Option<Hello>,
-    now: SystemTime,
-) -> Result<Answer, Error> {
+fn repeated(row: &mut Row, known: &Known, report: &Report, hello: Option<Hello>, now: SystemTime) -> Answer {
     let mut answer = Answer::default();
-    if deployment.state.is_final() && report.phase.is_result() {
-        answer.acknowledge = Some((deployment.device, report.moment));
-        if deployment.state == State::Cancelled && !deployment.stopped {
+    if row.state.is_final() && report.phase.is_result() {
+        answer.acknowledge = Some(report.moment);
+        if row.state == State::Cancelled && !row.stopped {
             // It has heard.
+            let deployment = row.change();
             deployment.stopped = true;
             deployment.next_send_at = None;
-            deployments::save(tx, &deployment).await?;
         }
-    } else if deployment.state == State::Granted
-        && report.phase == Phase::Ready
-        && report.moment == deployment.latest
-    {
+    } else if row.state == State::Granted && report.phase == Phase::Ready && report.moment == row.latest {
         // It still waits: `go` was lost.
-        answer.planned = plan(app, tx, deployment, hello, now).await?;
+        answer.tellings.extend(plan(row, known, hello, now));
     }
-    Ok(answer)
+    answer
 }
 
-async fn plan(
-    app: &App,
-    tx: &Tx,
-    mut deployment: Deployment,
-    hello: Option<Hello>,
-    now: SystemTime,
-) -> Result<Option<Planned>, Error> {
-    order::plan(app, tx, &mut deployment, hello, Occasion::News, now).await
+fn plan(row: &mut Row, known: &Known, hello: Option<Hello>, now: SystemTime) -> Option<order::Telling> {
+    order::tell(row.change(), hello, known.director.clone(), Occasion::News, now)
 }
 
 /// Something a device said that cannot be true.

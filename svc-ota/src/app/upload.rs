@@ -11,12 +11,12 @@ use wire::{BundleId, Digest, TenantId, UploadId};
 
 use super::App;
 use crate::error::Error;
-use crate::model::bundle::{self, Candidate, CandidateLayer, LayerCheck};
+use crate::model::bundle::{self, Bundle, Candidate, CandidateLayer, LayerCheck};
 use crate::model::staging::{Cutter, Piece};
-use crate::store::bundles::{self, Bundle};
-use crate::store::devices;
+use crate::model::upload::{Upload, UploadLayer};
 use crate::store::objects::{S3_TIMEOUT, layer_key, staging_key, staging_prefix};
-use crate::store::uploads::{self, Chunk, Upload, UploadLayer};
+use crate::store::uploads::{self, Chunk};
+use crate::store::{bundles, devices};
 
 /// Unfinished uploads of one tenant.
 pub(crate) const UPLOADS_OPEN_MAX: u64 = 64;

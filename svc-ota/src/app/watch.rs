@@ -8,7 +8,7 @@ use tokio::sync::{broadcast, mpsc};
 use wire::{DeploymentId, DeviceId};
 
 use super::App;
-use crate::model::deployment::State;
+use crate::model::state::State;
 
 /// Deployments watched at once.
 pub(crate) const WATCHES_MAX: usize = 1024;

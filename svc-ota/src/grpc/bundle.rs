@@ -18,7 +18,7 @@ use wire::{BundleId, Digest};
 use super::{name, tenant, timestamp};
 use crate::app::upload::{UploadView, WRITE_BYTES_MAX, Writer};
 use crate::app::{App, bundle, upload};
-use crate::store::bundles;
+use crate::model::bundle as model;
 
 pub(super) struct Bundles {
     pub(super) app: Arc<App>,
@@ -166,7 +166,7 @@ fn upload_message(view: UploadView) -> Upload {
     }
 }
 
-fn bundle_message(bundle: bundles::Bundle) -> Bundle {
+fn bundle_message(bundle: model::Bundle) -> Bundle {
     Bundle {
         name: BundleName::new(bundle.tenant, bundle.id).to_string(),
         manifest_digest: bundle.manifest.to_string(),

@@ -23,8 +23,8 @@ use super::{name, tenant, timestamp};
 use crate::app::watch::WATCHES_MAX;
 use crate::app::{App, deploy, director};
 use crate::link::Outbox;
-use crate::model::deployment::State;
-use crate::store::deployments;
+use crate::model::deployment as model;
+use crate::model::state::State;
 
 pub(super) struct Deployments {
     pub(super) app: Arc<App>,
@@ -141,7 +141,7 @@ impl DeploymentService for Deployments {
 async fn watch(
     app: &App,
     tenant: TenantId,
-    first: deployments::Deployment,
+    first: model::Deployment,
     sender: &mpsc::Sender<Result<Deployment, Status>>,
 ) {
     let id = first.id;
@@ -184,7 +184,7 @@ fn is_final(deployment: &Deployment) -> bool {
     )
 }
 
-fn message(it: deployments::Deployment) -> Deployment {
+fn message(it: model::Deployment) -> Deployment {
     let state = match it.state {
         State::Pending => StateMessage::Pending,
         State::Fetching => StateMessage::Fetching,

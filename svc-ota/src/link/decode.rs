@@ -4,11 +4,10 @@ use prost::Message;
 use proto::device::v1::{BootId, HelloUp, LayerUp, SlotStatus, UpdateReason, UpdateState, UpdateUp};
 use wire::{DeviceId, Digest, Nonce};
 
-use crate::app::Effect;
 use crate::app::hello::{Said, Slot};
-use crate::model::deployment::Phase;
 use crate::model::directed::Window;
 use crate::model::report::{Boot, Moment, Report};
+use crate::model::state::Phase;
 
 /// Slots of one hello.
 const SLOTS_MAX: usize = 8;
@@ -19,10 +18,9 @@ pub(super) struct Malformed(pub(super) &'static str);
 
 impl Malformed {
     /// Nothing is answered: whoever sends this would not read an answer either.
-    pub(super) fn count(self, device: DeviceId, channel: &'static str) -> Vec<Effect> {
+    pub(super) fn count(self, device: DeviceId, channel: &'static str) {
         metrics::counter!("ota_malformed_total", "channel" => channel, "field" => self.0).increment(1);
         tracing::debug!(%device, channel, field = self.0, "malformed message");
-        Vec::new()
     }
 }
 

@@ -19,13 +19,14 @@ use tokio::time::Instant;
 use wire::topic::ChannelKind;
 use wire::{Channel, DeviceId, Direction, Service, Topic, TopicId};
 
-use crate::app::{App, Effect, hello, report};
+use crate::app::turn::{self, Message as Said, TURN_MESSAGES_MAX};
+use crate::app::{App, Effect};
 use crate::error::Error;
 
 /// Bytes of hellos and of reports that may wait to be handled, each.
 const WAITING_BYTES_MAX: usize = 8 << 20;
-/// Hellos and reports handled at once, each.
-const HANDLERS: usize = 4;
+/// Turns under way at once, of hellos and of reports: one waits for the disk while another is prepared.
+const WORKERS: usize = 2;
 /// How long a message is tried again while the database is away.
 const HANDLE_MAX: Duration = Duration::from_secs(30);
 const RETRY_DELAY: Duration = Duration::from_millis(500);
@@ -47,7 +48,7 @@ pub(crate) fn start(app: &Arc<App>, tls: &Tls, tasks: &mut Tasks) -> Result<Outb
     let outbox = Outbox { link: link.clone() };
     for messages in [hellos, updates] {
         let messages = Arc::new(Mutex::new(messages));
-        for _ in 0..HANDLERS {
+        for _ in 0..WORKERS {
             let (app, outbox, shutdown) = (app.clone(), outbox.clone(), tasks.shutdown());
             tasks.spawn("messages", listen(app, outbox, messages.clone(), shutdown));
         }
@@ -62,48 +63,67 @@ async fn listen(
     messages: Arc<Mutex<mpsc::Receiver<Incoming>>>,
     shutdown: Shutdown,
 ) {
+    let mut turn = Vec::with_capacity(TURN_MESSAGES_MAX);
     loop {
-        let next = async { messages.lock().await.recv().await };
-        let Some(message) = shutdown.or(next).await else { return };
-        let Some(message) = message else { return shutdown.wait().await };
-        if shutdown.or(handle(&app, &outbox, &message)).await.is_none() {
+        let next = async { messages.lock().await.recv_many(&mut turn, TURN_MESSAGES_MAX).await };
+        let Some(count) = shutdown.or(next).await else { return };
+        if count == 0 {
+            return shutdown.wait().await;
+        }
+        let said: Vec<(DeviceId, Said)> = turn.iter().filter_map(decoded).collect();
+        if shutdown.or(handle(&app, &outbox, &said)).await.is_none() {
             return;
         }
+        // Their room in the queue is free again only now.
+        turn.clear();
     }
 }
 
-/// Handles one message; while what it needs is away, again.
-async fn handle(app: &App, outbox: &Outbox, message: &Incoming) {
-    let TopicId::Device(device) = message.topic.id else { return };
+/// Hears a turn; while what it needs is away, again. One message that cannot be handled does not take the others along.
+async fn handle(app: &App, outbox: &Outbox, said: &[(DeviceId, Said)]) {
+    if said.is_empty() {
+        return;
+    }
     let deadline = Instant::now() + HANDLE_MAX;
     loop {
-        match effects(app, device, message).await {
+        match turn::take(app, said, SystemTime::now()).await {
             Ok(effects) => return outbox.send(effects),
             Err(error) if is_transient(&error) && Instant::now() < deadline => {
                 tokio::time::sleep(RETRY_DELAY).await;
             }
+            Err(error) if said.len() > 1 && !is_transient(&error) => {
+                for one in said.chunks(1) {
+                    Box::pin(handle(app, outbox, one)).await;
+                }
+                return;
+            }
             Err(error) => {
-                metrics::counter!("ota_messages_failed_total").increment(1);
-                tracing::error!(%device, error = status::chain(&error), "a device's message was not handled");
+                metrics::counter!("ota_messages_failed_total").increment(said.len() as u64);
+                let messages = said.len();
+                tracing::error!(
+                    messages,
+                    error = status::chain(&error),
+                    "devices' messages were not handled"
+                );
                 return;
             }
         }
     }
 }
 
-async fn effects(app: &App, device: DeviceId, message: &Incoming) -> Result<Vec<Effect>, Error> {
-    let now = SystemTime::now();
-    match message.topic.channel {
-        Channel::Hello => match decode::hello(&message.payload) {
-            Ok(Some(said)) => hello::heard(app, device, said, now).await,
-            Ok(None) => Ok(Vec::new()),
-            Err(malformed) => Ok(malformed.count(device, "hello")),
-        },
-        Channel::Update => match decode::update(&message.payload) {
-            Ok(said) => report::reported(app, device, &said, now).await,
-            Err(malformed) => Ok(malformed.count(device, "update")),
-        },
-        _ => Ok(Vec::new()),
+fn decoded(message: &Incoming) -> Option<(DeviceId, Said)> {
+    let TopicId::Device(device) = message.topic.id else { return None };
+    let (said, channel) = match message.topic.channel {
+        Channel::Hello => (decode::hello(&message.payload).map(|said| said.map(Said::Hello)), "hello"),
+        Channel::Update => (decode::update(&message.payload).map(|said| Some(Said::Report(said))), "update"),
+        _ => return None,
+    };
+    match said {
+        Ok(said) => said.map(|said| (device, said)),
+        Err(malformed) => {
+            malformed.count(device, channel);
+            None
+        }
     }
 }
 

@@ -3,12 +3,14 @@
 //!
 //! The same decoder runs on the device; this is the place where a developer still sits in front of the error.
 
+use std::time::SystemTime;
+
 use wire::cose::P256;
 use wire::keyset::{self, Keyset};
 use wire::limits::{BLOCK_BYTES, ENVELOPE_BYTES_MAX, LAYER_BYTES_MAX};
 use wire::manifest::{self, Component, ManifestError};
 use wire::suit::SuitError;
-use wire::{Digest, Hasher};
+use wire::{BundleId, Digest, Hasher, TenantId};
 
 /// A verified envelope's facts, owned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,21 @@ pub(crate) struct CandidateLayer {
     pub(crate) bytes: u32,
     /// Of every 16 KiB, the last one padded with 0xFF.
     pub(crate) blocks: Vec<Digest>,
+}
+
+/// What can be installed.
+#[derive(Clone, Debug)]
+pub(crate) struct Bundle {
+    pub(crate) tenant: TenantId,
+    pub(crate) id: BundleId,
+    pub(crate) manifest: Digest,
+    pub(crate) component: Component,
+    pub(crate) board: String,
+    pub(crate) version: String,
+    pub(crate) security_counter: i64,
+    pub(crate) bytes: u64,
+    pub(crate) envelope: Vec<u8>,
+    pub(crate) created_at: SystemTime,
 }
 
 /// Why an envelope cannot become a bundle of this tenant.

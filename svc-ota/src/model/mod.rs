@@ -4,6 +4,9 @@
 
 pub(crate) mod bundle;
 pub(crate) mod deployment;
+pub(crate) mod device;
 pub(crate) mod directed;
 pub(crate) mod report;
 pub(crate) mod staging;
+pub(crate) mod state;
+pub(crate) mod upload;

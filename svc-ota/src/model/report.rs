@@ -6,7 +6,7 @@
 use wire::limits::ATTEMPTS_MAX;
 use wire::{DeploymentId, Digest};
 
-use super::deployment::{Event, Phase, State};
+use super::state::{Event, Phase, State};
 
 /// One start of a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -254,7 +254,7 @@ mod tests {
                 matrix.push_str(&format!("{state:<10} {event:<26} {next}\n", event = format!("{event:?}")));
             }
         }
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/model/deployment.matrix.txt");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/model/state.matrix.txt");
         if std::env::var_os("HOLDFAST_BLESS").is_some() {
             std::fs::write(path, &matrix).unwrap();
         }

@@ -1,29 +1,14 @@
 //! Bundles and the layers they are made of.
 
+use std::collections::HashMap;
 use std::time::SystemTime;
 
 use kit::pg::Row;
-use wire::manifest::Component;
 use wire::{BundleId, Digest, TenantId};
 
 use super::{Tx, digest, parsed, unsigned};
 use crate::error::Error;
-use crate::model::bundle::Candidate;
-use crate::model::directed::DirectedLayer;
-
-#[derive(Clone, Debug)]
-pub(crate) struct Bundle {
-    pub(crate) tenant: TenantId,
-    pub(crate) id: BundleId,
-    pub(crate) manifest: Digest,
-    pub(crate) component: Component,
-    pub(crate) board: String,
-    pub(crate) version: String,
-    pub(crate) security_counter: i64,
-    pub(crate) bytes: u64,
-    pub(crate) envelope: Vec<u8>,
-    pub(crate) created_at: SystemTime,
-}
+use crate::model::bundle::{Bundle, Candidate};
 
 const COLUMNS: &str = "bundle_id, tenant_id, manifest_digest, component, board, version, security_counter, size, \
                        envelope, created_at";
@@ -34,6 +19,13 @@ pub(crate) async fn find(tx: &Tx, tenant: TenantId, id: BundleId) -> Result<Opti
         .await?
         .map(|row| bundle(&row))
         .transpose()
+}
+
+/// Their signed manifests.
+pub(crate) async fn envelopes(tx: &Tx, ids: &[String]) -> Result<HashMap<BundleId, Vec<u8>>, Error> {
+    let rows =
+        tx.query("SELECT bundle_id, envelope FROM bundles WHERE bundle_id = ANY ($1)", &[&ids]).await?;
+    rows.iter().map(|row| Ok((parsed(row, "bundle_id")?, row.try_get("envelope")?))).collect()
 }
 
 /// The bundle, held against deletion until the transaction ends.
@@ -163,26 +155,6 @@ pub(crate) async fn insert_layer(
         )
         .await?;
     Ok(inserted == 1)
-}
-
-/// Layers of the bundles a device is directed to now, by bundle id.
-pub(crate) async fn layers_of(tx: &Tx, bundles: &[String]) -> Result<Vec<DirectedLayer>, Error> {
-    let rows = tx
-        .query(
-            "SELECT DISTINCT l.digest, l.size, l.object FROM bundle_layers b JOIN layers l USING (tenant_id, digest) \
-             WHERE b.bundle_id = ANY ($1)",
-            &[&bundles],
-        )
-        .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(DirectedLayer {
-                digest: digest(row, "digest")?,
-                bytes: unsigned(row, "size")?,
-                object: row.try_get::<_, &str>("object")?.into(),
-            })
-        })
-        .collect()
 }
 
 /// Lets go of up to `limit` layers that no bundle and no open upload refers to; returns their objects.

@@ -4,67 +4,23 @@ use std::time::SystemTime;
 
 use kit::pg::Row;
 use wire::manifest::Component;
-use wire::{BundleId, DeploymentId, DeviceId, Digest, TenantId};
+use wire::{DeploymentId, DeviceId, TenantId};
 
 use super::{Tx, digest, parsed, unsigned};
 use crate::error::Error;
-use crate::model::deployment::{Done, Order, State};
-use crate::model::report::{Boot, Known, Moment};
-
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Deployment {
-    pub(crate) tenant: TenantId,
-    pub(crate) id: DeploymentId,
-    pub(crate) device: DeviceId,
-    pub(crate) bundle: BundleId,
-    pub(crate) manifest: Digest,
-    pub(crate) component: Component,
-    pub(crate) version: String,
-    pub(crate) security_counter: i64,
-    pub(crate) bytes_total: u64,
-    pub(crate) state: State,
-    pub(crate) reason: String,
-    pub(crate) bytes_done: u64,
-    pub(crate) attempts: u32,
-    pub(crate) committed: bool,
-    pub(crate) stopped: bool,
-    /// Of the newest report taken.
-    pub(crate) latest: Moment,
-    pub(crate) sent_at: Option<SystemTime>,
-    /// Since the device was last heard of.
-    pub(crate) sends: u32,
-    pub(crate) next_send_at: Option<SystemTime>,
-    pub(crate) created_at: SystemTime,
-    pub(crate) updated_at: SystemTime,
-}
-
-impl Deployment {
-    /// What its device is to be told.
-    pub(crate) fn order(&self) -> Option<Order> {
-        // hello reports the application's floor only: a microvisor's commit could never be seen to have arrived.
-        let committed = self.committed || self.component != Component::App;
-        let order = self.state.order(Done { committed, stopped: self.stopped })?;
-        // Who was told nothing need not be told to stop.
-        (order != Order::Cancel || self.sent_at.is_some()).then_some(order)
-    }
-
-    pub(crate) fn known(&self) -> Known {
-        Known {
-            state: self.state,
-            manifest: self.manifest,
-            directed: self.sent_at.is_some(),
-            latest: self.latest,
-            bytes_done: self.bytes_done,
-            bytes_total: self.bytes_total,
-        }
-    }
-}
+use crate::model::deployment::Deployment;
+use crate::model::directed::DirectedLayer;
+use crate::model::report::{Boot, Moment};
+use crate::model::state::State;
 
 const COLUMNS: &str = "deployment_id, tenant_id, device_id, bundle_id, manifest_digest, component, version, \
     security_counter, bytes_total, state, reason, bytes_done, attempts, committed, stopped, boot_count, boot_random, \
     sequence, sent_at, sends, next_send_at, created_at, updated_at";
 const UNFINISHED: &str =
     "state IN ('pending', 'fetching', 'verified', 'polite', 'ready', 'granted', 'installing', 'trial')";
+/// What [`Deployment::is_open`] says, except that these are finished.
+const OPEN: &str = "(state = 'confirmed' AND NOT committed AND component = 'app') \
+    OR (state = 'cancelled' AND NOT stopped AND sent_at IS NOT NULL)";
 
 /// False when the device has an unfinished one of the component that appeared just now.
 pub(crate) async fn insert(tx: &Tx, it: &Deployment) -> Result<bool, Error> {
@@ -117,14 +73,18 @@ pub(crate) async fn lock_unfinished(
     row.map(|row| deployment(&row)).transpose()
 }
 
-/// All of a device about which it may have to be told something, locked, oldest first.
-pub(crate) async fn lock_open(tx: &Tx, device: DeviceId) -> Result<Vec<Deployment>, Error> {
+/// All about which one of the devices may have to be told something, and all that are named; locked, in the order of
+/// their ids, so that replicas never wait in a circle.
+pub(crate) async fn lock_all(
+    tx: &Tx,
+    devices: &[String],
+    named: &[String],
+) -> Result<Vec<Deployment>, Error> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM deployments WHERE device_id = $1 AND ({UNFINISHED} \
-         OR (state = 'confirmed' AND NOT committed AND component = 'app') \
-         OR (state = 'cancelled' AND NOT stopped AND sent_at IS NOT NULL)) ORDER BY deployment_id FOR UPDATE"
+        "SELECT {COLUMNS} FROM deployments WHERE deployment_id = ANY ($2) \
+         OR (device_id = ANY ($1) AND ({UNFINISHED} OR {OPEN})) ORDER BY deployment_id FOR UPDATE"
     );
-    tx.query(&sql, &[&device.text().as_str()]).await?.iter().map(deployment).collect()
+    tx.query(&sql, &[&devices, &named]).await?.iter().map(deployment).collect()
 }
 
 /// Newest first.
@@ -146,25 +106,37 @@ pub(crate) async fn page(
 
 /// What may change, as it is in `it`.
 pub(crate) async fn save(tx: &Tx, it: &Deployment) -> Result<(), Error> {
+    save_all(tx, &[it]).await
+}
+
+/// What may change, as it is in each; all are locked.
+pub(crate) async fn save_all(tx: &Tx, all: &[&Deployment]) -> Result<(), Error> {
+    fn column<T>(all: &[&Deployment], of: impl Fn(&Deployment) -> T) -> Vec<T> {
+        all.iter().map(|it| of(it)).collect()
+    }
     tx.execute(
-        "UPDATE deployments SET state = $2, reason = $3, bytes_done = $4, attempts = $5, committed = $6, stopped = $7, \
-         boot_count = $8, boot_random = $9, sequence = $10, sent_at = $11, sends = $12, next_send_at = $13, \
-         updated_at = $14 WHERE deployment_id = $1",
+        "UPDATE deployments d SET state = k.state, reason = k.reason, bytes_done = k.bytes_done, attempts = k.attempts, \
+         committed = k.committed, stopped = k.stopped, boot_count = k.boot_count, boot_random = k.boot_random, \
+         sequence = k.sequence, sent_at = k.sent_at, sends = k.sends, next_send_at = k.next_send_at, \
+         updated_at = k.updated_at FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::integer[], \
+         $6::boolean[], $7::boolean[], $8::bigint[], $9::bigint[], $10::bigint[], $11::timestamptz[], $12::integer[], \
+         $13::timestamptz[], $14::timestamptz[]) AS k(id, state, reason, bytes_done, attempts, committed, stopped, \
+         boot_count, boot_random, sequence, sent_at, sends, next_send_at, updated_at) WHERE d.deployment_id = k.id",
         &[
-            &it.id.text().as_str(),
-            &it.state.as_str(),
-            &it.reason,
-            &(it.bytes_done as i64),
-            &(it.attempts as i32),
-            &it.committed,
-            &it.stopped,
-            &i64::from(it.latest.boot.count),
-            &it.latest.boot.random.cast_signed(),
-            &i64::from(it.latest.sequence),
-            &it.sent_at,
-            &(it.sends as i32),
-            &it.next_send_at,
-            &it.updated_at,
+            &column(all, |it| it.id.to_string()),
+            &column(all, |it| it.state.as_str()),
+            &all.iter().map(|it| it.reason.as_str()).collect::<Vec<_>>(),
+            &column(all, |it| it.bytes_done as i64),
+            &column(all, |it| it.attempts as i32),
+            &column(all, |it| it.committed),
+            &column(all, |it| it.stopped),
+            &column(all, |it| i64::from(it.latest.boot.count)),
+            &column(all, |it| it.latest.boot.random.cast_signed()),
+            &column(all, |it| i64::from(it.latest.sequence)),
+            &column(all, |it| it.sent_at),
+            &column(all, |it| it.sends as i32),
+            &column(all, |it| it.next_send_at),
+            &column(all, |it| it.updated_at),
         ],
     )
     .await?;
@@ -180,13 +152,23 @@ pub(crate) async fn lock_due(tx: &Tx, now: SystemTime, limit: i64) -> Result<Vec
     tx.query(&sql, &[&now, &limit]).await?.iter().map(deployment).collect()
 }
 
-/// Bundles whose layers the device may ask for.
-pub(crate) async fn directed_bundles(tx: &Tx, device: DeviceId) -> Result<Vec<String>, Error> {
+/// Layers the device may ask for now; none if it is unknown or revoked.
+pub(crate) async fn directed_layers(tx: &Tx, device: DeviceId) -> Result<Vec<DirectedLayer>, Error> {
     let sql = format!(
-        "SELECT bundle_id FROM deployments WHERE device_id = $1 AND sent_at IS NOT NULL AND {UNFINISHED}"
+        "SELECT DISTINCT l.digest, l.size, l.object FROM registry.device_v1 v \
+         JOIN deployments d ON d.device_id = v.device_id AND d.tenant_id = v.tenant_id \
+         JOIN bundle_layers b ON b.bundle_id = d.bundle_id \
+         JOIN layers l ON l.tenant_id = b.tenant_id AND l.digest = b.digest \
+         WHERE v.device_id = $1 AND v.revoked_at IS NULL AND d.sent_at IS NOT NULL AND d.{UNFINISHED}"
     );
-    let rows = tx.query(&sql, &[&device.text().as_str()]).await?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    let layer = |row: &Row| {
+        Ok(DirectedLayer {
+            digest: digest(row, "digest")?,
+            bytes: unsigned(row, "size")?,
+            object: row.try_get::<_, &str>("object")?.into(),
+        })
+    };
+    tx.query(&sql, &[&device.text().as_str()]).await?.iter().map(layer).collect()
 }
 
 fn deployment(row: &Row) -> Result<Deployment, Error> {

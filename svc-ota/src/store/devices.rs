@@ -1,6 +1,7 @@
 //! Devices as the registry publishes them (`registry.device_v1`, `registry.keyset_v1`: read only), and what their
 //! hellos told this service.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use kit::pg::Row;
@@ -8,39 +9,26 @@ use wire::{DeviceId, Digest, Nonce, TenantId};
 
 use super::{Tx, parsed, unsigned};
 use crate::error::Error;
+use crate::model::device::{Device, Hello, Link};
 use crate::model::report::{Boot, Moment};
-
-/// A device that exists.
-#[derive(Clone, Debug)]
-pub(crate) struct Device {
-    pub(crate) tenant: TenantId,
-    pub(crate) id: DeviceId,
-    pub(crate) board: String,
-    pub(crate) revoked: bool,
-}
-
-/// The newest hello of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Hello {
-    pub(crate) nonce: Nonce,
-    pub(crate) moment: Moment,
-    pub(crate) heard_at: SystemTime,
-}
-
-/// The newest hello there was something to answer or record about, and the facts of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Link {
-    pub(crate) hello: Hello,
-    /// Lowest security counter it accepts for an application.
-    pub(crate) app_floor: u64,
-    /// Manifests of its confirmed slots.
-    pub(crate) confirmed: Vec<Digest>,
-}
 
 pub(crate) async fn find(tx: &Tx, id: DeviceId) -> Result<Option<Device>, Error> {
     let sql = "SELECT tenant_id, device_id, board, revoked_at IS NOT NULL AS revoked FROM registry.device_v1 \
                WHERE device_id = $1";
     tx.query_opt(sql, &[&id.text().as_str()]).await?.map(|row| device(&row)).transpose()
+}
+
+/// Those of these devices that exist, each with its link.
+pub(crate) async fn find_all(tx: &Tx, ids: &[String]) -> Result<Vec<(Device, Option<Link>)>, Error> {
+    let sql = "SELECT d.tenant_id, d.device_id, d.board, d.revoked_at IS NOT NULL AS revoked, l.nonce, l.boot_count, \
+               l.boot_random, l.sequence, l.heard_at, l.app_floor, l.confirmed \
+               FROM registry.device_v1 d LEFT JOIN device_links l ON l.device_id = d.device_id \
+               WHERE d.device_id = ANY ($1)";
+    let row = |row: &Row| {
+        let linked = row.try_get::<_, Option<&[u8]>>("nonce")?.is_some();
+        Ok((device(row)?, linked.then(|| link_of(row)).transpose()?))
+    };
+    tx.query(sql, &[&ids]).await?.iter().map(row).collect()
 }
 
 /// The tenant's newest keyset, as signed.
@@ -56,29 +44,41 @@ pub(crate) async fn link(tx: &Tx, id: DeviceId) -> Result<Option<Link>, Error> {
     tx.query_opt(sql, &[&id.text().as_str()]).await?.map(|row| link_of(&row)).transpose()
 }
 
-pub(crate) async fn save_link(tx: &Tx, tenant: TenantId, id: DeviceId, link: &Link) -> Result<(), Error> {
-    let confirmed: Vec<&[u8]> = link.confirmed.iter().map(|d| d.0.as_slice()).collect();
+/// Keeps what devices said; in the order of their ids, so that replicas never wait in a circle.
+pub(crate) async fn save_links(tx: &Tx, links: &BTreeMap<DeviceId, (TenantId, Link)>) -> Result<(), Error> {
+    let ids: Vec<String> = links.keys().map(DeviceId::to_string).collect();
+    let tenants: Vec<String> = links.values().map(|(tenant, _)| tenant.to_string()).collect();
+    let links: Vec<&Link> = links.values().map(|(_, link)| link).collect();
+    let moments = || links.iter().map(|link| link.hello.moment);
+    let nonces: Vec<&[u8]> = links.iter().map(|link| link.hello.nonce.0.as_slice()).collect();
+    let counts: Vec<i64> = moments().map(|moment| i64::from(moment.boot.count)).collect();
+    let randoms: Vec<i64> = moments().map(|moment| moment.boot.random.cast_signed()).collect();
+    let sequences: Vec<i64> = moments().map(|moment| i64::from(moment.sequence)).collect();
+    let heard: Vec<SystemTime> = links.iter().map(|link| link.hello.heard_at).collect();
+    let floors: Vec<i64> =
+        links.iter().map(|link| i64::try_from(link.app_floor).unwrap_or(i64::MAX)).collect();
+    let confirmed: Vec<String> = links.iter().map(|link| array(&link.confirmed)).collect();
     // A replica that heard an older hello meanwhile must not undo a newer one.
     tx.execute(
-        "INSERT INTO device_links (device_id, tenant_id, nonce, boot_count, boot_random, sequence, heard_at, app_floor, \
-         confirmed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (device_id) DO UPDATE SET \
-         nonce = $3, boot_count = $4, boot_random = $5, sequence = $6, heard_at = $7, app_floor = $8, confirmed = $9 \
-         WHERE (device_links.boot_count, device_links.sequence) < ($4, $6) \
-         OR (device_links.boot_count = $4 AND device_links.boot_random <> $5)",
-        &[
-            &id.text().as_str(),
-            &tenant.text().as_str(),
-            &link.hello.nonce.0.as_slice(),
-            &i64::from(link.hello.moment.boot.count),
-            &link.hello.moment.boot.random.cast_signed(),
-            &i64::from(link.hello.moment.sequence),
-            &link.hello.heard_at,
-            &i64::try_from(link.app_floor).unwrap_or(i64::MAX),
-            &confirmed,
-        ],
+        "INSERT INTO device_links AS l (device_id, tenant_id, nonce, boot_count, boot_random, sequence, heard_at, \
+         app_floor, confirmed) SELECT id, tenant, nonce, count, random, seq, heard, floor, confirmed::bytea[] \
+         FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[], \
+         $8::bigint[], $9::text[]) AS k(id, tenant, nonce, count, random, seq, heard, floor, confirmed) \
+         ON CONFLICT (device_id) DO UPDATE SET nonce = excluded.nonce, boot_count = excluded.boot_count, \
+         boot_random = excluded.boot_random, sequence = excluded.sequence, heard_at = excluded.heard_at, \
+         app_floor = excluded.app_floor, confirmed = excluded.confirmed \
+         WHERE (l.boot_count, l.sequence) < (excluded.boot_count, excluded.sequence) \
+         OR (l.boot_count = excluded.boot_count AND l.boot_random <> excluded.boot_random)",
+        &[&ids, &tenants, &nonces, &counts, &randoms, &sequences, &heard, &floors, &confirmed],
     )
     .await?;
     Ok(())
+}
+
+/// Digests as Postgres reads a `bytea[]`: arrays of arrays of different lengths cannot be unnested.
+fn array(digests: &[Digest]) -> String {
+    let quoted: Vec<String> = digests.iter().map(|digest| format!(r#""\\x{digest}""#)).collect();
+    format!("{{{}}}", quoted.join(","))
 }
 
 fn device(row: &Row) -> Result<Device, Error> {
@@ -106,4 +106,16 @@ fn link_of(row: &Row) -> Result<Link, Error> {
         app_floor: unsigned(row, "app_floor")?,
         confirmed: confirmed.collect::<Result<_, _>>()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_written_as_an_array_of_bytea() {
+        assert_eq!(array(&[]), "{}");
+        let (one, two) = ("01".repeat(32), "ff".repeat(32));
+        assert_eq!(array(&[Digest([1; 32]), Digest([255; 32])]), format!(r#"{{"\\x{one}","\\x{two}"}}"#));
+    }
 }

@@ -1,29 +1,34 @@
 //! The newest hello of every device that is about, in Redis: a lease, never truth. Without Redis a directive waits for
 //! the device's next hello.
 
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kit::redis::Redis;
 use redis::Script;
 use wire::{DeviceId, Nonce};
 
-use super::devices::Hello;
+use crate::model::device::Hello;
 use crate::model::report::{Boot, Moment};
 
 /// A device not heard of for so long is forgotten.
 const LEASE: Duration = Duration::from_secs(24 * 3600);
-/// Ordered by (boot counter, sequence), never by arrival; two boots of one counter: the one that speaks now.
+/// ARGV: lease; then count, sequence, random, nonce, at of each key. Ordered by (boot counter, sequence), never by
+/// arrival; two boots of one counter: the one that speaks now.
 const REMEMBER: &str = r"
-local old = redis.call('HMGET', KEYS[1], 'count', 'sequence', 'random')
-local count, sequence = tonumber(ARGV[1]), tonumber(ARGV[2])
-if old[1] then
-    local older = tonumber(old[1])
-    if older > count then return 0 end
-    if older == count and old[3] == ARGV[3] and tonumber(old[2]) >= sequence then return 0 end
+for i, key in ipairs(KEYS) do
+    local at = 5 * i - 3
+    local old = redis.call('HMGET', key, 'count', 'sequence', 'random')
+    local older = tonumber(old[1] or -1)
+    local count, sequence, random = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]
+    local known = older > count or (older == count and old[3] == random and tonumber(old[2]) >= sequence)
+    if not known then
+        redis.call('HSET', key, 'count', ARGV[at], 'sequence', ARGV[at + 1], 'random', random,
+            'nonce', ARGV[at + 3], 'at', ARGV[at + 4])
+        redis.call('EXPIRE', key, ARGV[1])
+    end
 end
-redis.call('HSET', KEYS[1], 'count', ARGV[1], 'sequence', ARGV[2], 'random', ARGV[3], 'nonce', ARGV[4], 'at', ARGV[5])
-redis.call('EXPIRE', KEYS[1], ARGV[6])
-return 1
+return #KEYS
 ";
 
 #[derive(Clone)]
@@ -37,17 +42,23 @@ impl Hellos {
         Self { redis, remember: Script::new(REMEMBER) }
     }
 
-    /// Remembers a hello unless a newer one is known.
-    pub(crate) async fn remember(&self, device: DeviceId, hello: Hello) {
-        let at = hello.heard_at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        let mut call = self.remember.key(key(device));
-        call.arg(hello.moment.boot.count)
-            .arg(hello.moment.sequence)
-            .arg(hello.moment.boot.random)
-            .arg(hello.nonce.0.as_slice())
-            .arg(at)
-            .arg(LEASE.as_secs());
-        let remembered: Result<u8, _> = call.invoke_async(&mut self.redis.clone()).await;
+    /// Remembers each hello unless a newer one is known.
+    pub(crate) async fn remember(&self, heard: &[(DeviceId, Hello)]) {
+        if heard.is_empty() {
+            return;
+        }
+        let mut call = self.remember.prepare_invoke();
+        call.arg(LEASE.as_secs());
+        for (device, hello) in heard {
+            let at = hello.heard_at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+            call.key(key(*device))
+                .arg(hello.moment.boot.count)
+                .arg(hello.moment.sequence)
+                .arg(hello.moment.boot.random)
+                .arg(hello.nonce.0.as_slice())
+                .arg(at);
+        }
+        let remembered: Result<u64, _> = call.invoke_async(&mut self.redis.clone()).await;
         if let Err(error) = remembered {
             count_failure("remember", &error);
         }
@@ -55,18 +66,32 @@ impl Hellos {
 
     /// The newest hello, if Redis is there and knows one.
     pub(crate) async fn newest(&self, device: DeviceId) -> Option<Hello> {
-        type Fields = (Option<u32>, Option<u32>, Option<u64>, Option<Vec<u8>>, Option<u64>);
-        let mut command = redis::cmd("HMGET");
-        command.arg(key(device)).arg(&["count", "sequence", "random", "nonce", "at"]);
-        let fields: Result<Fields, _> = command.query_async(&mut self.redis.clone()).await;
-        let (count, sequence, random, nonce, at) =
-            fields.inspect_err(|error| count_failure("newest", error)).ok()?;
-        Some(Hello {
-            nonce: Nonce::try_from(nonce?.as_slice()).ok()?,
-            moment: Moment { boot: Boot { count: count?, random: random? }, sequence: sequence? },
-            heard_at: SystemTime::UNIX_EPOCH + Duration::from_millis(at?),
-        })
+        self.newest_all(&[device]).await.remove(&device)
     }
+
+    /// The newest hellos that Redis knows, if it is there.
+    pub(crate) async fn newest_all(&self, devices: &[DeviceId]) -> HashMap<DeviceId, Hello> {
+        if devices.is_empty() {
+            return HashMap::new();
+        }
+        let mut commands = redis::pipe();
+        for device in devices {
+            commands.hmget(key(*device), &["count", "sequence", "random", "nonce", "at"]);
+        }
+        let answer: Result<Vec<Fields>, _> = commands.query_async(&mut self.redis.clone()).await;
+        let fields = answer.inspect_err(|error| count_failure("newest", error)).unwrap_or_default();
+        devices.iter().zip(fields).filter_map(|(device, fields)| Some((*device, hello(fields)?))).collect()
+    }
+}
+
+type Fields = (Option<u32>, Option<u32>, Option<u64>, Option<Vec<u8>>, Option<u64>);
+
+fn hello((count, sequence, random, nonce, at): Fields) -> Option<Hello> {
+    Some(Hello {
+        nonce: Nonce::try_from(nonce?.as_slice()).ok()?,
+        moment: Moment { boot: Boot { count: count?, random: random? }, sequence: sequence? },
+        heard_at: SystemTime::UNIX_EPOCH + Duration::from_millis(at?),
+    })
 }
 
 impl std::fmt::Debug for Hellos {

@@ -9,25 +9,7 @@ use wire::{BundleId, Digest, TenantId, UploadId};
 
 use super::{Tx, digest, parsed, unsigned};
 use crate::error::Error;
-
-#[derive(Clone, Debug)]
-pub(crate) struct Upload {
-    pub(crate) tenant: TenantId,
-    pub(crate) id: UploadId,
-    pub(crate) manifest: Digest,
-    pub(crate) envelope: Vec<u8>,
-    pub(crate) bundle: Option<BundleId>,
-    pub(crate) expires_at: SystemTime,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct UploadLayer {
-    pub(crate) digest: Digest,
-    pub(crate) bytes: u64,
-    pub(crate) committed: u64,
-    /// The tenant had it already.
-    pub(crate) held: bool,
-}
+use crate::model::upload::{Upload, UploadLayer};
 
 /// One staged piece.
 #[derive(Clone, Debug)]

@@ -1,0 +1,34 @@
+//! A device as the registry publishes it, and what its hellos told.
+
+use std::time::SystemTime;
+
+use wire::{DeviceId, Digest, Nonce, TenantId};
+
+use super::report::Moment;
+
+/// A device that exists.
+#[derive(Clone, Debug)]
+pub(crate) struct Device {
+    pub(crate) tenant: TenantId,
+    pub(crate) id: DeviceId,
+    pub(crate) board: String,
+    pub(crate) revoked: bool,
+}
+
+/// The newest hello of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hello {
+    pub(crate) nonce: Nonce,
+    pub(crate) moment: Moment,
+    pub(crate) heard_at: SystemTime,
+}
+
+/// The newest hello there was something to answer or record about, and the facts of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) hello: Hello,
+    /// Lowest security counter it accepts for an application.
+    pub(crate) app_floor: u64,
+    /// Manifests of its confirmed slots.
+    pub(crate) confirmed: Vec<Digest>,
+}
