@@ -54,6 +54,13 @@ impl Default for Watchers {
     }
 }
 
+impl Watchers {
+    fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let full = Error::Exhausted { reason: "WATCHERS", message: "too many watchers" };
+        self.0.clone().try_acquire_owned().map_err(|_| full)
+    }
+}
+
 impl Watch {
     pub(crate) fn new(
         app: Arc<App>,
@@ -62,9 +69,7 @@ impl Watch {
         filter: Filter,
         shutdown: Shutdown,
     ) -> Result<Self, Error> {
-        let place = watchers.0.clone().try_acquire_owned();
-        let place =
-            place.map_err(|_| Error::Exhausted { reason: "WATCHERS", message: "too many watchers" })?;
+        let place = watchers.place()?;
         // Subscribed before the snapshot is read: what changes meanwhile comes after it.
         let events = app.feed().subscribe();
         let after = Some(String::new());
@@ -142,5 +147,19 @@ impl Watch {
         if event.tenant == self.tenant {
             touched.insert(event.device);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_place_is_given_and_no_more_until_one_leaves() {
+        let watchers = Watchers::default();
+        let mut places: Vec<_> = (0..WATCHERS_MAX).map(|_| watchers.place().unwrap()).collect();
+        assert!(matches!(watchers.place(), Err(Error::Exhausted { reason: "WATCHERS", .. })));
+        places.pop();
+        assert!(watchers.place().is_ok());
     }
 }

@@ -52,8 +52,12 @@ impl Link {
             self.app.sweep_leases(now).await;
             if let Ok(due) = self.app.disconnects_due().await {
                 for identity in due {
-                    // Logged where it fails; the next round tries again.
-                    let _ = shutdown.or(self.disconnect(&identity)).await;
+                    match shutdown.or(self.disconnect(&identity)).await {
+                        Some(Ok(())) => {}
+                        // A node is away: the others would wait for it too. Logged; the next round tries again.
+                        Some(Err(_)) => break,
+                        None => return,
+                    }
                 }
             }
             if now >= rows_due {

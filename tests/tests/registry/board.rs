@@ -177,6 +177,12 @@ impl Session {
         .await
     }
 
+    /// Asks to enrol on a session that listens already.
+    pub(crate) async fn ask(&mut self, client_id: &str, request: &EnrollUp) -> Result<EnrollDown> {
+        self.publish(&format!("hf/1/{client_id}/up/enroll"), request.encode_to_vec()).await?;
+        Ok(EnrollDown::decode(self.message().await?.1.as_slice())?)
+    }
+
     /// The next answer to a hello.
     pub(crate) async fn hello_down(&mut self) -> Result<HelloDown> {
         Ok(HelloDown::decode(self.message().await?.1.as_slice())?)

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use dev::Service;
-use proto::device::v1::{EnrollDown, EnrollReason, EnrollStatus, EnrollUp};
+use proto::device::v1::{EnrollReason, EnrollStatus, EnrollUp};
 use proto::registry::v1::{
     AcceptPendingEnrollmentRequest, DeleteDeviceRequest, GetClaimRequest, ListPendingEnrollmentsRequest,
     RevokeDeviceRequest,
@@ -133,7 +133,8 @@ async fn a_csr_that_names_a_victim_gets_a_certificate_of_its_own() -> Result<()>
     request.vouching_signature = vouch(&fleet.claim_key, &csr, &client_id, &board.hardware_id)?;
     request.csr = csr;
     let mut session = Session::enrolling(&fleet.stack, &fleet.voucher(), &client_id).await?;
-    let answer = exchange(&mut session, &client_id, &request).await?;
+    session.subscribe_to(&format!("hf/1/{client_id}/dn/enroll")).await?;
+    let answer = session.ask(&client_id, &request).await?;
     assert_eq!(answer.status(), EnrollStatus::Issued);
     assert_ne!(answer.device_id, victim.id());
     assert_eq!(x509(&answer.leaf).0, answer.device_id);
@@ -146,13 +147,6 @@ async fn a_csr_that_names_a_victim_gets_a_certificate_of_its_own() -> Result<()>
             .await;
     assert!(as_victim.is_err());
     Ok(())
-}
-
-async fn exchange(session: &mut Session, client_id: &str, request: &EnrollUp) -> Result<EnrollDown> {
-    use prost::Message;
-    session.subscribe_to(&format!("hf/1/{client_id}/dn/enroll")).await?;
-    session.publish(&format!("hf/1/{client_id}/up/enroll"), request.encode_to_vec()).await?;
-    Ok(EnrollDown::decode(session.message().await?.1.as_slice())?)
 }
 
 #[tokio::test]

@@ -9,4 +9,5 @@ mod enroll;
 mod fleet;
 mod hello;
 mod keysets;
+mod limits;
 mod sign_in;
