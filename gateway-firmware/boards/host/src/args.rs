@@ -37,9 +37,6 @@ pub(crate) struct Args {
     /// Devices started a second, 0 for all at once.
     #[arg(long, value_name = "PER_SECOND", default_value_t = 0)]
     pub(crate) connect_rate: u32,
-    /// Loses every n-th message, either way, as a bad broker does: for tests.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) drop_every: Option<u32>,
     /// What the operating system's clock is said to be, Unix seconds: it must not matter.
     #[arg(long, value_name = "UNIX")]
     pub(crate) clock: Option<u64>,

@@ -7,7 +7,6 @@ mod args;
 mod events;
 mod flash;
 mod keys;
-mod lossy;
 mod ports;
 mod provision;
 mod script;
@@ -47,7 +46,6 @@ async fn main() -> anyhow::Result<()> {
         provision,
         geometry: args.geometry,
         os_clock: OsClock(args.clock),
-        drop_every: args.drop_every,
         events: Events { json: args.json, log_echo: args.log_echo, since: Instant::now() },
     });
 

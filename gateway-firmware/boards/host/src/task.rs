@@ -30,7 +30,6 @@ use wire::msg::LogLevel;
 use crate::events::Events;
 use crate::flash::FileFlash;
 use crate::keys::{FastVerify, FileKeys};
-use crate::lossy::Lossy;
 use crate::ports::{FileCounter, Host, NoWatchdog, ProcessClock, ProcessStart, SystemEntropy};
 use crate::provision::Provision;
 use crate::script::{Line, ScriptApp};
@@ -50,7 +49,6 @@ pub(crate) struct Shared {
     pub(crate) claim: Arc<EcdsaKeyPair>,
     pub(crate) geometry: Geometry,
     pub(crate) os_clock: OsClock,
-    pub(crate) drop_every: Option<u32>,
     pub(crate) events: Events,
 }
 
@@ -76,7 +74,7 @@ pub(crate) async fn run(
 
     let mut epoch = 0;
     let mut connecting: Option<Connecting> = None;
-    let mut wire: Option<Wire> = None;
+    let mut stream: Option<TlsStream<TcpStream>> = None;
     loop {
         let app_ms = run_app(&mut gateway, &shared.events, &hardware_id, clock);
         let next = gateway.poll();
@@ -85,31 +83,32 @@ pub(crate) async fn run(
         }
         let (wished, dial) = gateway.wish();
         if wished != epoch {
-            (epoch, wire) = (wished, None);
+            (epoch, stream) = (wished, None);
             connecting = dial
                 .map(|dial| connect(&shared, dial, &key, gateway.device().time_bound_s(), anchors(&gateway)));
         }
         let wake = next.min(if app_ms == u64::MAX { Next::Never } else { Next::At(app_ms) });
         tokio::select! {
             biased;
-            _ = stop.changed() => return Ok(()),
             connected = poll_connecting(&mut connecting) => {
                 connecting = None;
                 match connected {
-                    Ok(tls) => {
-                        wire = Some(Wire { tls, lossy: shared.drop_every.map(Lossy::new) });
+                    Ok(connected) => {
+                        stream = Some(connected);
                         gateway.opened(epoch);
                     }
                     Err(end) => gateway.ended(epoch, end),
                 }
             }
-            moved = poll_fn(|context| match &mut wire {
-                Some(wire) => wire.turn(&mut gateway, context),
+            moved = poll_fn(|context| match &mut stream {
+                Some(stream) => turn(stream, &mut gateway, context),
                 None => Poll::Pending,
             }) => if let Err(end) = moved {
-                wire = None;
+                stream = None;
                 gateway.ended(epoch, end);
             },
+            // Behind the stream: while bytes move, every turn would queue for the notice and leave the queue again.
+            _ = stop.changed() => return Ok(()),
             () = sleep(wake, clock) => {}
         }
     }
@@ -226,80 +225,56 @@ async fn sleep(until: Next, clock: ProcessClock) {
     }
 }
 
-/// A connection: the stream, and what may be lost on it.
-#[derive(Debug)]
-struct Wire {
-    tls: TlsStream<TcpStream>,
-    lossy: Option<Lossy>,
+/// Moves what can be moved; ready once something was, or the stream has ended.
+fn turn(
+    stream: &mut TlsStream<TcpStream>,
+    gateway: &mut Gateway<'_, Host>,
+    context: &mut TaskContext<'_>,
+) -> Poll<Result<(), End>> {
+    let written = write(stream, gateway, context)?;
+    let read = read(stream, gateway, context)?;
+    if written || read { Poll::Ready(Ok(())) } else { Poll::Pending }
 }
 
-impl Wire {
-    /// Moves what can be moved; ready once something was, or the stream has ended.
-    fn turn(
-        &mut self,
-        gateway: &mut Gateway<'_, Host>,
-        context: &mut TaskContext<'_>,
-    ) -> Poll<Result<(), End>> {
-        let written = self.write(gateway, context)?;
-        let read = self.read(gateway, context)?;
-        if written || read { Poll::Ready(Ok(())) } else { Poll::Pending }
+fn write(
+    stream: &mut TlsStream<TcpStream>,
+    gateway: &mut Gateway<'_, Host>,
+    context: &mut TaskContext<'_>,
+) -> Result<bool, End> {
+    let mut moved = false;
+    while !gateway.pending().is_empty() {
+        match Pin::new(&mut *stream).poll_write(context, gateway.pending()) {
+            Poll::Ready(Ok(0)) => return Err(End::Lost),
+            Poll::Ready(Ok(count)) => gateway.sent(count),
+            Poll::Ready(Err(error)) => return Err(tls::end_of(&error, false)),
+            Poll::Pending => break,
+        }
+        moved = true;
     }
-
-    fn write(&mut self, gateway: &mut Gateway<'_, Host>, context: &mut TaskContext<'_>) -> Result<bool, End> {
-        if let Some(lossy) = &mut self.lossy {
-            let count = gateway.pending().len();
-            lossy.send(gateway.pending());
-            gateway.sent(count);
-        }
-        let mut moved = false;
-        loop {
-            let pending = self.lossy.as_ref().map_or(gateway.pending(), |lossy| &lossy.out);
-            if pending.is_empty() {
-                break;
-            }
-            let count = match Pin::new(&mut self.tls).poll_write(context, pending) {
-                Poll::Ready(Ok(0)) => return Err(End::Lost),
-                Poll::Ready(Ok(count)) => count,
-                Poll::Ready(Err(error)) => return Err(tls::end_of(&error, false)),
-                Poll::Pending => break,
-            };
-            match &mut self.lossy {
-                Some(lossy) => drop(lossy.out.drain(..count)),
-                None => gateway.sent(count),
-            }
-            moved = true;
-        }
-        match Pin::new(&mut self.tls).poll_flush(context) {
-            Poll::Ready(Err(error)) => Err(tls::end_of(&error, false)),
-            _ => Ok(moved),
-        }
+    match Pin::new(stream).poll_flush(context) {
+        Poll::Ready(Err(error)) => Err(tls::end_of(&error, false)),
+        _ => Ok(moved),
     }
+}
 
-    /// One read a turn: an answer or a new request may be due before the next.
-    fn read(&mut self, gateway: &mut Gateway<'_, Host>, context: &mut TaskContext<'_>) -> Result<bool, End> {
-        let mut buffer = ReadBuf::new(gateway.spare());
-        if buffer.capacity() == 0 {
-            return Ok(false);
-        }
-        if let Some(lossy) = self.lossy.as_mut().filter(|lossy| !lossy.ready.is_empty()) {
-            let count = lossy.ready.len().min(buffer.capacity());
-            buffer.put_slice(&lossy.ready[..count]);
-            lossy.ready.drain(..count);
+/// One read a turn: an answer or a new request may be due before the next.
+fn read(
+    stream: &mut TlsStream<TcpStream>,
+    gateway: &mut Gateway<'_, Host>,
+    context: &mut TaskContext<'_>,
+) -> Result<bool, End> {
+    let mut buffer = ReadBuf::new(gateway.spare());
+    if buffer.capacity() == 0 {
+        return Ok(false);
+    }
+    let Poll::Ready(read) = Pin::new(stream).poll_read(context, &mut buffer) else { return Ok(false) };
+    let count = buffer.filled().len();
+    match read {
+        Err(error) => Err(tls::end_of(&error, false)),
+        Ok(()) if count == 0 => Err(End::Lost),
+        Ok(()) => {
             gateway.received(count);
-            return Ok(true);
+            Ok(true)
         }
-        let Poll::Ready(read) = Pin::new(&mut self.tls).poll_read(context, &mut buffer) else {
-            return Ok(false);
-        };
-        match (read, &mut self.lossy) {
-            (Err(error), _) => return Err(tls::end_of(&error, false)),
-            (Ok(()), _) if buffer.filled().is_empty() => return Err(End::Lost),
-            (Ok(()), Some(lossy)) => lossy.receive(buffer.filled()),
-            (Ok(()), None) => {
-                let count = buffer.filled().len();
-                gateway.received(count);
-            }
-        }
-        Ok(true)
     }
 }

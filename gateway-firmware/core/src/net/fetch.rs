@@ -50,35 +50,36 @@ impl Fetch {
     }
 
     /// The request to send now, if any. The caller sends it, then calls `asked`.
-    pub fn next(&mut self, now_ms: u64, wanted: Option<Wanted>) -> Option<Request> {
-        self.idle = wanted.is_none();
-        let wanted = wanted?;
-        if self.layer != Some(wanted.layer) || wanted.offset < self.missing || wanted.offset > self.asked_to {
-            let paused_until_ms = self.paused_until_ms;
-            *self = Self {
-                layer: Some(wanted.layer),
-                asked_to: wanted.offset,
-                paused_until_ms,
-                ..Self::default()
-            };
-            (self.missing, self.heard_ms) = (wanted.offset, now_ms);
-        }
-        if wanted.offset > self.missing {
-            (self.missing, self.heard_ms, self.attempts) = (wanted.offset, now_ms, 0);
-        }
+    ///
+    /// What is wanted is looked at only when nothing is outstanding, or nothing came for too long.
+    pub fn next(&mut self, now_ms: u64, wanted: impl FnOnce() -> Option<Wanted>) -> Option<Request> {
         if now_ms < self.paused_until_ms {
             return None;
         }
-        if self.asked_to > self.missing && now_ms >= self.heard_ms + self.patience_ms() {
-            self.asked_to = self.missing;
+        if self.asked_to > self.missing {
+            if now_ms < self.heard_ms + self.patience_ms() {
+                return None;
+            }
             self.attempts += 1;
         }
+        let wanted = wanted();
+        self.idle = wanted.is_none();
+        let wanted = wanted?;
+        if (self.layer, self.missing) != (Some(wanted.layer), wanted.offset) {
+            self.attempts = 0;
+        }
+        (self.layer, self.missing, self.asked_to) = (Some(wanted.layer), wanted.offset, wanted.offset);
         let length = wanted.end.saturating_sub(wanted.offset).min(LAYER_WINDOW_BYTES_MAX as u32);
-        (self.asked_to == self.missing && length > 0).then_some(Request {
-            digest: wanted.layer,
-            offset: wanted.offset,
-            length,
-        })
+        (length > 0).then_some(Request { digest: wanted.layer, offset: wanted.offset, length })
+    }
+
+    /// The next block was taken.
+    pub fn taken(&mut self, now_ms: u64, layer: &Digest, offset: u32, bytes: usize) {
+        if self.layer == Some(*layer) && offset == self.missing {
+            self.missing = self.missing.saturating_add(bytes as u32);
+            self.asked_to = self.asked_to.max(self.missing);
+            (self.heard_ms, self.attempts) = (now_ms, 0);
+        }
     }
 
     /// The request was handed to the connection.
@@ -131,15 +132,19 @@ mod tests {
     const SIZE: u32 = 2 * WINDOW + 100;
     const LAYER: Digest = Digest([1; 32]);
 
-    fn wanted(offset: u32) -> Option<Wanted> {
-        let end = SIZE.min(offset + 2 * WINDOW);
-        (end > offset).then_some(Wanted { layer: LAYER, offset, end })
-    }
-
+    /// Asks for what is missing from `offset` on.
     fn ask(fetch: &mut Fetch, now_ms: u64, offset: u32) -> Option<(u32, u32)> {
-        let request = fetch.next(now_ms, wanted(offset))?;
+        let end = SIZE.min(offset + 2 * WINDOW);
+        let request =
+            fetch.next(now_ms, || (end > offset).then_some(Wanted { layer: LAYER, offset, end }))?;
         fetch.asked(now_ms, request);
         Some((request.offset, request.length))
+    }
+
+    fn take(fetch: &mut Fetch, now_ms: u64, from: u32, to: u32) {
+        for offset in (from..to).step_by(BLOCK as usize) {
+            fetch.taken(now_ms, &LAYER, offset, (to - offset).min(BLOCK) as usize);
+        }
     }
 
     #[test]
@@ -147,9 +152,13 @@ mod tests {
         let mut fetch = Fetch::default();
         assert_eq!(ask(&mut fetch, 0, 0), Some((0, WINDOW)));
         assert_eq!(ask(&mut fetch, 0, 0), None);
+        take(&mut fetch, 0, 0, WINDOW - BLOCK);
         assert_eq!(ask(&mut fetch, 0, WINDOW - BLOCK), None);
+        take(&mut fetch, 0, WINDOW - BLOCK, WINDOW);
         assert_eq!(ask(&mut fetch, 0, WINDOW), Some((WINDOW, WINDOW)));
+        take(&mut fetch, 0, WINDOW, 2 * WINDOW);
         assert_eq!(ask(&mut fetch, 0, 2 * WINDOW), Some((2 * WINDOW, 100)));
+        take(&mut fetch, 0, 2 * WINDOW, SIZE);
         assert_eq!(ask(&mut fetch, 9_999_999, SIZE), None);
         assert_eq!(fetch.deadline_ms(9_999_999), u64::MAX);
     }
@@ -158,13 +167,14 @@ mod tests {
     fn silence_asks_again_from_the_first_missing_byte_with_growing_patience() {
         let mut fetch = Fetch::default();
         ask(&mut fetch, 0, 0);
+        take(&mut fetch, 1000, 0, BLOCK);
         assert_eq!(ask(&mut fetch, 1000, BLOCK), None);
         assert_eq!(fetch.deadline_ms(1000), 1000 + FETCH_RETRY_MIN_MS);
         let again_ms = 1000 + FETCH_RETRY_MIN_MS;
         assert_eq!(ask(&mut fetch, again_ms, BLOCK), Some((BLOCK, WINDOW)));
         assert_eq!(ask(&mut fetch, again_ms + 2 * FETCH_RETRY_MIN_MS - 1, BLOCK), None);
         assert_eq!(ask(&mut fetch, again_ms + 2 * FETCH_RETRY_MIN_MS, BLOCK), Some((BLOCK, WINDOW)));
-        assert_eq!(ask(&mut fetch, 9_000, 2 * BLOCK), None);
+        take(&mut fetch, 9_000, BLOCK, 2 * BLOCK);
         assert_eq!(fetch.deadline_ms(9_000), 9_000 + FETCH_RETRY_MIN_MS);
     }
 
@@ -179,7 +189,7 @@ mod tests {
         fetch.out_of_order(FETCH_GAP_MS + 1, &LAYER, 2 * BLOCK);
         assert_eq!(ask(&mut fetch, FETCH_GAP_MS + 1, 0), None);
         // A repetition, another layer's block, or one nobody asked for is no gap.
-        ask(&mut fetch, 1000, 2 * BLOCK);
+        take(&mut fetch, 1000, 0, 2 * BLOCK);
         fetch.out_of_order(1000, &LAYER, BLOCK);
         fetch.out_of_order(1000, &Digest([2; 32]), 3 * BLOCK);
         fetch.out_of_order(1000, &LAYER, SIZE);
@@ -199,11 +209,13 @@ mod tests {
     }
 
     #[test]
-    fn another_layer_or_a_step_back_starts_anew() {
+    fn a_restart_asks_anew_for_whatever_is_wanted_then() {
         let mut fetch = Fetch::default();
         ask(&mut fetch, 0, WINDOW);
+        fetch.restart();
         assert_eq!(ask(&mut fetch, 1, BLOCK), Some((BLOCK, WINDOW)));
-        let other = Some(Wanted { layer: Digest([2; 32]), offset: 0, end: 10 });
+        let other = || Some(Wanted { layer: Digest([2; 32]), offset: 0, end: 10 });
+        fetch.restart();
         assert_eq!(fetch.next(2, other).map(|request| (request.offset, request.length)), Some((0, 10)));
     }
 }

@@ -8,7 +8,7 @@ use wire::msg::{
     self, BootReason, EnumValue, HelloDown, HelloUp, LayerDown, LayerError, LayerUp, LogDown, LogLevel,
     LogUp, Message as _, Repeated, Slot, UpdateDown, UpdateState, UpdateUp,
 };
-use wire::{Channel, DeploymentId, DeviceId, Digest, Direction, Nonce, Topic, TopicId};
+use wire::{Channel, DeviceId, Digest, Direction, Nonce, Topic, TopicId};
 
 use super::fetch::Fetch;
 use super::mqtt::{Full, Mqtt, Qos};
@@ -38,13 +38,6 @@ struct Face {
     floor: Option<u64>,
 }
 
-/// Where the update stood when last looked at: every change may change a slot.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Seen {
-    progress: Option<(DeploymentId, State)>,
-    result: Option<(BootId, u32)>,
-}
-
 /// Something said until it is answered.
 #[derive(Debug, Clone, Copy, Default)]
 struct Again {
@@ -72,8 +65,11 @@ pub struct Session {
     face: Option<Face>,
     /// Something happened that may have changed the face.
     face_stale: bool,
-    seen: Seen,
+    /// Where the update stood when last looked at: every change may change a slot.
+    seen: u32,
     progress: Option<Progress>,
+    /// `Device::sequence` when progress was last looked at.
+    progress_seen: u32,
     progress_at_ms: u64,
     progress_again: Again,
     /// Name of the newest result said, and when all are said again.
@@ -111,7 +107,9 @@ impl Session {
         self.say_hello(now_ms, id, device, mqtt, logs)?;
         self.say_results(now_ms, id, device, mqtt)?;
         self.say_progress(now_ms, id, device, mqtt)?;
-        while let Some(request) = self.fetch.next(now_ms, device.wanted()) {
+        if device.state == State::Fetching
+            && let Some(request) = self.fetch.next(now_ms, || device.wanted())
+        {
             let message = LayerUp {
                 digest: &request.digest.0,
                 offset: request.offset,
@@ -166,13 +164,13 @@ impl Session {
         }
     }
 
+    /// Cheap, since it is done at every turn: the update's own numbers tell whether anything moved.
     fn look<B: Board>(&mut self, device: &Device<B>) {
-        let seen = Seen {
-            progress: device.progress().map(|progress| (progress.deployment, progress.state)),
-            result: device.results().last().map(|result| (result.boot, result.sequence)),
-        };
-        self.face_stale |= seen != self.seen;
-        self.seen = seen;
+        if self.seen != device.sequence {
+            self.seen = device.sequence;
+            self.face_stale = true;
+            self.fetch.restart();
+        }
     }
 
     fn say_hello<B: Board>(
@@ -277,11 +275,16 @@ impl Session {
         device: &Device<B>,
         mqtt: &mut Mqtt<'_>,
     ) -> Result<(), Full> {
-        let Some(progress) = device.progress() else {
-            self.progress = None;
+        let moved = self.progress.is_none() || self.progress_seen != device.sequence;
+        let steps = device.state == State::Fetching && now_ms >= self.progress_at_ms + PROGRESS_STEP_MS;
+        let again = waits_for_an_answer(device.state) && now_ms >= self.progress_again.at_ms;
+        if device.state == State::Idle || !(moved || steps || again) {
             return Ok(());
-        };
+        }
+        let Some(progress) = device.progress() else { return Ok(()) };
+        self.progress_seen = device.sequence;
         if !self.is_progress_due(now_ms, &progress) {
+            self.progress_at_ms = now_ms;
             return Ok(());
         }
         // A final state is a result, and said as one.
@@ -419,7 +422,7 @@ impl Session {
         match layer.error {
             EnumValue::Known(LayerError::Unspecified) => {
                 match device.take_block(&digest, layer.offset, layer.data) {
-                    Ok(()) => {}
+                    Ok(()) => self.fetch.taken(now_ms, &digest, layer.offset, layer.data.len()),
                     Err(BlockRefused::NotWanted) => self.fetch.out_of_order(now_ms, &digest, layer.offset),
                     Err(refused) => {
                         let offset = layer.offset;
