@@ -101,6 +101,8 @@ pub struct Counters {
 pub enum Notice {
     /// A torn record was left behind and put in order.
     StoreRepaired,
+    /// A torn record was left behind and could not be put in order yet.
+    StoreUnrepaired,
     /// The store was empty and made anew.
     StoreFormatted,
     /// The store could not be written.

@@ -96,6 +96,7 @@ impl<B: Board> Device<B> {
         match health {
             Health::Sound => {}
             Health::Repaired => device.note(Notice::StoreRepaired),
+            Health::Unrepaired => device.note(Notice::StoreUnrepaired),
             Health::Formatted => device.note(Notice::StoreFormatted),
         }
         device.restore_trust();

@@ -243,7 +243,7 @@ fn is_blank(flash: &mut dyn Flash, mut at: u32, end: u32) -> bool {
     let mut buffer = [0; PIECE_BYTES];
     while at < end {
         let piece = &mut buffer[..((end - at) as usize).min(PIECE_BYTES)];
-        if flash.read(at, piece).is_err() || piece.iter().any(|byte| *byte != 0xff) {
+        if flash.read(at, piece).is_err() || piece != &[0xff; PIECE_BYTES][..piece.len()] {
             return false;
         }
         at += piece.len() as u32;

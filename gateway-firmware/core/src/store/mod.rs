@@ -92,6 +92,8 @@ pub enum Health {
     Sound,
     /// Something torn was left behind; the live records were moved to the other bank.
     Repaired,
+    /// Something torn was left behind and the other bank cannot be written: every put tries again.
+    Unrepaired,
     /// No bank was complete: the first boot, or everything is lost.
     Formatted,
 }
@@ -107,7 +109,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Finds the newest complete bank and repairs it if it holds anything torn. `at` is where the two banks start.
+    /// Finds the newest complete bank and repairs it if it holds anything torn; what can be read is there in any case.
+    /// `at` is where the two banks start.
     pub fn mount(flash: &mut dyn Flash, at: u32) -> Result<Store, StoreError> {
         let geometry = flash.geometry();
         let bytes = STORE_BANK_BYTES.next_multiple_of(geometry.erase_bytes);
@@ -126,8 +129,10 @@ impl Store {
         let contents = banks[current].scan(flash, generation);
         let mut store = Store { banks, current, generation, contents, health: Health::Sound };
         if !store.contents.sound {
-            store.health = Health::Repaired;
-            store.compact(flash, None)?;
+            store.health = match store.compact(flash, None) {
+                Ok(()) => Health::Repaired,
+                Err(_) => Health::Unrepaired,
+            };
         }
         Ok(store)
     }

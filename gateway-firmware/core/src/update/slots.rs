@@ -180,7 +180,7 @@ pub(crate) fn is_blank(flash: &mut dyn Flash, at: u32) -> bool {
     let mut piece = [0; PIECE_BYTES];
     (0..BLOCK)
         .step_by(PIECE_BYTES)
-        .all(|offset| flash.read(at + offset, &mut piece).is_ok() && piece.iter().all(|byte| *byte == 0xff))
+        .all(|offset| flash.read(at + offset, &mut piece).is_ok() && piece == [0xff; PIECE_BYTES])
 }
 
 #[cfg(test)]

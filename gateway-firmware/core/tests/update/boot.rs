@@ -169,3 +169,23 @@ fn what_enrolment_gave_comes_back_after_a_boot() {
     let mut buffer = [0; gateway_core::store::ENROLMENT_BYTES_MAX];
     assert_eq!(device.enrolment(&mut buffer), Ok(Some(&b"waits"[..])));
 }
+
+#[test]
+fn a_store_that_cannot_be_repaired_is_read_all_the_same_and_repaired_when_it_can_be() {
+    let (maker, bench) = with_v1(WRITE_ONCE);
+    bench.flash.cut(Cut { at: 1, mode: Mode::Unreadable });
+    bench.boot_with_a_cut_to_come().unwrap();
+    bench.flash.power_on();
+    bench.flash.cut(Cut { at: 1, mode: Mode::NotDone });
+    let mut device = bench.boot_with_a_cut_to_come().unwrap();
+    assert_eq!((device.device_id(), bench.running().as_deref()), (Some(maker.device), Some("v1")));
+    assert!(std::iter::from_fn(|| device.take_notice()).any(|it| it == Notice::StoreUnrepaired));
+    bench.flash.power_on();
+    device.save_enrolment(b"kept").unwrap();
+    let mut device = bench.boot();
+    assert!(
+        !std::iter::from_fn(|| device.take_notice()).any(|it| it == Notice::StoreRepaired),
+        "it was in order"
+    );
+    assert_eq!(bench.flash.violations(), [""; 0]);
+}

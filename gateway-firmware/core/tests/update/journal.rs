@@ -88,7 +88,9 @@ fn check_cut_in_repair(torn: &SimFlash, held: &Values, index: usize, new: &[u8])
     for at in 1..=whole.operations() - torn.operations() {
         let again = torn.fork();
         again.cut(Cut { at, mode: Mode::ALL[(at % 4) as usize] });
-        Store::mount(&mut again.clone(), 0).unwrap_err();
+        let mounted = Store::mount(&mut again.clone(), 0).unwrap();
+        assert_eq!(mounted.health(), Health::Unrepaired);
+        check(&KEYS.map(|key| read(&mounted, &again, key)), held, index, new);
         again.power_on();
         check(&values(&again), held, index, new);
     }
