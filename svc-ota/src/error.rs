@@ -69,6 +69,7 @@ impl From<tokio_postgres::Error> for Error {
 impl From<s3::error::S3Error> for Error {
     fn from(error: s3::error::S3Error) -> Self {
         match error {
+            s3::error::S3Error::HttpFailWithBody(404, _) => Error::Corrupt("object"),
             // An answer, and not a good one: a full disk, a missing bucket, wrong credentials.
             s3::error::S3Error::HttpFailWithBody(..) => Error::ObjectsRefused(error),
             error => Error::Objects(error),

@@ -21,6 +21,8 @@ use crate::{grpc, link, store};
 
 /// How long a database that is not there yet is waited for.
 const MIGRATE_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Sweeps between two looks at devices that are gone: it reads every unfinished deployment.
+const GONE_EVERY: u64 = 16;
 const MIGRATE_RETRY: Duration = Duration::from_millis(500);
 
 /// A service that is bound and running its tasks.
@@ -120,7 +122,9 @@ async fn resend(app: Arc<App>, outbox: Outbox, every: Duration, shutdown: Shutdo
 }
 
 async fn collect(app: Arc<App>, every: Duration, shutdown: Shutdown) {
+    let mut rounds = 0u64;
     while pause(every, &shutdown).await {
+        rounds += 1;
         let now = SystemTime::now();
         let round = async {
             // Each by itself: an object store that is away must not keep uploads from expiring.
@@ -133,6 +137,11 @@ async fn collect(app: Arc<App>, every: Duration, shutdown: Shutdown) {
                 if let Err(error) = outcome {
                     failed(step, &error);
                 }
+            }
+            if rounds.is_multiple_of(GONE_EVERY)
+                && let Err(error) = sweep::end_gone(&app, now).await
+            {
+                failed("end gone", &error);
             }
         };
         if shutdown.or(round).await.is_none() {

@@ -8,12 +8,15 @@ use std::time::{Duration, SystemTime};
 use super::order::{self, Occasion};
 use super::{App, Effect, upload};
 use crate::error::Error;
-use crate::store::{Scope, bundles, deployments, uploads};
+use crate::model::state::Event;
+use crate::store::{Scope, bundles, deployments, devices, uploads};
 
 /// Rows of one kind handled in one transaction.
 const BATCH_MAX: i64 = 100;
 /// Who was heard of longer ago is waited for.
 const HELLO_RECENT: Duration = Duration::from_secs(24 * 3600);
+/// When to try again to delete what S3 would not.
+const TRASH_RETRY: Duration = Duration::from_secs(10);
 
 /// Tells devices again that did not answer.
 pub(crate) async fn resend(app: &App, now: SystemTime) -> Result<Vec<Effect>, Error> {
@@ -52,17 +55,48 @@ pub(crate) async fn release_layers(app: &App, now: SystemTime) -> Result<usize, 
     Ok(released.len())
 }
 
-/// Deletes from S3 what is in the trash; what cannot be deleted stays there.
+/// Deletes from S3 what is in the trash; what cannot be deleted is tried again later and keeps nothing else waiting.
 pub(crate) async fn empty_trash(app: &App, now: SystemTime) -> Result<usize, Error> {
     let tx = app.pg.tx(Scope::Every).await?;
     let trash = uploads::take_trash(&tx, now, BATCH_MAX).await?;
     tx.commit().await?;
+    let mut failed = Ok(());
     for item in &trash {
-        let deleted = app.objects.delete_all(&item.prefix).await?;
-        metrics::counter!("ota_objects_deleted_total").increment(deleted as u64);
+        let deleted = app.objects.delete_all(&item.prefix).await;
         let tx = app.pg.tx(Scope::Every).await?;
-        uploads::forget_trash(&tx, item.id).await?;
+        match deleted {
+            Ok(count) => {
+                metrics::counter!("ota_objects_deleted_total").increment(count as u64);
+                uploads::forget_trash(&tx, item.id).await?;
+            }
+            Err(error) => {
+                uploads::postpone_trash(&tx, item.id, now + TRASH_RETRY).await?;
+                failed = Err(error);
+            }
+        }
         tx.commit().await?;
+        if let Err(Error::Objects(_)) = failed {
+            // It is away: the others would fail as well.
+            break;
+        }
     }
-    Ok(trash.len())
+    failed.map(|()| trash.len())
+}
+
+/// Ends deployments whose device is revoked or no longer there, and forgets what such devices said: nobody waits for
+/// them, and no bundle is kept for them.
+pub(crate) async fn end_gone(app: &App, now: SystemTime) -> Result<usize, Error> {
+    let tx = app.pg.tx(Scope::Every).await?;
+    let mut gone = deployments::lock_gone(&tx, BATCH_MAX).await?;
+    for deployment in &mut gone {
+        deployment.state = deployment.state.next(Event::Gone).unwrap_or(deployment.state);
+        deployment.reason = "device_revoked".to_owned();
+        deployment.stopped = true;
+        deployment.next_send_at = None;
+        deployment.updated_at = now;
+        deployments::save(&tx, deployment).await?;
+    }
+    devices::forget_gone(&tx, BATCH_MAX).await?;
+    tx.commit().await?;
+    Ok(gone.len())
 }

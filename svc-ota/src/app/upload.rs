@@ -210,6 +210,12 @@ async fn store_layer(
             restart(app, upload, layer.digest, &chunks, now).await?;
             return Err(Error::Mismatch(mismatch));
         }
+        // The object store lost a piece that it said it had: the layer has to be sent again.
+        Err(Error::Corrupt(_)) => {
+            restart(app, upload, layer.digest, &chunks, now).await?;
+            let bytes = u64::from(layer.bytes);
+            return Err(Error::Incomplete { layer: layer.digest, committed: 0, bytes });
+        }
         other => other?,
     };
     app.objects.put(&object, &data).await?;

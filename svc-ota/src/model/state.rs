@@ -50,6 +50,8 @@ pub(crate) enum Event {
     Go,
     Cancel,
     Supersede,
+    /// The device was revoked or forgotten: nobody will ever report.
+    Gone,
 }
 
 /// What a device is to be told.
@@ -109,6 +111,7 @@ impl State {
         let next = match (self, event) {
             (Pending | Fetching | Verified | Polite | Ready, Event::Cancel) => Cancelled,
             (Pending | Fetching | Verified | Polite | Ready, Event::Supersede) => Superseded,
+            (state, Event::Gone) if !state.is_final() => Cancelled,
             (Pending | Fetching | Verified | Polite | Ready, Event::AlreadyRunning) => Confirmed,
             (Granted | Installing | Trial, Event::AlreadyRunning) => Confirmed,
             (Ready, Event::Go) => Granted,
@@ -238,7 +241,8 @@ mod tests {
     ];
 
     fn events() -> Vec<Event> {
-        let mut events = vec![Event::Go, Event::Cancel, Event::Supersede, Event::AlreadyRunning, Event::Lost];
+        let mut events =
+            vec![Event::Go, Event::Cancel, Event::Supersede, Event::Gone, Event::AlreadyRunning, Event::Lost];
         events.extend(PHASES.map(Event::Said));
         events.extend(PHASES.map(Event::SaidAfterBoot));
         events

@@ -152,6 +152,15 @@ pub(crate) async fn lock_due(tx: &Tx, now: SystemTime, limit: i64) -> Result<Vec
     tx.query(&sql, &[&now, &limit]).await?.iter().map(deployment).collect()
 }
 
+/// Up to `limit` unfinished ones of devices that are revoked or no longer there, locked.
+pub(crate) async fn lock_gone(tx: &Tx, limit: i64) -> Result<Vec<Deployment>, Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM deployments d WHERE {UNFINISHED} AND NOT EXISTS (SELECT FROM registry.device_v1 v \
+         WHERE v.device_id = d.device_id AND v.revoked_at IS NULL) LIMIT $1 FOR UPDATE SKIP LOCKED"
+    );
+    tx.query(&sql, &[&limit]).await?.iter().map(deployment).collect()
+}
+
 /// Layers the device may ask for now; none if it is unknown or revoked.
 pub(crate) async fn directed_layers(tx: &Tx, device: DeviceId) -> Result<Vec<DirectedLayer>, Error> {
     let sql = format!(

@@ -75,6 +75,14 @@ pub(crate) async fn save_links(tx: &Tx, links: &BTreeMap<DeviceId, (TenantId, Li
     Ok(())
 }
 
+/// Forgets up to `limit` links of devices that are revoked or no longer there.
+pub(crate) async fn forget_gone(tx: &Tx, limit: i64) -> Result<u64, Error> {
+    let sql = "DELETE FROM device_links WHERE device_id IN (SELECT l.device_id FROM device_links l \
+               LEFT JOIN registry.device_v1 v ON v.device_id = l.device_id AND v.revoked_at IS NULL \
+               WHERE v.device_id IS NULL LIMIT $1 FOR UPDATE OF l SKIP LOCKED)";
+    Ok(tx.execute(sql, &[&limit]).await?)
+}
+
 /// Digests as Postgres reads a `bytea[]`: arrays of arrays of different lengths cannot be unnested.
 fn array(digests: &[Digest]) -> String {
     let quoted: Vec<String> = digests.iter().map(|digest| format!(r#""\\x{digest}""#)).collect();

@@ -206,6 +206,12 @@ pub(crate) async fn take_trash(tx: &Tx, now: SystemTime, limit: i64) -> Result<V
     rows.iter().map(|row| Ok(Trash { id: row.try_get(0)?, prefix: row.try_get(1)? })).collect()
 }
 
+/// What S3 would not delete now is tried again then.
+pub(crate) async fn postpone_trash(tx: &Tx, id: i64, after: SystemTime) -> Result<(), Error> {
+    tx.execute("UPDATE trash SET after = $2 WHERE trash_id = $1", &[&id, &after]).await?;
+    Ok(())
+}
+
 pub(crate) async fn forget_trash(tx: &Tx, id: i64) -> Result<(), Error> {
     tx.execute("DELETE FROM trash WHERE trash_id = $1", &[&id]).await?;
     Ok(())

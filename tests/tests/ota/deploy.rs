@@ -353,3 +353,27 @@ async fn a_deployment_that_cannot_be_is_refused_with_its_reason() -> Result<()> 
     assert_eq!(refusal(scene.deploy().await), (Code::FailedPrecondition, "DEVICE_REVOKED".into()));
     Ok(())
 }
+
+#[tokio::test]
+async fn a_revoked_device_keeps_no_deployment_open_and_no_bundle() -> Result<()> {
+    let mut scene = Scene::set().await?;
+    let deployment = scene.deploy().await?;
+    let about = target(&scene.device.directive().await?.order)?;
+    scene.device.slots = vec![Device::slot(about.manifest, SlotStatus::Confirmed, false)];
+    scene.device.say_hello().await?;
+    scene.device.say_state(&about, UpdateState::Ready).await?;
+    while !matches!(scene.device.directive().await?.order, Order::Go(_)) {}
+
+    let mut devices =
+        DeviceServiceClient::new(scene.tenant.person.client(&scene.stack, Service::Registry).await?);
+    devices.revoke_device(RevokeDeviceRequest { name: scene.device.name.clone() }).await?;
+    let ended = scene.becomes(&deployment, State::Cancelled).await?;
+    assert_eq!(ended.reason, "device_revoked");
+    let bundles = scene.tenant.bundles(&scene.stack).await?;
+    eventually("the bundle is free", async || {
+        let request = DeleteBundleRequest { name: scene.bundle.name.clone() };
+        Ok(bundles.clone().delete_bundle(request).await?)
+    })
+    .await?;
+    objects_become(&scene.stack, &format!("{}/layers/", scene.tenant.person.tenant), 0).await
+}

@@ -97,6 +97,24 @@ async fn a_full_disk_is_said_to_be_one_and_loses_nothing() -> Result<()> {
     objects_become(&stack, &format!("{}/uploads/", tenant.person.tenant), 0).await
 }
 
+#[tokio::test]
+async fn a_piece_the_object_store_lost_is_sent_again() -> Result<()> {
+    let stack = stack().await?;
+    let tenant = first(&stack).await?;
+    let mut bundles = tenant.bundles(&stack).await?;
+    let layer = noise(1, 600_000);
+    let upload = create(&mut bundles, &tenant, &tenant.sign(&spec("1.0.0", &[&layer]))?.envelope).await?;
+    write(&mut bundles, &upload, &layer, 0).await?;
+    let staged = objects(&stack, &format!("{}/uploads/", tenant.person.tenant));
+    let s3 = stack.s3();
+    std::fs::remove_file(s3.dir.join(&s3.bucket).join(&staged[1]))?;
+    assert_eq!(refusal(finish(&mut bundles, &upload).await).1, "LAYER_INCOMPLETE");
+    assert_eq!(get(&mut bundles, &upload).await?.layers[0].committed, 0);
+    write(&mut bundles, &upload, &layer, 0).await?;
+    finish(&mut bundles, &upload).await?;
+    Ok(())
+}
+
 /// Sets the soft limit of the object store's file sizes (setrlimit(2), RLIMIT_FSIZE).
 fn limit_files(stack: &dev::Stack, limit: &str) -> Result<()> {
     let s3 = stack.process(Part::S3).context("S3 runs")?;
