@@ -134,7 +134,7 @@ impl<B: Board> Device<B> {
     }
 
     /// The manifest in the buffer, if it is the entry's and signed. A confirmed version whose release key has since left
-    /// the keyset may still run: it was verified when it was installed, and the floor is what ends old versions.
+    /// the keyset, or is good for less in it, may still run: it was verified when it was installed, and the floor is what ends old versions.
     fn believe(&self, entry: &Slot) -> Result<Manifest<'_>, UpdateReason> {
         let manifest = check::fits(&self.envelope, entry.manifest, self.here()?)?;
         let signed = match self.keyset() {
@@ -144,7 +144,7 @@ impl<B: Board> Device<B> {
         let proven = matches!(entry.status, Status::Confirmed | Status::Previous);
         match signed {
             Ok(()) => Ok(manifest),
-            Err(ManifestError::UnknownKey) if proven => Ok(manifest),
+            Err(ManifestError::UnknownKey | ManifestError::KeyScope) if proven => Ok(manifest),
             Err(_) if mutated!(ManifestSignature) => Ok(manifest),
             Err(error) => Err(check::reason(error)),
         }

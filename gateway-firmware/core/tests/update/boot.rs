@@ -117,6 +117,19 @@ fn a_confirmed_version_runs_on_when_its_release_key_leaves_the_keyset() {
 }
 
 #[test]
+fn a_confirmed_version_runs_on_when_its_release_key_is_good_for_less() {
+    let (maker, bench, _) = with_v2(SMALL);
+    let mut device = bench.boot();
+    let mut spec = maker.keyset_spec(2);
+    spec.release_keys[0].board = Some("another".to_owned());
+    assert_eq!(device.offer_keyset(&spec.sign(&[&maker.root]).unwrap()), Ok(2));
+    let mut device = bench.boot();
+    assert_eq!(bench.running().as_deref(), Some("v2"));
+    let heard = Director::new(&maker, &bench).install(&mut device, &maker.bundle(3), 3);
+    assert_eq!(heard, gateway_core::device::Heard::Refused(UpdateReason::UnknownKey));
+}
+
+#[test]
 fn a_staged_version_whose_release_key_leaves_the_keyset_is_forgotten() {
     let (maker, bench, _) = with_v2(SMALL);
     let v3 = maker.bundle(3);
