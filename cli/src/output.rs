@@ -12,7 +12,24 @@ use prost_types::Timestamp;
 
 /// Prints one message as a line of JSON. `name` is its full protobuf name.
 pub(crate) fn json<M: Message>(name: &str, message: &M) -> Result<()> {
-    line(&to_json(name, message)?.to_string())
+    line(&escaped(&to_json(name, message)?.to_string()))
+}
+
+/// The same JSON with the control characters escaped that JSON allows as they are (RFC 8259 §7) and terminals obey.
+fn escaped(json: &str) -> String {
+    json.chars().fold(String::with_capacity(json.len()), |mut out, c| {
+        if c.is_control() {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+        out
+    })
+}
+
+/// Text of devices and other people is hostile: control characters would let it write on the reader's terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// The canonical JSON of a message.
@@ -47,7 +64,7 @@ pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> Result<()> {
     }
     let heads: Vec<String> = heads.iter().map(|head| (*head).to_owned()).collect();
     for row in std::iter::once(&heads).chain(rows) {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{:width$}", printable(cell)));
         line(cells.collect::<Vec<_>>().join("  ").trim_end())?;
     }
     Ok(())
@@ -57,7 +74,7 @@ pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> Result<()> {
 pub(crate) fn fields(pairs: &[(&str, String)]) -> Result<()> {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
-        line(&format!("{name:width$}  {value}"))?;
+        line(&format!("{name:width$}  {}", printable(value)))?;
     }
     Ok(())
 }
@@ -86,6 +103,16 @@ mod tests {
         let value = to_json("holdfast.registry.v1.Device", &device).unwrap();
         assert_eq!(value["name"], "tenants/t/devices/d");
         assert_eq!(value["boot_count"], 3);
+    }
+
+    #[test]
+    fn neither_text_nor_json_carries_escape_sequences_to_the_terminal() {
+        let hostile = "a\u{1b}[2Jb\nc\u{9b}31md\u{7f}";
+        assert_eq!(printable(hostile), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}31md\u{fffd}");
+        let value = serde_json::Value::from(hostile);
+        let json = escaped(&value.to_string());
+        assert!(!json.chars().any(char::is_control), "{json}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), value);
     }
 
     #[test]

@@ -137,7 +137,7 @@ async fn watch(global: &Global, session: &Session, filter: &str) -> Result<()> {
         let Some(device) = event.device else { continue };
         match kind {
             Kind::Deleted => output::line(&format!("{}  deleted", output::id(&device.name)))?,
-            _ => output::line(&row(&device).join("  "))?,
+            _ => output::line(&output::printable(&row(&device).join("  ")))?,
         }
     }
     bail!("the server ended the stream")

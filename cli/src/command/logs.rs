@@ -115,19 +115,6 @@ fn print(global: &Global, record: &LogRecord) -> Result<()> {
         record.boot_count,
         record.level,
         record.source,
-        printable(&record.text)
+        output::printable(&record.text)
     ))
-}
-
-/// A device's text is hostile: control characters would let it write on the reader's terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_device_cannot_send_escape_sequences_to_the_terminal() {
-        assert_eq!(super::printable("a\u{1b}[2Jb\nc"), "a\u{fffd}[2Jb\u{fffd}c");
-    }
 }

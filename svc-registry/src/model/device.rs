@@ -99,9 +99,10 @@ pub(crate) fn check_labels(labels: &Labels) -> Result<(), Invalid> {
     }
     for (key, value) in labels {
         check_label_key(FIELD, key)?;
-        if value.chars().count() > LABEL_VALUE_MAX || value.contains('\0') {
-            let reason =
-                format!("value of {key} must have at most {LABEL_VALUE_MAX} characters, none of them zero");
+        if value.chars().count() > LABEL_VALUE_MAX || value.chars().any(char::is_control) {
+            let reason = format!(
+                "value of {key} must have at most {LABEL_VALUE_MAX} characters, no control characters"
+            );
             return Err(Invalid::new(FIELD, reason));
         }
     }
@@ -129,7 +130,9 @@ mod tests {
     fn labels_are_refused_at_their_edges() {
         assert!(check_labels(&one(&"k".repeat(LABEL_KEY_MAX), &"é".repeat(LABEL_VALUE_MAX))).is_ok());
         assert!(check_labels(&one("k", "")).is_ok());
-        for (key, value) in [("", "v"), ("K", "v"), ("a b", "v"), ("k", "\0")] {
+        for (key, value) in
+            [("", "v"), ("K", "v"), ("a b", "v"), ("k", "\0"), ("k", "\u{1b}[2J"), ("k", "\u{9b}")]
+        {
             assert!(check_labels(&one(key, value)).is_err(), "{key:?}={value:?}");
         }
         assert!(check_labels(&one(&"k".repeat(LABEL_KEY_MAX + 1), "v")).is_err());
