@@ -63,6 +63,7 @@ struct Provision {
     claim_certificate_pem: String,
     claim_key_pem: String,
     root_key_hashes: Vec<String>,
+    root_threshold: u8,
     board: String,
 }
 
@@ -95,7 +96,7 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
 }
 
 async fn create(global: &Global, session: &Session, args: &Create) -> Result<()> {
-    let root_key_hashes = root_key_hashes(session).await?;
+    let (root_key_hashes, root_threshold) = root_keys(&first_keyset(session).await?)?;
     let key_file = args.out.join("claim.key.pem");
     let key = KeyFile::create(&key_file)?;
     let request = CreateClaimRequest {
@@ -117,6 +118,7 @@ async fn create(global: &Global, session: &Session, args: &Create) -> Result<()>
         claim_certificate_pem: pem("CERTIFICATE", &claim.certificate),
         claim_key_pem: key.pem()?,
         root_key_hashes,
+        root_threshold,
         board: args.board.clone(),
     };
     write_private(
@@ -127,15 +129,19 @@ async fn create(global: &Global, session: &Session, args: &Create) -> Result<()>
     show(global, &claim)
 }
 
-/// SHA-256 of the root keys of the tenant's first keyset: what a device is provisioned to believe.
-async fn root_key_hashes(session: &Session) -> Result<Vec<String>> {
+/// The signed first keyset of the tenant.
+async fn first_keyset(session: &Session) -> Result<Vec<u8>> {
     let name = format!("{}/keysets/1", session.tenant());
     let reply = session.keysets().await?.get_keyset(GetKeysetRequest { name }).await;
-    let keyset = reply
-        .context("the tenant has no keyset yet: make one first with `holdfast keyset init`")?
-        .into_inner();
-    let keyset = wire::keyset::read(&keyset.signed).context("the server sent a malformed keyset")?;
-    keyset.root_keys.iter().map(|key| Ok(hex::encode(key.hash()?.0))).collect()
+    let keyset = reply.context("the tenant has no keyset yet: make one first with `holdfast keyset init`")?;
+    Ok(keyset.into_inner().signed.to_vec())
+}
+
+/// What a device is provisioned to believe: SHA-256 of the keyset's root keys, and how many of them must sign.
+fn root_keys(signed: &[u8]) -> Result<(Vec<String>, u8)> {
+    let keyset = wire::keyset::read(signed).context("the server sent a malformed keyset")?;
+    let hashes: Result<_> = keyset.root_keys.iter().map(|key| Ok(hex::encode(key.hash()?.0))).collect();
+    Ok((hashes?, keyset.root_threshold))
 }
 
 /// RFC 7468.
@@ -191,4 +197,28 @@ fn list(global: &Global, claims: &[Claim]) -> Result<()> {
         ]
     };
     output::table(&["ID", "STATE", "DEVICES", "EXPIRES", "NAME"], &claims.iter().map(row).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::sign::{KeysetSpec, ReleaseKeySpec, Signer as _, SoftKey};
+
+    #[test]
+    fn a_board_is_provisioned_with_the_threshold_of_the_root_keys_it_believes() {
+        let key = |byte| SoftKey::from_scalar(&[byte; 32]).unwrap();
+        let roots = [key(1), key(2)];
+        let spec = KeysetSpec {
+            tenant: wire::TenantId::new([1; 16]),
+            version: 1,
+            root_keys: roots.iter().map(SoftKey::public_key).collect(),
+            root_threshold: 2,
+            release_keys: vec![ReleaseKeySpec { key: key(3).public_key(), component: None, board: None }],
+            director_key: key(4).public_key(),
+            crash_key: None,
+            broker_anchors: vec![vec![0x30, 0]],
+        };
+        let (hashes, threshold) = root_keys(&spec.sign(&[&roots[0], &roots[1]]).unwrap()).unwrap();
+        assert_eq!((hashes.len(), threshold), (2, 2), "one stolen root key cannot introduce itself");
+    }
 }
