@@ -4,13 +4,14 @@
 //! stream you have); moves bytes from `pending` and into `spare`; and sleeps until the time `poll` gave, or until bytes,
 //! or its application, stir. Nothing here blocks, allocates or reads a clock but the board's.
 
+use wire::limits::{DIRECTIVE_BYTES_MAX, ENVELOPE_BYTES_MAX, KEYSET_BYTES_MAX, LAYER_CHUNK_BYTES_MAX};
 use wire::msg::{LogLevel, LogSource};
 use wire::{ClientNonce, DeviceId, Direction, Topic};
 
 use crate::device::{BootId, Device, Next, Notice};
-use crate::logs::{Ring, Ship};
+use crate::logs::{LOG_BATCH_BYTES_MAX, Ring, Ship};
 use crate::net::enroll::{self, Answer, Applicant, Enroll, Voucher};
-use crate::net::identity::Identity;
+use crate::net::identity::{CERTIFICATE_BYTES_MAX, Identity};
 use crate::net::link::{End, Link, Target, View};
 use crate::net::mqtt::{Fault, Incoming, Mqtt, Opening};
 use crate::net::session::{Session, WILL_BYTES_MAX, will};
@@ -21,6 +22,12 @@ use crate::update::Outcome;
 pub const SEND_BYTES_MIN: usize = 10 * 1024;
 /// Bytes of `Buffers::receive`, at least: a layer chunk, or an envelope with its directive, and their heads.
 pub const RECEIVE_BYTES_MIN: usize = 18 * 1024;
+// What must fit, fits: the largest of each direction with room for its heads.
+const _: () = assert!(SEND_BYTES_MIN >= 2 * (LOG_BATCH_BYTES_MAX + 512));
+const _: () = assert!(RECEIVE_BYTES_MIN >= LAYER_CHUNK_BYTES_MAX + 1024);
+const _: () = assert!(RECEIVE_BYTES_MIN >= ENVELOPE_BYTES_MAX + DIRECTIVE_BYTES_MAX + 1024);
+const _: () = assert!(RECEIVE_BYTES_MIN >= 3 * CERTIFICATE_BYTES_MAX + KEYSET_BYTES_MAX + 1024);
+
 /// Happenings kept for a board that did not ask yet; the oldest give way.
 pub const HAPPENINGS_MAX: usize = 16;
 /// Bytes of what an enrolment connection subscribes to.

@@ -199,6 +199,16 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_is_a_failed_write_and_no_more() {
+        let geometry = Geometry { bytes: 64 * 1024, erase_bytes: 4096, write_bytes: 1, write_once: false };
+        let mut flash = FileFlash::open(Path::new("/dev/full"), geometry).unwrap();
+        assert_eq!(flash.write(0, &[1; 16]), Err(FlashError::Failed));
+        let mut bytes = [0; 16];
+        flash.read(0, &mut bytes).unwrap();
+        assert_eq!(bytes, [0xff; 16]);
+    }
+
+    #[test]
     fn only_erased_units_are_written() {
         let directory = tempfile::tempdir().unwrap();
         let mut flash = flash(directory.path());

@@ -6,8 +6,8 @@ use gateway_core::net::mqtt::{CONNECT_TIMEOUT_MS, Fault, KEEP_ALIVE_S, PING_TIME
 use gateway_core::net::session::{HELLO_MISSED_MS, HELLO_PERIOD_MS};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, Publish};
-use wire::directive::Order;
 use wire::Nonce;
+use wire::directive::Order;
 use wire::msg::{HelloDown, HelloUp, Message as _, UpdateDown};
 
 use crate::world::*;
