@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use wire::UploadId;
+use wire::{TenantId, UploadId};
 
 use crate::error::Error;
 
 /// Streams that write at once; each holds at most one staged chunk and one message.
 pub(crate) const WRITERS_MAX: usize = 32;
+/// Those of one tenant: the others' uploads go on whatever it does.
+pub(crate) const WRITERS_OF_TENANT_MAX: usize = 8;
 /// How long orphans are waited for; not waiting would be safe, only dearer.
 const ORPHANS_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long a writer is waited for whose caller seems to be there.
@@ -34,6 +36,7 @@ struct AtWork {
 
 #[derive(Debug)]
 struct Entry {
+    tenant: TenantId,
     upload: UploadId,
     orphaned: bool,
 }
@@ -53,14 +56,22 @@ pub(crate) struct Attended {
 }
 
 impl Writers {
-    pub(crate) fn enter(self: &Arc<Self>, upload: UploadId) -> Result<(Place, Attended), Error> {
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        upload: UploadId,
+    ) -> Result<(Place, Attended), Error> {
         let mut at_work = self.lock();
+        let own = at_work.writers.values().filter(|entry| entry.tenant == tenant).count();
+        if own >= WRITERS_OF_TENANT_MAX {
+            return Err(Error::Limit { what: "WRITERS_OF_TENANT_MAX", limit: WRITERS_OF_TENANT_MAX as u64 });
+        }
         if at_work.writers.len() >= WRITERS_MAX {
             return Err(Error::Limit { what: "WRITERS_MAX", limit: WRITERS_MAX as u64 });
         }
         let number = at_work.next;
         at_work.next += 1;
-        at_work.writers.insert(number, Entry { upload, orphaned: false });
+        at_work.writers.insert(number, Entry { tenant, upload, orphaned: false });
         Ok((Place { writers: self.clone(), number }, Attended { writers: self.clone(), number }))
     }
 
@@ -106,6 +117,7 @@ impl Drop for Attended {
 mod tests {
     use super::*;
 
+    const TENANT: TenantId = TenantId::new([1; 16]);
     const UPLOAD: UploadId = UploadId::new([1; 16]);
 
     #[tokio::test(start_paused = true)]
@@ -113,7 +125,7 @@ mod tests {
         let writers = Arc::new(Writers::default());
         let start = tokio::time::Instant::now();
         writers.settled(UPLOAD).await;
-        let (place, attended) = writers.enter(UPLOAD).unwrap();
+        let (place, attended) = writers.enter(TENANT, UPLOAD).unwrap();
         writers.settled(UploadId::new([2; 16])).await;
         assert_eq!(start.elapsed(), Duration::ZERO);
         writers.settled(UPLOAD).await;
@@ -130,7 +142,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_orphan_that_hangs_is_waited_for_a_bounded_time() {
         let writers = Arc::new(Writers::default());
-        let (_place, attended) = writers.enter(UPLOAD).unwrap();
+        let (_place, attended) = writers.enter(TENANT, UPLOAD).unwrap();
         drop(attended);
         let start = tokio::time::Instant::now();
         writers.settled(UPLOAD).await;
@@ -140,9 +152,24 @@ mod tests {
     #[test]
     fn writers_are_bounded_and_places_come_back() {
         let writers = Arc::new(Writers::default());
-        let mut places: Vec<_> = (0..WRITERS_MAX).map(|_| writers.enter(UPLOAD).unwrap()).collect();
-        assert!(matches!(writers.enter(UPLOAD), Err(Error::Limit { what: "WRITERS_MAX", .. })));
+        let tenant = |n: usize| TenantId::new([(n / WRITERS_OF_TENANT_MAX) as u8; 16]);
+        let mut places: Vec<_> =
+            (0..WRITERS_MAX).map(|n| writers.enter(tenant(n), UPLOAD).unwrap()).collect();
+        let newcomer = tenant(WRITERS_MAX);
+        assert!(matches!(writers.enter(newcomer, UPLOAD), Err(Error::Limit { what: "WRITERS_MAX", .. })));
         places.pop();
-        assert!(writers.enter(UPLOAD).is_ok());
+        assert!(writers.enter(newcomer, UPLOAD).is_ok());
+    }
+
+    #[test]
+    fn one_tenants_writers_leave_room_for_anothers() {
+        let writers = Arc::new(Writers::default());
+        let mut own: Vec<_> =
+            (0..WRITERS_OF_TENANT_MAX).map(|_| writers.enter(TENANT, UPLOAD).unwrap()).collect();
+        let more = writers.enter(TENANT, UPLOAD);
+        assert!(matches!(more, Err(Error::Limit { what: "WRITERS_OF_TENANT_MAX", .. })));
+        assert!(writers.enter(TenantId::new([2; 16]), UPLOAD).is_ok());
+        own.pop();
+        assert!(writers.enter(TENANT, UPLOAD).is_ok());
     }
 }

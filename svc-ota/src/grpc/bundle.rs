@@ -1,7 +1,7 @@
 //! `BundleService`.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use kit::{page, status};
 use proto::name::{BundleName, TenantName, UploadName};
@@ -11,7 +11,7 @@ use proto::ota::v1::{
     GetUploadRequest, ListBundlesRequest, ListBundlesResponse, Upload, UploadLayer, WriteLayerRequest,
     WriteLayerResponse,
 };
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use wire::limits::ENVELOPE_BYTES_MAX;
 use wire::{BundleId, Digest};
 
@@ -19,6 +19,9 @@ use super::{name, tenant, timestamp};
 use crate::app::upload::{UploadView, WRITE_BYTES_MAX, Writer};
 use crate::app::{App, bundle, upload};
 use crate::model::bundle as model;
+
+/// How long a caller that writes may say nothing; its place is somebody else's then.
+const WRITE_IDLE_MAX: Duration = Duration::from_secs(60);
 
 pub(super) struct Bundles {
     pub(super) app: Arc<App>,
@@ -63,7 +66,7 @@ impl BundleService for Bundles {
         let offset =
             u64::try_from(first.offset).map_err(|_| status::invalid("offset", "must not be negative"))?;
         let app = self.app.clone();
-        let (place, attended) = app.writers.enter(asked.id)?;
+        let (place, attended) = app.writers.enter(tenant, asked.id)?;
         // Its own task: when the caller is cut off, what has arrived here is still staged, and the next caller is
         // told of it. It ends with the stream.
         let write = tokio::spawn(async move {
@@ -130,9 +133,19 @@ async fn receive(
             ));
         }
         writer.write(data).await?;
-        message = stream.message().await?;
+        message = heard(stream.message()).await?;
     }
     Ok(())
+}
+
+/// What the caller says next, unless it says nothing for too long.
+async fn heard<T>(next: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    let silent = || {
+        let text =
+            format!("nothing was written for {} s; go on where it was committed", WRITE_IDLE_MAX.as_secs());
+        status::status(Code::DeadlineExceeded, "WRITE_IDLE", text)
+    };
+    tokio::time::timeout(WRITE_IDLE_MAX, next).await.unwrap_or_else(|_| Err(silent()))
 }
 
 /// Where a list goes on.
@@ -177,5 +190,21 @@ fn bundle_message(bundle: model::Bundle) -> Bundle {
         size: bundle.bytes as i64,
         create_time: timestamp(bundle.created_at),
         envelope: bundle.envelope,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_says_nothing_loses_its_place() {
+        let soon = async {
+            tokio::time::sleep(WRITE_IDLE_MAX - Duration::from_millis(1)).await;
+            Ok(7)
+        };
+        assert_eq!(heard(soon).await.unwrap(), 7);
+        let refused = heard::<()>(std::future::pending()).await.unwrap_err();
+        assert_eq!(status::reason(&refused).as_deref(), Some("WRITE_IDLE"));
     }
 }
