@@ -4,13 +4,16 @@
 //! stream you have); moves bytes from `pending` and into `spare`; and sleeps until the time `poll` gave, or until bytes,
 //! or its application, stir. Nothing here blocks, allocates or reads a clock but the board's.
 
+mod judge;
+
 use wire::limits::{DIRECTIVE_BYTES_MAX, ENVELOPE_BYTES_MAX, KEYSET_BYTES_MAX, LAYER_CHUNK_BYTES_MAX};
 use wire::msg::{LogLevel, LogSource};
 use wire::{ClientNonce, DeviceId, Direction, Topic};
 
+use self::judge::{Declined, judge, load_identity};
 use crate::device::{BootId, Device, Next, Notice};
 use crate::logs::{LOG_BATCH_BYTES_MAX, Ring, Ship};
-use crate::net::enroll::{self, Answer, Applicant, Enroll, Voucher};
+use crate::net::enroll::{Applicant, Enroll, Voucher};
 use crate::net::identity::{CERTIFICATE_BYTES_MAX, Identity};
 use crate::net::link::{End, Link, Target, View};
 use crate::net::mqtt::{Fault, Incoming, Mqtt, Opening};
@@ -408,64 +411,6 @@ impl<'b, B: Board> Gateway<'b, B> {
         }
         // Cannot fail: room was made.
         let _ = self.happenings.push_back(happening);
-    }
-}
-
-/// Why an enrolment's answer gave no identity.
-enum Declined {
-    Wait {
-        retry_after_s: u32,
-    },
-    Refused {
-        reason: wire::msg::EnrollReason,
-        retry_after_s: u32,
-    },
-    /// Issued, and not for us.
-    Wrong,
-}
-
-fn judge<B: Board>(
-    answer: Answer<'_>,
-    before: Option<&Identity>,
-    device: &mut Device<B>,
-    logs: &mut Ring<'_>,
-) -> Result<Identity, Declined> {
-    let issued = match answer {
-        Answer::Pending { retry_after_s } => return Err(Declined::Wait { retry_after_s }),
-        Answer::Refused { reason, retry_after_s } => return Err(Declined::Refused { reason, retry_after_s }),
-        Answer::Issued(issued) => issued,
-    };
-    let now_ms = device.now_ms();
-    let key = enroll::public_key(&mut device.ports.keys).ok().and_then(|key| key.spki_der().ok());
-    let identity = Identity::accept(&issued, &key.ok_or(Declined::Wrong)?, before.map(Identity::device));
-    let identity = identity.map_err(|error| {
-        logs.note(now_ms, LogLevel::Error, format_args!("issued identity not taken: {error:?}"));
-        Declined::Wrong
-    })?;
-    let stored = device.enrolled(identity.device(), identity.tenant(), identity.bytes(), issued.keyset);
-    stored.map_err(|refused| {
-        logs.note(now_ms, LogLevel::Error, format_args!("issued identity not taken: {refused:?}"));
-        Declined::Wrong
-    })?;
-    Ok(identity)
-}
-
-fn load_identity<B: Board>(device: &mut Device<B>, logs: &mut Ring<'_>) -> Option<Identity> {
-    let mut record = [0; _];
-    let now_ms = device.now_ms();
-    match device.identity_record(&mut record) {
-        Ok(Some(bytes)) => match Identity::load(bytes) {
-            Ok(identity) => Some(identity),
-            Err(error) => {
-                logs.note(now_ms, LogLevel::Error, format_args!("stored identity cannot be read: {error:?}"));
-                None
-            }
-        },
-        Ok(None) => None,
-        Err(error) => {
-            logs.note(now_ms, LogLevel::Error, format_args!("stored identity cannot be read: {error:?}"));
-            None
-        }
     }
 }
 

@@ -4,18 +4,19 @@
 //! layers, and logs only when nothing else waits. In: each channel's message goes to the one who decides about it.
 //! A message that has no room stays due. Results and logs are said again until the service answers.
 
-use wire::msg::{
-    self, BootReason, EnumValue, HelloDown, HelloUp, LayerDown, LayerError, LayerUp, LogDown, LogLevel,
-    LogUp, Message as _, Repeated, Slot, UpdateDown, UpdateState, UpdateUp,
-};
-use wire::{Channel, DeviceId, Digest, Direction, Nonce, Topic, TopicId};
+mod hear;
+mod message;
 
+use wire::msg::{self, EnumValue, HelloUp, LayerUp, LogUp, Message as _, Repeated, Slot, UpdateUp};
+use wire::{Channel, DeviceId, Nonce, Topic};
+
+use self::message::{boot_id, boot_reason, progress_state, result_message, slot, waits_for_an_answer};
 use super::fetch::Fetch;
 use super::mqtt::{Full, Mqtt, Qos};
-use crate::device::{BlockRefused, BootId, Device, DirectiveRefused, Heard, Progress, SlotReport};
+use crate::device::{BootId, Device, Progress, SlotReport};
 use crate::logs::{LOG_BATCH_BYTES_MAX, Ring, Ship};
-use crate::ports::{self, Board, Entropy as _};
-use crate::update::{Outcome, State, UpdateResult};
+use crate::ports::{Board, Entropy as _};
+use crate::update::State;
 
 /// Protocol version of `HelloUp`.
 pub const PROTOCOL: u32 = 0;
@@ -137,31 +138,6 @@ impl Session {
             deadline_ms = deadline_ms.min(again_ms);
         }
         deadline_ms
-    }
-
-    /// Hears one message; whatever is not for us is ignored.
-    pub fn hear<B: Board>(
-        &mut self,
-        topic: &str,
-        payload: &[u8],
-        device: &mut Device<B>,
-        logs: &mut Ring<'_>,
-        ship: &mut Ship,
-    ) {
-        let Ok(Topic { id: TopicId::Device(id), direction: Direction::Down, channel }) = Topic::parse(topic)
-        else {
-            return;
-        };
-        if Some(id) != device.device_id() {
-            return;
-        }
-        match channel {
-            Channel::Hello => self.hear_hello(payload, device, logs),
-            Channel::Update => self.hear_update(payload, device, logs),
-            Channel::Layer => self.hear_layer(payload, device, logs),
-            Channel::Log => hear_log(payload, device, logs, ship),
-            _ => {}
-        }
     }
 
     /// Cheap, since it is done at every turn: the update's own numbers tell whether anything moved.
@@ -354,105 +330,6 @@ impl Session {
         ship.sent(now_ms, batch.last);
         Ok(())
     }
-
-    fn hear_hello<B: Board>(&mut self, payload: &[u8], device: &mut Device<B>, logs: &mut Ring<'_>) {
-        let Ok(hello) = HelloDown::decode(payload) else { return };
-        // The keyset first: it may name the director key that signed the time.
-        if !hello.keyset.is_empty() {
-            // Accepted, it is the device's to note.
-            if let Err(refused) = device.offer_keyset(hello.keyset) {
-                logs.note(device.now_ms(), LogLevel::Warn, format_args!("keyset refused: {refused:?}"));
-            }
-            self.face_stale = true;
-        }
-        if !hello.signed_time.is_empty() {
-            self.hear_directive(hello.signed_time, &[], device, logs);
-        }
-    }
-
-    fn hear_update<B: Board>(&mut self, payload: &[u8], device: &mut Device<B>, logs: &mut Ring<'_>) {
-        let Ok(update) = UpdateDown::decode(payload) else { return };
-        if let Some(ack) = update.result_ack
-            && let Some(boot) = ack.boot
-        {
-            let boot = BootId { counter: boot.counter, random: boot.random };
-            if let Err(error) = device.acknowledge(boot, ack.sequence) {
-                logs.note(
-                    device.now_ms(),
-                    LogLevel::Error,
-                    format_args!("acknowledgement not stored: {error:?}"),
-                );
-            }
-            self.face_stale = true;
-        }
-        if !update.directive.is_empty() {
-            self.hear_directive(update.directive, update.envelope, device, logs);
-        }
-    }
-
-    fn hear_directive<B: Board>(
-        &mut self,
-        directive: &[u8],
-        envelope: &[u8],
-        device: &mut Device<B>,
-        logs: &mut Ring<'_>,
-    ) {
-        match device.hear(directive, envelope) {
-            Ok(Heard::Acted) => self.face_stale = true,
-            Ok(Heard::Already) => {}
-            Ok(Heard::Later) => logs.note(device.now_ms(), LogLevel::Info, format_args!("directive put off")),
-            Ok(Heard::Refused(reason)) => {
-                logs.note(device.now_ms(), LogLevel::Warn, format_args!("directive refused: {reason:?}"))
-            }
-            // It answers an older hello. Either the newest is on its way, or the service missed it (it was away, or
-            // the message was lost): then only another hello brings the two together again.
-            Err(DirectiveRefused::Directive(wire::directive::DirectiveError::Nonce)) => {
-                self.hello_at_ms = self.hello_at_ms.min(self.hello_said_ms + HELLO_MISSED_MS);
-            }
-            Err(refused) => {
-                logs.note(device.now_ms(), LogLevel::Warn, format_args!("directive ignored: {refused:?}"))
-            }
-        }
-    }
-
-    fn hear_layer<B: Board>(&mut self, payload: &[u8], device: &mut Device<B>, logs: &mut Ring<'_>) {
-        let Ok(layer) = LayerDown::decode(payload) else { return };
-        let now_ms = device.now_ms();
-        let Ok(digest) = Digest::try_from(layer.digest) else { return };
-        match layer.error {
-            EnumValue::Known(LayerError::Unspecified) => {
-                match device.take_block(&digest, layer.offset, layer.data) {
-                    Ok(()) => self.fetch.taken(now_ms, &digest, layer.offset, layer.data.len()),
-                    Err(BlockRefused::NotWanted) => self.fetch.out_of_order(now_ms, &digest, layer.offset),
-                    Err(refused) => {
-                        let offset = layer.offset;
-                        logs.note(
-                            now_ms,
-                            LogLevel::Warn,
-                            format_args!("block at {offset} refused: {refused:?}"),
-                        );
-                        self.fetch.refused(now_ms, 0);
-                    }
-                }
-            }
-            _ if device.wanted().is_some_and(|wanted| wanted.layer == digest) => {
-                self.fetch.refused(now_ms, u64::from(layer.retry_after_ms));
-            }
-            _ => {}
-        }
-    }
-}
-
-fn hear_log<B: Board>(payload: &[u8], device: &Device<B>, logs: &mut Ring<'_>, ship: &mut Ship) {
-    let Ok(log) = LogDown::decode(payload) else { return };
-    if let EnumValue::Known(level) = log.level {
-        logs.set_level(level);
-    }
-    if log.boot.is_some_and(|boot| BootId { counter: boot.counter, random: boot.random } == device.boot_id())
-    {
-        logs.stored_up_to(log.stored_up_to);
-        ship.acknowledged(log.stored_up_to);
-    }
 }
 
 /// The will: an `up/hello` that names the connection and carries no nonce.
@@ -466,66 +343,4 @@ pub const WILL_BYTES_MAX: usize = 32;
 
 fn face<B: Board>(device: &Device<B>) -> Face {
     Face { slots: device.slots(), keyset_version: device.keyset_version(), floor: device.floor() }
-}
-
-fn slot(index: usize, report: &SlotReport) -> Slot<'_> {
-    Slot {
-        component: "app",
-        index: index as u32,
-        status: EnumValue::Known(report.status),
-        manifest_digest: report.manifest.as_ref().map_or(&[], |digest| &digest.0[..]),
-        version: &report.version,
-        security_counter: report.security_counter,
-        running: report.running,
-        ..Default::default()
-    }
-}
-
-fn result_message<'r>(result: &'r UpdateResult, deployment: &'r str) -> UpdateUp<'r> {
-    let state = match result.outcome {
-        Outcome::Confirmed => UpdateState::Confirmed,
-        Outcome::Reverted => UpdateState::Reverted,
-        Outcome::Refused => UpdateState::Refused,
-    };
-    UpdateUp {
-        boot: Some(boot_id(result.boot)),
-        sequence: result.sequence,
-        deployment,
-        manifest_digest: &result.manifest.0,
-        state: EnumValue::Known(state),
-        reason: EnumValue::Known(result.reason),
-        attempts: u32::from(result.attempts),
-        ..Default::default()
-    }
-}
-
-fn progress_state(state: State) -> Option<UpdateState> {
-    match state {
-        State::Idle | State::Confirmed | State::Reverted => None,
-        State::Fetching => Some(UpdateState::Fetching),
-        State::Verified => Some(UpdateState::Verified),
-        State::Polite => Some(UpdateState::Polite),
-        State::Ready => Some(UpdateState::Ready),
-        State::Installing => Some(UpdateState::Installing),
-        State::Trial => Some(UpdateState::Trial),
-    }
-}
-
-/// A lost `ready` would wait for ever: it is said again.
-fn waits_for_an_answer(state: State) -> bool {
-    state == State::Ready
-}
-
-fn boot_id(boot: BootId) -> msg::BootId<'static> {
-    msg::BootId { counter: boot.counter, random: boot.random, ..Default::default() }
-}
-
-fn boot_reason(reason: ports::BootReason) -> BootReason {
-    match reason {
-        ports::BootReason::PowerOn => BootReason::PowerOn,
-        ports::BootReason::Watchdog => BootReason::Watchdog,
-        ports::BootReason::Software => BootReason::Software,
-        ports::BootReason::Fault => BootReason::Fault,
-        ports::BootReason::Update => BootReason::Update,
-    }
 }

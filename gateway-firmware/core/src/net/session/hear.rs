@@ -1,0 +1,136 @@
+//! What services say, and who decides about it: the device about directives, keysets and blocks, the ring about what is
+//! stored. Whatever cannot be read, or is not for this device, changes nothing.
+
+use wire::msg::{EnumValue, HelloDown, LayerDown, LayerError, LogDown, LogLevel, Message as _, UpdateDown};
+use wire::{Channel, Digest, Direction, Topic, TopicId};
+
+use super::{HELLO_MISSED_MS, Session};
+use crate::device::{BlockRefused, BootId, Device, DirectiveRefused, Heard};
+use crate::logs::{Ring, Ship};
+use crate::ports::Board;
+
+impl Session {
+    /// Hears one message; whatever is not for us is ignored.
+    pub fn hear<B: Board>(
+        &mut self,
+        topic: &str,
+        payload: &[u8],
+        device: &mut Device<B>,
+        logs: &mut Ring<'_>,
+        ship: &mut Ship,
+    ) {
+        let Ok(Topic { id: TopicId::Device(id), direction: Direction::Down, channel }) = Topic::parse(topic)
+        else {
+            return;
+        };
+        if Some(id) != device.device_id() {
+            return;
+        }
+        match channel {
+            Channel::Hello => self.hear_hello(payload, device, logs),
+            Channel::Update => self.hear_update(payload, device, logs),
+            Channel::Layer => self.hear_layer(payload, device, logs),
+            Channel::Log => hear_log(payload, device, logs, ship),
+            _ => {}
+        }
+    }
+
+    fn hear_hello<B: Board>(&mut self, payload: &[u8], device: &mut Device<B>, logs: &mut Ring<'_>) {
+        let Ok(hello) = HelloDown::decode(payload) else { return };
+        // The keyset first: it may name the director key that signed the time.
+        if !hello.keyset.is_empty() {
+            // Accepted, it is the device's to note.
+            if let Err(refused) = device.offer_keyset(hello.keyset) {
+                logs.note(device.now_ms(), LogLevel::Warn, format_args!("keyset refused: {refused:?}"));
+            }
+            self.face_stale = true;
+        }
+        if !hello.signed_time.is_empty() {
+            self.hear_directive(hello.signed_time, &[], device, logs);
+        }
+    }
+
+    fn hear_update<B: Board>(&mut self, payload: &[u8], device: &mut Device<B>, logs: &mut Ring<'_>) {
+        let Ok(update) = UpdateDown::decode(payload) else { return };
+        if let Some(ack) = update.result_ack
+            && let Some(boot) = ack.boot
+        {
+            let boot = BootId { counter: boot.counter, random: boot.random };
+            if let Err(error) = device.acknowledge(boot, ack.sequence) {
+                logs.note(
+                    device.now_ms(),
+                    LogLevel::Error,
+                    format_args!("acknowledgement not stored: {error:?}"),
+                );
+            }
+            self.face_stale = true;
+        }
+        if !update.directive.is_empty() {
+            self.hear_directive(update.directive, update.envelope, device, logs);
+        }
+    }
+
+    fn hear_directive<B: Board>(
+        &mut self,
+        directive: &[u8],
+        envelope: &[u8],
+        device: &mut Device<B>,
+        logs: &mut Ring<'_>,
+    ) {
+        match device.hear(directive, envelope) {
+            Ok(Heard::Acted) => self.face_stale = true,
+            Ok(Heard::Already) => {}
+            Ok(Heard::Later) => logs.note(device.now_ms(), LogLevel::Info, format_args!("directive put off")),
+            Ok(Heard::Refused(reason)) => {
+                logs.note(device.now_ms(), LogLevel::Warn, format_args!("directive refused: {reason:?}"))
+            }
+            // It answers an older hello. Either the newest is on its way, or the service missed it (it was away, or
+            // the message was lost): then only another hello brings the two together again.
+            Err(DirectiveRefused::Directive(wire::directive::DirectiveError::Nonce)) => {
+                self.hello_at_ms = self.hello_at_ms.min(self.hello_said_ms + HELLO_MISSED_MS);
+            }
+            Err(refused) => {
+                logs.note(device.now_ms(), LogLevel::Warn, format_args!("directive ignored: {refused:?}"))
+            }
+        }
+    }
+
+    fn hear_layer<B: Board>(&mut self, payload: &[u8], device: &mut Device<B>, logs: &mut Ring<'_>) {
+        let Ok(layer) = LayerDown::decode(payload) else { return };
+        let now_ms = device.now_ms();
+        let Ok(digest) = Digest::try_from(layer.digest) else { return };
+        match layer.error {
+            EnumValue::Known(LayerError::Unspecified) => {
+                match device.take_block(&digest, layer.offset, layer.data) {
+                    Ok(()) => self.fetch.taken(now_ms, &digest, layer.offset, layer.data.len()),
+                    Err(BlockRefused::NotWanted) => self.fetch.out_of_order(now_ms, &digest, layer.offset),
+                    Err(refused) => {
+                        let offset = layer.offset;
+                        logs.note(
+                            now_ms,
+                            LogLevel::Warn,
+                            format_args!("block at {offset} refused: {refused:?}"),
+                        );
+                        self.fetch.refused(now_ms, 0);
+                    }
+                }
+            }
+            _ if device.wanted().is_some_and(|wanted| wanted.layer == digest) => {
+                self.fetch.refused(now_ms, u64::from(layer.retry_after_ms));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn hear_log<B: Board>(payload: &[u8], device: &Device<B>, logs: &mut Ring<'_>, ship: &mut Ship) {
+    let Ok(log) = LogDown::decode(payload) else { return };
+    if let EnumValue::Known(level) = log.level {
+        logs.set_level(level);
+    }
+    if log.boot.is_some_and(|boot| BootId { counter: boot.counter, random: boot.random } == device.boot_id())
+    {
+        logs.stored_up_to(log.stored_up_to);
+        ship.acknowledged(log.stored_up_to);
+    }
+}
