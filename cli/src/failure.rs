@@ -32,6 +32,12 @@ pub(crate) fn input(why: impl Into<String>) -> anyhow::Error {
     Failure::Input(why.into()).into()
 }
 
+/// A stream ended because the token it was opened with has expired: it may be opened again.
+pub(crate) fn is_token_expired(status: &Status) -> bool {
+    status.code() == Code::Unauthenticated
+        && status.get_details_error_info().is_some_and(|info| info.reason == "TOKEN_EXPIRED")
+}
+
 /// Prints the error with its advice on stderr and gives the exit code.
 pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     let code = exit_code(error);

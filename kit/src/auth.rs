@@ -7,6 +7,7 @@
 
 pub mod keys;
 pub mod layer;
+mod lease;
 pub mod token;
 
 use proto::auth::v1::Access;
@@ -48,6 +49,8 @@ pub struct Person {
     pub role: Role,
     /// Also administers the whole installation.
     pub installation: bool,
+    /// When the token expires, Unix seconds.
+    pub until_s: u64,
 }
 
 /// A service that calls others.
@@ -158,6 +161,7 @@ mod tests {
             tenant: TenantId::new([1; 16]),
             role: Role::Admin,
             installation: false,
+            until_s: 0,
         };
         assert!(!person.may(Access::Installation));
         person.installation = true;
@@ -168,7 +172,8 @@ mod tests {
     #[test]
     fn a_foreign_tenant_looks_like_one_that_does_not_exist() {
         let (own, foreign) = (TenantId::new([1; 16]), TenantId::new([2; 16]));
-        let person = Person { subject: "k".into(), tenant: own, role: Role::Admin, installation: true };
+        let person =
+            Person { subject: "k".into(), tenant: own, role: Role::Admin, installation: true, until_s: 0 };
         let caller = Caller::Person(person);
         assert_eq!(caller.tenant(own).unwrap(), own);
         let refused = caller.tenant(foreign).unwrap_err();

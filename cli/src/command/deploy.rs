@@ -8,10 +8,11 @@ use proto::ota::v1::{
     CancelDeploymentRequest, CreateDeploymentRequest, Deployment, GetDeploymentRequest,
     ListDeploymentsRequest, WatchDeploymentRequest,
 };
+use tonic::Streaming;
 
 use crate::args::{Global, Page};
 use crate::command::{PAGE_SIZE, collect};
-use crate::failure::Failure;
+use crate::failure::{Failure, is_token_expired};
 use crate::output;
 use crate::session::Session;
 
@@ -95,13 +96,22 @@ pub(crate) async fn command(global: &Global, command: &Command) -> Result<()> {
 }
 
 async fn watch(global: &Global, session: &Session, name: String) -> Result<()> {
-    let mut stream =
-        session.deployments().await?.watch_deployment(WatchDeploymentRequest { name }).await?.into_inner();
+    let mut stream = changes(session, &name).await?;
     let bar = progress_bar(global)?;
     let mut last = None;
-    while let Some(deployment) = stream.message().await? {
-        report(global, &bar, last.as_ref(), &deployment)?;
-        last = Some(deployment);
+    loop {
+        match stream.message().await {
+            Ok(Some(deployment)) => {
+                report(global, &bar, last.as_ref(), &deployment)?;
+                last = Some(deployment);
+            }
+            Ok(None) => break,
+            // A stream ends with the token it was opened with; the next one begins with what is the case.
+            Err(status) if is_token_expired(&status) => {
+                stream = changes(&Session::open(global).await?, &name).await?;
+            }
+            Err(status) => return Err(status.into()),
+        }
     }
     bar.finish_and_clear();
     match last {
@@ -112,6 +122,11 @@ async fn watch(global: &Global, session: &Session, name: String) -> Result<()> {
             bail!("the server ended the stream before the update ended; `holdfast deployment watch` goes on")
         }
     }
+}
+
+async fn changes(session: &Session, name: &str) -> Result<Streaming<Deployment>> {
+    let request = WatchDeploymentRequest { name: name.to_owned() };
+    Ok(session.deployments().await?.watch_deployment(request).await?.into_inner())
 }
 
 fn report(global: &Global, bar: &ProgressBar, last: Option<&Deployment>, now: &Deployment) -> Result<()> {

@@ -6,12 +6,13 @@ use proto::registry::v1::watch_devices_response::Kind;
 use proto::registry::v1::{
     AcceptPendingEnrollmentRequest, DeleteDeviceRequest, Device, DeviceSlot, GetDeviceRequest,
     ListDevicesRequest, ListPendingEnrollmentsRequest, PendingEnrollment, Presence, RevokeDeviceRequest,
-    UpdateDeviceRequest, WatchDevicesRequest,
+    UpdateDeviceRequest, WatchDevicesRequest, WatchDevicesResponse,
 };
+use tonic::Streaming;
 
 use crate::args::{Global, Page};
 use crate::command::{PAGE_SIZE, collect};
-use crate::failure::input;
+use crate::failure::{input, is_token_expired};
 use crate::output;
 use crate::session::Session;
 
@@ -125,22 +126,36 @@ async fn label(global: &Global, session: &Session, device: &str, changes: &[Stri
     show(global, &client.update_device(request).await?.into_inner())
 }
 
+/// A stream ends with the token it was opened with; the next one begins with every device again.
 async fn watch(global: &Global, session: &Session, filter: &str) -> Result<()> {
-    let request = WatchDevicesRequest { parent: session.tenant(), filter: filter.to_owned() };
-    let mut stream = session.devices().await?.watch_devices(request).await?.into_inner();
-    while let Some(event) = stream.message().await? {
-        if global.json {
-            output::json("holdfast.registry.v1.WatchDevicesResponse", &event)?;
-            continue;
-        }
-        let kind = event.kind();
-        let Some(device) = event.device else { continue };
-        match kind {
-            Kind::Deleted => output::line(&format!("{}  deleted", output::id(&device.name)))?,
-            _ => output::line(&output::printable(&row(&device).join("  ")))?,
+    let mut stream = changes(session, filter).await?;
+    loop {
+        match stream.message().await {
+            Ok(Some(event)) => tell(global, event)?,
+            Ok(None) => bail!("the server ended the stream"),
+            Err(status) if is_token_expired(&status) => {
+                stream = changes(&Session::open(global).await?, filter).await?;
+            }
+            Err(status) => return Err(status.into()),
         }
     }
-    bail!("the server ended the stream")
+}
+
+async fn changes(session: &Session, filter: &str) -> Result<Streaming<WatchDevicesResponse>> {
+    let request = WatchDevicesRequest { parent: session.tenant(), filter: filter.to_owned() };
+    Ok(session.devices().await?.watch_devices(request).await?.into_inner())
+}
+
+fn tell(global: &Global, event: WatchDevicesResponse) -> Result<()> {
+    if global.json {
+        return output::json("holdfast.registry.v1.WatchDevicesResponse", &event);
+    }
+    let kind = event.kind();
+    let Some(device) = event.device else { return Ok(()) };
+    match kind {
+        Kind::Deleted => output::line(&format!("{}  deleted", output::id(&device.name))),
+        _ => output::line(&output::printable(&row(&device).join("  "))),
+    }
 }
 
 fn running(device: &Device) -> Option<&DeviceSlot> {

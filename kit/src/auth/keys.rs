@@ -126,7 +126,7 @@ impl Refresh {
     }
 }
 
-fn refused(error: TokenError) -> Status {
+pub(super) fn refused(error: TokenError) -> Status {
     let reason = match error {
         TokenError::Malformed => "TOKEN_MALFORMED",
         TokenError::UnknownKey => "TOKEN_UNKNOWN_KEY",
@@ -137,7 +137,7 @@ fn refused(error: TokenError) -> Status {
     unauthenticated(reason, &error.to_string())
 }
 
-fn unix_now_s() -> u64 {
+pub(super) fn unix_now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 

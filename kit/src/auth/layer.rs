@@ -1,4 +1,5 @@
-//! The gate before every method: access by `proto::METHODS`, and a deadline for calls that do not stream.
+//! The gate before every method: access by `proto::METHODS`, and a deadline: of calls that do not stream their own, of
+//! streams the token's.
 //!
 //! Nothing reaches a handler without a [`Caller`] in its extensions. What is not in the table and not one of the two
 //! infrastructure services is answered UNIMPLEMENTED, as an unknown method is.
@@ -19,6 +20,8 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::keys::unix_now_s;
+use super::lease::Leased;
 use super::{Authenticator, Caller, Peer, unauthenticated};
 use crate::status;
 
@@ -89,8 +92,9 @@ where
             let response = match admit(&authenticator, method, Presented::by(&request)).await {
                 Err(refusal) => refusal.into_http(),
                 Ok(caller) => {
+                    let life = life(&caller);
                     request.extensions_mut().insert(caller);
-                    serve(&mut inner, method, request).await?
+                    serve(&mut inner, method, request, life).await?
                 }
             };
             measure(method, &response, started);
@@ -158,17 +162,30 @@ fn common_name(der: &[u8]) -> Option<String> {
     names.next().is_none().then_some(name)
 }
 
+/// How long the caller's token is still good; services need none.
+fn life(caller: &Caller) -> Option<Duration> {
+    match caller {
+        Caller::Person(person) => Some(Duration::from_secs(person.until_s.saturating_sub(unix_now_s()))),
+        Caller::Anonymous | Caller::Peer(_) => None,
+    }
+}
+
 async fn serve<S>(
     inner: &mut S,
     method: &Method,
     request: Request<Body>,
+    life: Option<Duration>,
 ) -> Result<Response<Body>, Infallible>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
     let answer = inner.call(request);
     if method.streaming {
-        return answer.await;
+        let answer = answer.await?;
+        return Ok(match life {
+            Some(life) => answer.map(|body| Body::new(Leased::new(body, life))),
+            None => answer,
+        });
     }
     match tokio::time::timeout(REQUEST_MAX, answer).await {
         Ok(response) => response,

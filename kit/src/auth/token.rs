@@ -117,7 +117,8 @@ fn person(claims: Claims, now_s: u64) -> Result<Person, TokenError> {
         return Err(TokenError::BadClaims);
     }
     let tenant = claims.tenant.parse().map_err(|_| TokenError::BadClaims)?;
-    Ok(Person { subject: claims.sub, tenant, role: claims.role, installation: claims.installation })
+    let Claims { sub: subject, role, installation, exp: until_s, .. } = claims;
+    Ok(Person { subject, tenant, role, installation, until_s })
 }
 
 fn kind(error: &jsonwebtoken::errors::Error) -> TokenError {

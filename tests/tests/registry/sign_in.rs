@@ -1,14 +1,16 @@
 //! The first administrator, tokens, keys, tenants.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use dev::{Options, Service, Stack};
+use proto::registry::v1::device_service_client::DeviceServiceClient;
 use proto::registry::v1::tenant_service_client::TenantServiceClient;
 use proto::registry::v1::token_service_client::TokenServiceClient;
+use proto::registry::v1::watch_devices_response::Kind;
 use proto::registry::v1::{
     BootstrapRequest, CreateKeyRequest, CreateTenantRequest, DeleteKeyRequest, ExchangeTokenRequest,
-    GetTenantRequest, Key, ListKeysRequest, ListTenantsRequest, Role,
+    GetTenantRequest, Key, ListKeysRequest, ListTenantsRequest, Role, WatchDevicesRequest,
 };
 use rcgen::{KeyPair, PublicKeyData};
 use scenarios::client::{self, Person, unique, with_token};
@@ -292,5 +294,23 @@ async fn the_registry_goes_on_when_its_database_comes_back() -> Result<()> {
         assert_eq!(error.code(), Code::Unavailable);
         assert!(tokio::time::Instant::now() < deadline);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_lost_their_key_hears_nothing_more_once_the_token_has_expired() -> Result<()> {
+    let short = Options::only([Service::Registry]).env(Service::Registry, "HOLDFAST_TOKEN_S", "5");
+    let stack = Stack::start(short).await?;
+    let admin = client::bootstrap(&stack).await?;
+    let leaver = admin.colleague(&stack, Role::Viewer).await?;
+    let mut devices = DeviceServiceClient::new(leaver.client(&stack, Service::Registry).await?);
+    let request = WatchDevicesRequest { parent: leaver.tenant.clone(), filter: String::new() };
+    let mut watch = devices.watch_devices(request).await?.into_inner();
+    assert_eq!(watch.message().await?.map(|event| event.kind()), Some(Kind::Synced));
+
+    let mut tenants = TenantServiceClient::new(admin.client(&stack, Service::Registry).await?);
+    tenants.delete_key(DeleteKeyRequest { name: leaver.key.clone() }).await?;
+    let ended = tokio::time::timeout(Duration::from_secs(30), watch.message()).await?;
+    assert_eq!(refusal(ended), (Code::Unauthenticated, "TOKEN_EXPIRED".into()));
     Ok(())
 }
