@@ -10,12 +10,12 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use tokio::process::Command;
 
-/// Each of these in a call of its own.
-pub(crate) const FIRMWARE: [&str; 2] = ["gateway-core", "board-host"];
+/// Each of these in a call of its own. The host board is a Linux program and shares everything with the rest.
+pub(crate) const FIRMWARE: [&str; 1] = ["gateway-core"];
 
 /// What an installation consists of.
-const BINARIES: [&str; 6] = ["svc-registry", "svc-broker", "svc-ota", "svc-logs", "holdfast", "dev-s3"];
-const HOST_BOARD: &str = "board-host";
+const BINARIES: [&str; 7] =
+    ["svc-registry", "svc-broker", "svc-ota", "svc-logs", "board-host", "holdfast", "dev-s3"];
 
 /// A group of packages built in one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,9 +75,6 @@ pub(crate) async fn build_installation(release: bool) -> Result<()> {
     let mut flags = vec!["build", "--quiet"];
     flags.extend(profile);
     flags.extend(BINARIES.iter().flat_map(|name| ["--bin", name]));
-    cargo(&flags).await?;
-    let mut flags = vec!["build", "--quiet", "--package", HOST_BOARD];
-    flags.extend(profile);
     cargo(&flags).await
 }
 
