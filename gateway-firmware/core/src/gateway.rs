@@ -327,7 +327,7 @@ impl<'b, B: Board> Gateway<'b, B> {
                     Some(Target::Serve) => session.hear(topic, payload, device, logs, ship),
                     Some(Target::Enroll(voucher)) => {
                         if let Some(answer) = enroll.answer(topic, payload) {
-                            let judged = judge(answer, self.identity.as_ref(), device, logs);
+                            let judged = judge(answer, voucher, self.identity.as_ref(), device, logs);
                             return self.enrolment_ended(now_ms, voucher, judged);
                         }
                     }

@@ -63,6 +63,18 @@ impl<B: Board> Device<B> {
         Ok(true)
     }
 
+    /// Nobody is left who would acknowledge them.
+    pub(crate) fn forget_results(&mut self) -> Result<(), StoreError> {
+        if self.ledger.results.is_empty() {
+            return Ok(());
+        }
+        let mut changed = self.ledger.clone();
+        changed.results.clear();
+        self.journal(changed)?;
+        self.happen(Event::Acknowledged);
+        Ok(())
+    }
+
     /// Lowest security counter that is still accepted; nothing while the counter cannot be read.
     pub fn floor(&self) -> Option<u64> {
         self.floor

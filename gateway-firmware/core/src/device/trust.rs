@@ -35,7 +35,7 @@ impl<B: Board> Device<B> {
     }
 
     /// Keeps what enrolment or a renewal issued. A device without a keyset takes the tenant's first one here, checked
-    /// against the root keys it was provisioned with.
+    /// against the root keys it was provisioned with; under another id it owes nobody what the old one was directed to.
     pub fn enrolled(
         &mut self,
         device: DeviceId,
@@ -54,6 +54,9 @@ impl<B: Board> Device<B> {
         ids[..16].copy_from_slice(device.bytes());
         ids[16..].copy_from_slice(tenant.bytes());
         rest.get_mut(..record.len()).ok_or(StoreError::TooLong)?.copy_from_slice(record);
+        if self.who.is_some_and(|(before, _)| before != device) {
+            self.forget_results()?;
+        }
         self.store.put(&mut self.ports.flash, Key::Identity, &bytes[..IDS_BYTES + record.len()])?;
         self.who = Some((device, tenant));
         Ok(())

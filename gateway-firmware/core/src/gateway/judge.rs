@@ -4,7 +4,7 @@ use wire::msg::{EnrollReason, LogLevel};
 
 use crate::device::Device;
 use crate::logs::Ring;
-use crate::net::enroll::{self, Answer};
+use crate::net::enroll::{self, Answer, Voucher};
 use crate::net::identity::Identity;
 use crate::ports::Board;
 
@@ -21,8 +21,11 @@ pub(super) enum Declined {
     Wrong,
 }
 
+/// A renewal is of the device `before` was. A claim is asked only when nobody knows that one any more, and gives
+/// whatever identity the registry has for the board now.
 pub(super) fn judge<B: Board>(
     answer: Answer<'_>,
+    voucher: Voucher,
     before: Option<&Identity>,
     device: &mut Device<B>,
     logs: &mut Ring<'_>,
@@ -34,7 +37,8 @@ pub(super) fn judge<B: Board>(
     };
     let now_ms = device.now_ms();
     let key = enroll::public_key(&mut device.ports.keys).ok().and_then(|key| key.spki_der().ok());
-    let identity = Identity::accept(&issued, &key.ok_or(Declined::Wrong)?, before.map(Identity::device));
+    let before = before.filter(|_| voucher == Voucher::Birth).map(Identity::device);
+    let identity = Identity::accept(&issued, &key.ok_or(Declined::Wrong)?, before);
     let identity = identity.map_err(|error| {
         logs.note(now_ms, LogLevel::Error, format_args!("issued identity not taken: {error:?}"));
         Declined::Wrong

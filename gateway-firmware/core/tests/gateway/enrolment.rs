@@ -186,6 +186,34 @@ fn a_renewal_under_another_device_id_is_not_taken() {
 }
 
 #[test]
+fn a_board_whose_identity_is_forgotten_takes_the_one_its_claim_gives_it() {
+    let mut world = World::serving();
+    world.reboot();
+    let other = format!("dv{}", "ab".repeat(16));
+    // Neither the leaf nor the birth certificate is known any more; the claim is good still.
+    world.until("another identity", |world| {
+        if let Some((topic, question)) = world.take_enroll() {
+            let mut issued = world.issue(&question, (2020, 2040));
+            let csr = EnrollUp::decode(&question).unwrap().csr;
+            issued.device.clone_from(&other);
+            issued.leaf = world.ca.leaf(csr, &other, (2020, 2040));
+            world.tell(&topic, &encode(&issued.message()));
+        } else if world.connected && world.opened.last().is_some_and(|opened| opened.credential != "claim") {
+            world.refuse_certificate();
+        }
+        world.gateway.device().device_id() == Some(other.parse().unwrap())
+    });
+    let greets = |world: &mut World| {
+        let own = format!("hf/1/{other}/up/hello");
+        world.said.iter().any(|(topic, _)| *topic == own)
+    };
+    world.until("hello", greets);
+    world.reboot();
+    world.until("hello after a boot", greets);
+    assert_eq!(world.opened.last().unwrap().client_id, other, "it is kept");
+}
+
+#[test]
 fn a_board_five_years_in_a_warehouse_comes_back_by_its_birth_certificate() {
     let mut world = World::serving();
     // Its leaf is refused by a broker that knows the time; the board does not.

@@ -117,6 +117,22 @@ fn a_confirmed_version_runs_on_when_its_release_key_leaves_the_keyset() {
 }
 
 #[test]
+fn what_another_identity_was_directed_to_is_owed_to_nobody() {
+    let (maker, bench, _) = with_v2(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    director.install(&mut device, &maker.bundle(1), 3);
+    director.install(&mut device, &maker.bundle(1), 4);
+    let owed = device.results().len();
+    assert!(owed > 0);
+    device.enrolled(maker.device, maker.tenant, &[1], &[]).unwrap();
+    assert_eq!(device.results().len(), owed, "the same identity renewed");
+    device.enrolled(wire::DeviceId::new([0xab; 16]), maker.tenant, &[2], &[]).unwrap();
+    assert!(device.results().is_empty());
+    assert!(bench.boot().results().is_empty());
+}
+
+#[test]
 fn a_confirmed_version_runs_on_when_its_release_key_is_good_for_less() {
     let (maker, bench, _) = with_v2(SMALL);
     let mut device = bench.boot();
