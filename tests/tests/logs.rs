@@ -2,7 +2,6 @@
 //!
 //! The device is scripted here, packet by packet, so that it can lose, repeat and lie; it enrols and connects as any
 //! other. What svc-logs does with replicas, transactions and pages is tested beside its code.
-#![expect(clippy::unwrap_used, reason = "a scenario ends where something is not as it must be")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,10 +145,10 @@ impl World {
             while let Ok(event) = events.poll().await {
                 match event {
                     Event::Incoming(Packet::SubAck(_)) => drop(ready.take().map(|ready| ready.send(()))),
-                    Event::Incoming(Packet::Publish(publish)) => {
-                        if sender.send(publish.payload.to_vec()).await.is_err() {
-                            return;
-                        }
+                    Event::Incoming(Packet::Publish(publish))
+                        if sender.send(publish.payload.to_vec()).await.is_err() =>
+                    {
+                        return;
                     }
                     _ => {}
                 }
