@@ -68,7 +68,7 @@ impl Connections {
         let (asked_tx, asked) = watch::channel(None);
         let (gone_tx, gone) = watch::channel(());
         let ending = Ending { asked: Arc::new(asked_tx), gone };
-        let id = self.lock().enter(&peer.common_name, ending).ok_or(Refusal::Full)?;
+        let id = self.lock().enter(&peer.common_name, peer.listener.share(), ending).ok_or(Refusal::Full)?;
         Ok(Guest { connections: self.clone(), id, asked, _gone: gone_tx })
     }
 

@@ -7,6 +7,10 @@ use std::time::Duration;
 
 /// Connections on all listeners together, past the TLS handshake, unless configured.
 pub(crate) const CONNECTIONS_MAX: usize = 20_000;
+/// Of them, connections on the enrolment listener: whoever has one claim must not keep out devices and services.
+pub(crate) const ENROLLEES_MAX: usize = 4_096;
+/// Of them, connections of one device's certificate: the one it has, and newcomers that wait for its end.
+pub(crate) const DEVICE_CONNECTIONS_MAX: usize = 8;
 /// TLS handshakes under way a listener; one more ends the oldest, so that silent sockets cost nobody else.
 pub(crate) const HANDSHAKES_MAX: usize = 1_024;
 /// From accept to the end of the TLS handshake.

@@ -8,7 +8,8 @@ use std::fmt;
 use wire::rule::Identity;
 use wire::{ClaimId, DeviceId, Service};
 
-use super::limits::{DEVICE, ENROLLEE, Limits, SERVICE};
+use super::limits::{DEVICE, DEVICE_CONNECTIONS_MAX, ENROLLEE, ENROLLEES_MAX, Limits, SERVICE};
+use super::seats::Share;
 
 /// Bytes of a service's client id.
 pub(crate) const SERVICE_CLIENT_BYTES_MAX: usize = 64;
@@ -34,6 +35,15 @@ impl Listener {
             Listener::Device => DEVICE,
             Listener::Enroll => ENROLLEE,
             Listener::Service => SERVICE,
+        }
+    }
+
+    /// Of all connections.
+    pub(crate) const fn share(self) -> Share {
+        match self {
+            Listener::Device => Share::Each(DEVICE_CONNECTIONS_MAX),
+            Listener::Enroll => Share::Crowd(ENROLLEES_MAX),
+            Listener::Service => Share::Whole,
         }
     }
 }

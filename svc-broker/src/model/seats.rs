@@ -9,12 +9,24 @@ use std::collections::{BTreeSet, HashMap};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConnectionId(u64);
 
+/// How much of the table a connection's kind may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// As much as there is.
+    Whole,
+    /// So many of one certificate name.
+    Each(usize),
+    /// So many of this kind together.
+    Crowd(usize),
+}
+
 /// What the table keeps of one connection; `H` is the caller's means to end it.
 #[derive(Debug)]
 struct Seat<H> {
     identity: String,
     client: Option<String>,
     stopped: bool,
+    in_crowd: bool,
     handle: H,
 }
 
@@ -22,6 +34,7 @@ struct Seat<H> {
 pub(crate) struct Seats<H> {
     next: u64,
     max: usize,
+    crowd: usize,
     closed: bool,
     seats: HashMap<ConnectionId, Seat<H>>,
     identities: HashMap<String, BTreeSet<ConnectionId>>,
@@ -44,6 +57,7 @@ impl<H: Clone> Seats<H> {
         Self {
             next: 0,
             max,
+            crowd: 0,
             closed: false,
             seats: HashMap::new(),
             identities: HashMap::new(),
@@ -51,15 +65,24 @@ impl<H: Clone> Seats<H> {
         }
     }
 
-    /// Puts a connection with this certificate name in the table; `None` when the house is full or closed.
-    pub(crate) fn enter(&mut self, identity: &str, handle: H) -> Option<ConnectionId> {
-        if self.closed || self.seats.len() >= self.max {
+    /// Puts a connection with this certificate name in the table; `None` when the house is full or closed, or its share
+    /// taken.
+    pub(crate) fn enter(&mut self, identity: &str, share: Share, handle: H) -> Option<ConnectionId> {
+        let in_crowd = matches!(share, Share::Crowd(_));
+        let room = match share {
+            Share::Whole => true,
+            Share::Each(max) => self.identities.get(identity).is_none_or(|ids| ids.len() < max),
+            Share::Crowd(max) => self.crowd < max,
+        };
+        if self.closed || self.seats.len() >= self.max || !room {
             return None;
         }
         self.next += 1;
+        self.crowd += usize::from(in_crowd);
         let id = ConnectionId(self.next);
         self.identities.entry(identity.to_owned()).or_default().insert(id);
-        self.seats.insert(id, Seat { identity: identity.to_owned(), client: None, stopped: false, handle });
+        let identity = identity.to_owned();
+        self.seats.insert(id, Seat { identity, client: None, stopped: false, in_crowd, handle });
         Some(id)
     }
 
@@ -106,6 +129,7 @@ impl<H: Clone> Seats<H> {
 
     pub(crate) fn leave(&mut self, id: ConnectionId) {
         let Some(seat) = self.seats.remove(&id) else { return };
+        self.crowd -= usize::from(seat.in_crowd);
         if let Some(ids) = self.identities.get_mut(&seat.identity) {
             ids.remove(&id);
             if ids.is_empty() {
@@ -137,8 +161,8 @@ mod tests {
     #[test]
     fn a_client_id_is_handed_over_only_after_its_holder_left() {
         let mut seats = seats();
-        let old = seats.enter("dv1", 1).unwrap();
-        let new = seats.enter("dv1", 2).unwrap();
+        let old = seats.enter("dv1", Share::Whole, 1).unwrap();
+        let new = seats.enter("dv1", Share::Whole, 2).unwrap();
         assert_eq!(seats.take(old, "dv1"), Taken::Seated);
         assert_eq!(seats.take(new, "dv1"), Taken::Held(1));
         assert_eq!(seats.take(new, "dv1"), Taken::Held(1));
@@ -150,8 +174,8 @@ mod tests {
     #[test]
     fn a_client_id_is_never_handed_to_another_certificate() {
         let mut seats = seats();
-        let first = seats.enter("cl1", 1).unwrap();
-        let other = seats.enter("cl2", 2).unwrap();
+        let first = seats.enter("cl1", Share::Whole, 1).unwrap();
+        let other = seats.enter("cl2", Share::Whole, 2).unwrap();
         assert_eq!(seats.take(first, "nonce"), Taken::Seated);
         assert_eq!(seats.take(other, "nonce"), Taken::Foreign);
     }
@@ -159,45 +183,69 @@ mod tests {
     #[test]
     fn leaving_twice_or_late_never_frees_an_innocents_seat() {
         let mut seats = seats();
-        let old = seats.enter("dv1", 1).unwrap();
+        let old = seats.enter("dv1", Share::Whole, 1).unwrap();
         seats.take(old, "dv1");
         seats.leave(old);
-        let new = seats.enter("dv1", 2).unwrap();
+        let new = seats.enter("dv1", Share::Whole, 2).unwrap();
         assert_eq!(seats.take(new, "dv1"), Taken::Seated);
         seats.leave(old);
-        let third = seats.enter("dv1", 3).unwrap();
+        let third = seats.enter("dv1", Share::Whole, 3).unwrap();
         assert_eq!(seats.take(third, "dv1"), Taken::Held(2));
     }
 
     #[test]
     fn a_stopped_connection_is_never_seated_even_before_it_asked() {
         let mut seats = seats();
-        let pending = seats.enter("dv1", 1).unwrap();
-        let other = seats.enter("dv2", 2).unwrap();
+        let pending = seats.enter("dv1", Share::Whole, 1).unwrap();
+        let other = seats.enter("dv2", Share::Whole, 2).unwrap();
         assert_eq!(seats.stop("dv1"), vec![1]);
         assert_eq!(seats.take(pending, "dv1"), Taken::Stopped);
         assert_eq!(seats.take(other, "dv2"), Taken::Seated);
-        let later = seats.enter("dv1", 3).unwrap();
+        let later = seats.enter("dv1", Share::Whole, 3).unwrap();
         assert_eq!(seats.take(later, "dv1"), Taken::Seated, "whether it may is the registry's word");
     }
 
     #[test]
     fn the_house_is_full_at_its_maximum_and_has_room_after_one_left() {
         let mut seats = Seats::new(2);
-        let first = seats.enter("a", 1).unwrap();
-        assert!(seats.enter("b", 2).is_some());
-        assert_eq!(seats.enter("c", 3), None);
+        let first = seats.enter("a", Share::Whole, 1).unwrap();
+        assert!(seats.enter("b", Share::Whole, 2).is_some());
+        assert_eq!(seats.enter("c", Share::Whole, 3), None);
         seats.leave(first);
-        assert!(seats.enter("c", 3).is_some());
+        assert!(seats.enter("c", Share::Whole, 3).is_some());
+    }
+
+    #[test]
+    fn one_certificate_takes_no_more_than_its_share() {
+        let mut seats = seats();
+        let first = seats.enter("dv1", Share::Each(2), 1).unwrap();
+        assert!(seats.enter("dv1", Share::Each(2), 2).is_some());
+        assert_eq!(seats.enter("dv1", Share::Each(2), 3), None);
+        assert!(seats.enter("dv2", Share::Each(2), 4).is_some());
+        seats.leave(first);
+        assert!(seats.enter("dv1", Share::Each(2), 5).is_some());
+    }
+
+    #[test]
+    fn a_crowd_leaves_room_for_the_others() {
+        let mut seats = seats();
+        let crowd: Vec<_> = (0..3).map(|n| seats.enter("cl1", Share::Crowd(3), n).unwrap()).collect();
+        assert_eq!(seats.enter("cl2", Share::Crowd(3), 4), None);
+        assert!(seats.enter("dv1", Share::Each(1), 5).is_some());
+        assert!(seats.enter("svc-ota", Share::Whole, 6).is_some());
+        seats.leave(crowd[0]);
+        seats.leave(crowd[0]);
+        assert!(seats.enter("cl2", Share::Crowd(3), 7).is_some());
+        assert_eq!(seats.enter("cl2", Share::Crowd(3), 8), None);
     }
 
     #[test]
     fn a_closed_house_stops_everyone_and_lets_nobody_in() {
         let mut seats = seats();
-        let guest = seats.enter("a", 1).unwrap();
+        let guest = seats.enter("a", Share::Whole, 1).unwrap();
         assert_eq!(seats.stop_all(), [1]);
         assert_eq!(seats.take(guest, "a"), Taken::Stopped);
-        assert_eq!(seats.enter("b", 2), None);
+        assert_eq!(seats.enter("b", Share::Whole, 2), None);
     }
 
     proptest! {
@@ -210,7 +258,7 @@ mod tests {
             for (kind, which, name) in events {
                 let name = format!("dv{name}");
                 match kind {
-                    0 => live.extend(seats.enter(&name, 0u32).map(|id| (id, name.clone()))),
+                    0 => live.extend(seats.enter(&name, Share::Whole, 0u32).map(|id| (id, name.clone()))),
                     1 if !live.is_empty() => {
                         let (id, name) = &live[which % live.len()];
                         seats.take(*id, name);
@@ -225,7 +273,7 @@ mod tests {
                 prop_assert_eq!(seats.seats.len(), live.len());
             }
             for (id, _) in live { seats.leave(id); }
-            prop_assert!(seats.seats.is_empty() && seats.identities.is_empty() && seats.clients.is_empty());
+            prop_assert!(seats.crowd == 0 && seats.seats.is_empty() && seats.identities.is_empty() && seats.clients.is_empty());
         }
     }
 }
