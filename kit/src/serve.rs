@@ -2,11 +2,14 @@
 //!
 //! The listener is bound before anything is served, so port 0 works and the ready line tells the truth.
 
+mod idle;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic::transport::Server;
@@ -31,6 +34,8 @@ pub const RESETS_MAX: usize = 64;
 /// A connection that does not answer pings is closed after the two together.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection over which nothing comes, not even the answer to a ping, is closed after this.
+pub const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -77,7 +82,9 @@ impl Grpc {
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .build_v1()?;
-        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+        let incoming = TcpIncoming::from(self.listener)
+            .with_nodelay(Some(true))
+            .map_ok(|stream| idle::Idle::new(stream, SILENCE_MAX));
         Server::builder()
             .tls_config(tls.grpc_server())?
             .max_concurrent_streams(STREAMS_MAX)
