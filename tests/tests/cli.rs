@@ -150,7 +150,8 @@ async fn labels_filters_and_the_watch_agree() -> Result<()> {
 async fn a_second_root_key_signs_the_next_keyset_and_devices_take_it_up() -> Result<()> {
     let world = World::start().await?;
     let provision = world.provision("claim", 1).await?;
-    let _board = world.board(&provision, "board", &[])?;
+    let board = world.board(&provision, "board", &[])?;
+    world.devices(1, |device| device["keyset_version"] == 1).await?;
     let (root, release) = (world.path("keys/root.pem"), world.path("keys/release.pem"));
     let second = world.path("keys/second.pem");
     world.cli(&["key", "generate", text(&second)?]).await?;
@@ -177,6 +178,9 @@ async fn a_second_root_key_signs_the_next_keyset_and_devices_take_it_up() -> Res
     // Publishing it again changes nothing; the one before it is not the next any more.
     world.cli(&["keyset", "upload", text(&keyset)?]).await?;
     ensure!(world.json(&["keyset", "list"]).await?.len() == 2);
+    // Devices take it up at their next hello.
+    board.cut_power().await?;
+    let _board = world.board(&provision, "board", &[])?;
     world.devices(1, |device| device["keyset_version"] == 2).await?;
     Ok(())
 }
