@@ -7,7 +7,7 @@
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 
 use crate::cbor::{CborError, Head, Reader};
-use crate::key::{Digest, KeyHash, PublicKey, Signature};
+use crate::key::{Digest, KeyError, KeyHash, PublicKey, Signature};
 use crate::limits::SIGNATURES_MAX;
 
 /// CBOR tag of COSE_Sign1.
@@ -28,6 +28,21 @@ pub trait Verify {
     /// Whether `signature` is `key`'s over SHA-256 of the parts, one after the other. A key off the curve, r or s out
     /// of range: no.
     fn verify(&self, key: &PublicKey, message: &[&[u8]], signature: &Signature) -> bool;
+
+    /// The key's name. It takes a square root: who meets the same keys again may remember it.
+    fn key_hash(&self, key: &PublicKey) -> Result<KeyHash, KeyError> {
+        key.hash()
+    }
+}
+
+impl<V: Verify + ?Sized> Verify for &V {
+    fn verify(&self, key: &PublicKey, message: &[&[u8]], signature: &Signature) -> bool {
+        (**self).verify(key, message, signature)
+    }
+
+    fn key_hash(&self, key: &PublicKey) -> Result<KeyHash, KeyError> {
+        (**self).key_hash(key)
+    }
 }
 
 /// The p256 crate.
@@ -172,7 +187,7 @@ impl<'a> Sign<'a> {
     }
 
     fn is_signed_by(&self, payload: &[u8], key: &PublicKey, verify: &impl Verify) -> bool {
-        let Ok(hash) = key.hash() else { return false };
+        let Ok(hash) = verify.key_hash(key) else { return false };
         let mut claimed = self.signatures.iter().filter(|signature| signature.key_id == hash);
         claimed.any(|signer| {
             sign_structure(self.protected, signer.protected, payload, |message| {

@@ -164,7 +164,7 @@ pub fn open_any(
         (Some(CONTENT_TYPE), Some(payload)) => payload,
         _ => return Err(DirectiveError::ContentType),
     };
-    if signed.key_id.is_none() || signed.key_id != director.hash().ok() {
+    if signed.key_id.is_none() || signed.key_id != verify.key_hash(director).ok() {
         return Err(DirectiveError::Key);
     }
     if !signed.verify(director, verify) {

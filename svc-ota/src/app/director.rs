@@ -7,9 +7,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, ParsedPublicKey,
+};
 use kit::seal::MasterKey;
+use wire::cose::Verify;
 use wire::directive::Directive;
+use wire::key::{KeyError, KeyHash};
 use wire::sign::{SignError, Signer};
 use wire::{PublicKey, Signature, TenantId};
 
@@ -31,6 +35,9 @@ pub(crate) struct Directors {
 pub(crate) struct Director {
     pair: EcdsaKeyPair,
     public: PublicKey,
+    /// To check what was signed, at a tenth of what the portable code takes.
+    point: ParsedPublicKey,
+    name: KeyHash,
 }
 
 impl Directors {
@@ -46,7 +53,10 @@ impl Directors {
         let pkcs8 = self.master.open(&key.sealed, &owner(tenant))?;
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.expose())
             .map_err(|_| Error::Corrupt("sealed_key"))?;
-        let director = Arc::new(Director { pair, public: key.public });
+        let point = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key().as_ref())
+            .map_err(|_| Error::Corrupt("sealed_key"))?;
+        let name = key.public.hash().map_err(|_| Error::Corrupt("public_key"))?;
+        let director = Arc::new(Director { pair, public: key.public, point, name });
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= DIRECTORS_MAX {
             open.clear();
@@ -111,6 +121,21 @@ impl Signer for Director {
         let failed = || SignError::Signer("the director key cannot sign".into());
         let signature = self.pair.sign(&SystemRandom::new(), message).map_err(|_| failed())?;
         signature.as_ref().try_into().map(Signature).map_err(|_| failed())
+    }
+
+    fn check(&self) -> &dyn Verify {
+        self
+    }
+}
+
+/// Knows its own key only.
+impl Verify for Director {
+    fn verify(&self, key: &PublicKey, message: &[&[u8]], signature: &Signature) -> bool {
+        *key == self.public && self.point.verify_sig(&message.concat(), &signature.0).is_ok()
+    }
+
+    fn key_hash(&self, key: &PublicKey) -> Result<KeyHash, KeyError> {
+        if *key == self.public { Ok(self.name) } else { key.hash() }
     }
 }
 

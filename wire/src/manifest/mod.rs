@@ -131,7 +131,7 @@ pub fn open<'a>(
 ) -> Result<Manifest<'a>, ManifestError> {
     let envelope = read_envelope(envelope)?;
     let signer = signer(&envelope)?;
-    let is_signer = |release: &&ReleaseKey<'_>| release.key.hash() == Ok(signer);
+    let is_signer = |release: &&ReleaseKey<'_>| verify.key_hash(&release.key) == Ok(signer);
     let key = keyset.release_keys.iter().find(is_signer).ok_or(ManifestError::UnknownKey)?.key;
     check_signature(&envelope, &key, verify)?;
     let manifest = decode::manifest(&envelope)?;
@@ -149,7 +149,7 @@ pub fn open_with_key<'a>(
     verify: &impl Verify,
 ) -> Result<Manifest<'a>, ManifestError> {
     let envelope = read_envelope(envelope)?;
-    if key.hash() != Ok(signer(&envelope)?) {
+    if verify.key_hash(key) != Ok(signer(&envelope)?) {
         return Err(ManifestError::UnknownKey);
     }
     check_signature(&envelope, key, verify)?;

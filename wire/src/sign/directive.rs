@@ -2,15 +2,15 @@
 
 use alloc::vec::Vec;
 
-use super::{SignError, Signer, sign1};
+use super::{ReadBack, SignError, Signer, sign1};
 use crate::cbor::Writer;
-use crate::cose::P256;
 use crate::directive::{self, CONTENT_TYPE, Directive, Order, SOURCE_MQTT, Target, key, kind};
 
 /// A directive as a COSE_Sign1 by the director key.
 pub fn sign_directive(directive: &Directive, director: &dyn Signer) -> Result<Vec<u8>, SignError> {
     let signed = sign1(director, Some(CONTENT_TYPE), &payload(directive), true)?;
-    directive::open_any(&signed, &director.public_key(), &P256).map_err(SignError::Directive)?;
+    directive::open_any(&signed, &director.public_key(), &ReadBack(director))
+        .map_err(SignError::Directive)?;
     Ok(signed)
 }
 

@@ -2,6 +2,8 @@
 //!
 //! The claim key beside it comes from provisioning and only ever vouches for enrolments.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -12,11 +14,15 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, ParsedPublicKey,
 };
 use gateway_core::ports::{Keys, KeysError};
 use rustls_pki_types::PrivatePkcs8KeyDer;
+use wire::key::{KeyError, KeyHash};
 use wire::{PublicKey, Signature};
+
+/// Public keys a thread keeps ready: those of a few keysets.
+const KNOWN_MAX: usize = 32;
 
 /// One device's keys.
 pub(crate) struct FileKeys {
@@ -87,10 +93,41 @@ pub(crate) struct FastVerify;
 
 impl wire::cose::Verify for FastVerify {
     fn verify(&self, key: &PublicKey, message: &[&[u8]], signature: &Signature) -> bool {
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.as_bytes())
-            .verify(&message.concat(), &signature.0)
-            .is_ok()
+        let message = message.concat();
+        with_known(key, |known| known.point.verify_sig(&message, &signature.0).is_ok()).unwrap_or(false)
     }
+
+    fn key_hash(&self, key: &PublicKey) -> Result<KeyHash, KeyError> {
+        with_known(key, |known| known.name)
+    }
+}
+
+/// A key as it is used; making it from 33 bytes takes two square roots.
+struct Known {
+    key: PublicKey,
+    point: ParsedPublicKey,
+    name: KeyHash,
+}
+
+thread_local! {
+    /// Newest first: thousands of devices of one tenant meet the same few keys.
+    static KNOWN: RefCell<VecDeque<Known>> = const { RefCell::new(VecDeque::new()) };
+}
+
+fn with_known<R>(key: &PublicKey, used: impl FnOnce(&Known) -> R) -> Result<R, KeyError> {
+    KNOWN.with_borrow_mut(|all| {
+        let at = match all.iter().position(|known| known.key == *key) {
+            Some(at) => at,
+            None => {
+                let name = key.hash()?;
+                let point = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.as_bytes());
+                all.truncate(KNOWN_MAX - 1);
+                all.push_front(Known { key: *key, point: point.map_err(|_| KeyError)?, name });
+                0
+            }
+        };
+        all.get(at).map(used).ok_or(KeyError)
+    })
 }
 
 #[cfg(test)]
