@@ -30,10 +30,11 @@ pub(crate) async fn ahead(tx: &Tx, boots: &[(i64, u64)]) -> Result<HashMap<i64, 
     let after: Vec<i64> = boots.iter().map(|(_, prefix)| signed(*prefix)).collect();
     let rows = tx
         .query(
-            "SELECT r.boot_key, r.sequence, r.gap_before FROM logs.records r \
-             JOIN unnest($1::bigint[], $2::bigint[]) AS k(boot_key, after) \
-               ON r.boot_key = k.boot_key AND r.sequence > k.after \
-             ORDER BY r.boot_key, r.sequence",
+            // A fence: however little is known of the table, each boot is looked up in the index.
+            "SELECT k.boot_key, r.sequence, r.gap_before FROM unnest($1::bigint[], $2::bigint[]) AS k(boot_key, after) \
+             CROSS JOIN LATERAL (SELECT sequence, gap_before FROM logs.records \
+               WHERE boot_key = k.boot_key AND sequence > k.after ORDER BY sequence OFFSET 0) r \
+             ORDER BY k.boot_key, r.sequence",
             &[&keys, &after],
         )
         .await?;

@@ -80,9 +80,12 @@ pub(crate) async fn lock_all(
     devices: &[String],
     named: &[String],
 ) -> Result<Vec<Deployment>, Error> {
+    // One OR over both would look at every row there is.
     let sql = format!(
-        "SELECT {COLUMNS} FROM deployments WHERE deployment_id = ANY ($2) \
-         OR (device_id = ANY ($1) AND ({UNFINISHED} OR {OPEN})) ORDER BY deployment_id FOR UPDATE"
+        "SELECT {COLUMNS} FROM deployments WHERE deployment_id IN (\
+         SELECT o.deployment_id FROM unnest($1::text[]) AS k(id) CROSS JOIN LATERAL (\
+         SELECT deployment_id FROM deployments WHERE device_id = k.id AND ({UNFINISHED} OR {OPEN}) OFFSET 0) o \
+         UNION SELECT unnest($2::text[])) ORDER BY deployment_id FOR UPDATE"
     );
     tx.query(&sql, &[&devices, &named]).await?.iter().map(deployment).collect()
 }
