@@ -23,7 +23,7 @@ pub use endpoints::S3;
 pub use options::{Options, Part, Service, State};
 pub use places::{binary, binary_dir, dot_dev, program, python, root};
 pub use postgres::elsewhere;
-pub use process::{Process, Ready, Signal, Spec, is_root, terminate};
+pub use process::{Process, Ready, Signal, Spec, is_root, signal, terminate};
 pub use stack::Stack;
 
 /// The identity of a certificate made by this stack: (certificate, private key), both PEM.

@@ -241,8 +241,13 @@ impl Drop for Process {
 
 /// Asks a process that is not our child to end; the caller knows that the pid is still its.
 pub fn terminate(pid: i32) -> Result<()> {
+    signal(pid, Signal::Terminate)
+}
+
+/// Sends a signal to a process that was not started here; the caller knows that the pid is still its.
+pub fn signal(pid: i32, signal: Signal) -> Result<()> {
     let pid = Pid::from_raw(pid).context("not a process id")?;
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).context("signalling")
+    rustix::process::kill_process(pid, native(signal)).context("signalling")
 }
 
 /// Whether we run as root.

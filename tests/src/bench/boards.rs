@@ -73,11 +73,22 @@ impl Boards {
             .map_err(|_| anyhow::anyhow!("{left} of {count} boards did not say {text}"))?
     }
 
+    /// All heard so far, as it came.
+    pub fn said(&self) -> &[String] {
+        &self.said
+    }
+
     /// All heard so far.
     pub fn events(&self) -> Result<Vec<Event>> {
         let read =
             |line: &String| serde_json::from_str(line).with_context(|| format!("not an event: {line}"));
         self.said.iter().map(read).collect()
+    }
+
+    /// Stops the process where it is, or lets it go on: what is sent to the boards meanwhile waits in their sockets.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        let signal = if frozen { dev::Signal::Stop } else { dev::Signal::Continue };
+        dev::signal(i32::try_from(self.pid()?)?, signal)
     }
 
     /// Ends the boards in order: connections close, wills are published.
