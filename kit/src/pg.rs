@@ -14,7 +14,7 @@ mod tx;
 
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime, Timeouts};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use wire::TenantId;
 
@@ -76,6 +76,8 @@ impl Pg {
         );
         let pool = Pool::builder(manager)
             .max_size(CONNECTIONS_MAX)
+            // The one used last has its statements planned and its caches warm.
+            .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {
                 wait: Some(CONNECT_MAX),

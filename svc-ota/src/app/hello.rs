@@ -24,8 +24,13 @@ pub(crate) struct Said {
     pub(crate) moment: Moment,
     pub(crate) slots: Vec<Slot>,
     pub(crate) app_floor: u64,
+    /// What the device knows of the time, Unix seconds: at least this late.
+    pub(crate) time_bound_s: u64,
     pub(crate) result: Option<Report>,
 }
+
+/// A device whose bound is no further behind is not told the time: the signature would cost both more than it is worth.
+const TIME_FRESH_S: u64 = 60;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
@@ -62,6 +67,7 @@ pub(super) fn hear(held: &mut Held, known: &Known, said: &Said, now: SystemTime)
     metrics::counter!("ota_hellos_total", "kind" => if news { "news" } else { "same" }).increment(1);
     answer.keep = (news || answerable).then_some(newest);
     answer.hello = Some(hello);
+    answer.time = said.time_bound_s.saturating_add(TIME_FRESH_S) < order::unix_seconds(now);
     answer
 }
 

@@ -3,7 +3,7 @@
 //! The decision (what a device is directed to) comes from Postgres and is kept for a short while; a change of a
 //! deployment forgets it at once. Bytes come from the page cache in front of S3.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -68,17 +68,35 @@ impl DirectedCache {
     }
 }
 
-/// What the device may ask for now; nothing if it is unknown or revoked.
-pub(crate) async fn directed(app: &App, device: DeviceId, now: Instant) -> Result<Arc<Directed>, Error> {
-    if let Some(directed) = app.directed.fresh(device, now) {
-        return Ok(directed);
+/// What each device may ask for now; nothing if it is unknown or revoked. Those not known are asked for together.
+pub(crate) async fn directed(
+    app: &App,
+    devices: &BTreeSet<DeviceId>,
+    now: Instant,
+) -> Result<HashMap<DeviceId, Arc<Directed>>, Error> {
+    let mut known = HashMap::with_capacity(devices.len());
+    let mut unknown = Vec::new();
+    for device in devices {
+        match app.directed.fresh(*device, now) {
+            Some(directed) => drop(known.insert(*device, directed)),
+            None => unknown.push(*device),
+        }
+    }
+    if unknown.is_empty() {
+        return Ok(known);
     }
     let tx = app.pg.tx(Scope::Every).await?;
-    let layers = deployments::directed_layers(&tx, device).await?;
+    let mut layers: HashMap<DeviceId, Vec<DirectedLayer>> = HashMap::new();
+    for (device, layer) in deployments::directed_layers(&tx, &unknown).await? {
+        layers.entry(device).or_default().push(layer);
+    }
     tx.commit().await?;
-    let directed = Arc::new(Directed { layers });
-    app.directed.keep(device, &directed, now);
-    Ok(directed)
+    for device in unknown {
+        let directed = Arc::new(Directed { layers: layers.remove(&device).unwrap_or_default() });
+        app.directed.keep(device, &directed, now);
+        known.insert(device, directed);
+    }
+    Ok(known)
 }
 
 /// Bytes of a layer from `offset` to the end of the page they begin in, at most `length`.

@@ -23,7 +23,7 @@ use crate::model::report::{Moment, Report};
 use crate::store::{Scope, Tx, deployments, devices};
 
 /// Messages taken together.
-pub(crate) const TURN_MESSAGES_MAX: usize = 64;
+pub(crate) const TURN_MESSAGES_MAX: usize = 128;
 
 /// What a device said.
 #[derive(Clone, Debug)]
@@ -50,6 +50,8 @@ pub(super) struct Answer {
     pub(super) tellings: Vec<Telling>,
     /// A hello that counts; the link is kept when there was something to answer or record.
     pub(super) hello: Option<Hello>,
+    /// The device's time is behind.
+    pub(super) time: bool,
     pub(super) keep: Option<Link>,
 }
 
@@ -209,7 +211,7 @@ impl Said {
         self.acknowledged.extend(answer.acknowledge.map(|result| (device, result)));
         if let Some(hello) = answer.hello {
             self.heard.push((device, hello));
-            if let Some(director) = &known.director {
+            if let Some(director) = known.director.as_ref().filter(|_| answer.time) {
                 self.times.insert(device, (hello.nonce, director.clone()));
             }
             known.hello = Some(hello);

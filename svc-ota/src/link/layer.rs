@@ -17,12 +17,14 @@ use wire::{Channel, DeviceId, Digest, TopicId};
 
 use super::{decode, down};
 use crate::app::{App, layer};
-use crate::model::directed::{Window, WindowRefusal};
+use crate::model::directed::{DirectedLayer, Window, WindowRefusal};
 
 /// Windows that wait to be served.
 pub(crate) const WINDOWS_WAITING_MAX: usize = 4096;
 /// Windows of one device that wait or are served; one that asks for the same again is not counted twice.
 pub(crate) const WINDOWS_OF_DEVICE_MAX: usize = 4;
+/// Requests looked at together: what their devices are directed to is read in one go.
+const TURN_REQUESTS_MAX: usize = 128;
 /// Windows served at once.
 const SERVERS: usize = 16;
 /// When to ask again what could not be served.
@@ -34,6 +36,13 @@ struct Claim {
     device: DeviceId,
     window: Window,
     desk: Arc<Desk>,
+}
+
+/// A window that is to be served.
+#[derive(Debug)]
+struct Admitted {
+    claim: Claim,
+    layer: DirectedLayer,
 }
 
 /// Who waits for what.
@@ -57,62 +66,71 @@ pub(super) fn start(app: &Arc<App>, link: Link, requests: mpsc::Receiver<Incomin
         let (app, link, receiver) = (app.clone(), link.clone(), receiver.clone());
         tasks.spawn("layers", serve_all(app, link, receiver, tasks.shutdown()));
     }
-    tasks.spawn("layer requests", admit_all(link, requests, sender, tasks.shutdown()));
+    tasks.spawn("layer requests", admit_all(app.clone(), link, requests, sender, tasks.shutdown()));
 }
 
 async fn admit_all(
+    app: Arc<App>,
     link: Link,
     mut requests: mpsc::Receiver<Incoming>,
-    servers: mpsc::Sender<Claim>,
+    servers: mpsc::Sender<Admitted>,
     shutdown: Shutdown,
 ) {
     let desk = Arc::new(Desk::default());
-    while let Some(Some(request)) = shutdown.or(requests.recv()).await {
-        let TopicId::Device(device) = request.topic.id else { continue };
-        let window = match decode::layer(&request.payload) {
-            Ok(window) => window,
-            Err(malformed) => {
-                malformed.count(device, "layer");
-                continue;
-            }
-        };
-        match desk.admit(device, window) {
-            Admission::Taken => {
-                let claim = Claim { device, window, desk: desk.clone() };
-                if servers.try_send(claim).is_err() {
-                    refuse(&link, device, window, LayerError::Unavailable, "overload");
-                }
-            }
-            Admission::Twice => count_refused("twice"),
-            Admission::TooMany => refuse(&link, device, window, LayerError::Unavailable, "windows"),
-        }
+    let mut turn = Vec::with_capacity(TURN_REQUESTS_MAX);
+    while shutdown.or(requests.recv_many(&mut turn, TURN_REQUESTS_MAX)).await.is_some_and(|count| count > 0) {
+        let claims = turn.drain(..).filter_map(|request| desk.claim(&link, &request)).collect();
+        let Some(()) = shutdown.or(admit(&app, &link, claims, &servers)).await else { break };
     }
     shutdown.wait().await;
 }
 
-async fn serve_all(app: Arc<App>, link: Link, claims: Arc<Mutex<mpsc::Receiver<Claim>>>, shutdown: Shutdown) {
+/// Hands on what the devices are directed to, and refuses the rest.
+async fn admit(app: &App, link: &Link, claims: Vec<Claim>, servers: &mpsc::Sender<Admitted>) {
+    let devices = claims.iter().map(|claim| claim.device).collect();
+    let directed = match layer::directed(app, &devices, std::time::Instant::now()).await {
+        Ok(directed) => directed,
+        Err(error) => {
+            tracing::warn!(error = kit::status::chain(&error), "directed layers cannot be read");
+            for Claim { device, window, .. } in &claims {
+                refuse(link, *device, *window, LayerError::Unavailable, "database");
+            }
+            return;
+        }
+    };
+    for claim in claims {
+        let (device, window) = (claim.device, claim.window);
+        match directed.get(&device).map_or(Err(WindowRefusal::NotDirected), |it| it.admit(window)) {
+            Ok(layer) => {
+                if servers.try_send(Admitted { claim, layer: layer.clone() }).is_err() {
+                    refuse(link, device, window, LayerError::Unavailable, "overload");
+                }
+            }
+            Err(WindowRefusal::NotDirected) => {
+                refuse(link, device, window, LayerError::NotDirected, "not_directed");
+            }
+            Err(WindowRefusal::Range) => refuse(link, device, window, LayerError::Range, "range"),
+        }
+    }
+}
+
+async fn serve_all(
+    app: Arc<App>,
+    link: Link,
+    windows: Arc<Mutex<mpsc::Receiver<Admitted>>>,
+    shutdown: Shutdown,
+) {
     loop {
-        let next = async { claims.lock().await.recv().await };
-        let Some(Some(claim)) = shutdown.or(next).await else { return shutdown.wait().await };
-        if shutdown.or(serve(&app, &link, &claim)).await.is_none() {
+        let next = async { windows.lock().await.recv().await };
+        let Some(Some(admitted)) = shutdown.or(next).await else { return shutdown.wait().await };
+        if shutdown.or(serve(&app, &link, &admitted)).await.is_none() {
             return;
         }
     }
 }
 
-async fn serve(app: &App, link: &Link, claim: &Claim) {
+async fn serve(app: &App, link: &Link, Admitted { claim, layer }: &Admitted) {
     let (device, window) = (claim.device, claim.window);
-    let directed = match layer::directed(app, device, std::time::Instant::now()).await {
-        Ok(directed) => directed,
-        Err(_) => return refuse(link, device, window, LayerError::Unavailable, "database"),
-    };
-    let layer = match directed.admit(window) {
-        Ok(layer) => layer,
-        Err(WindowRefusal::NotDirected) => {
-            return refuse(link, device, window, LayerError::NotDirected, "not_directed");
-        }
-        Err(WindowRefusal::Range) => return refuse(link, device, window, LayerError::Range, "range"),
-    };
     let topic = down(device, Channel::Layer);
     let (mut offset, end) = (window.offset, window.offset + window.length);
     while offset < end {
@@ -166,6 +184,24 @@ fn count_refused(reason: &'static str) {
 }
 
 impl Desk {
+    /// The window of a request, unless it cannot be read, waits already, or is one too many.
+    fn claim(self: &Arc<Self>, link: &Link, request: &Incoming) -> Option<Claim> {
+        let TopicId::Device(device) = request.topic.id else { return None };
+        let window = match decode::layer(&request.payload) {
+            Ok(window) => window,
+            Err(malformed) => {
+                malformed.count(device, "layer");
+                return None;
+            }
+        };
+        match self.admit(device, window) {
+            Admission::Taken => return Some(Claim { device, window, desk: self.clone() }),
+            Admission::Twice => count_refused("twice"),
+            Admission::TooMany => refuse(link, device, window, LayerError::Unavailable, "windows"),
+        }
+        None
+    }
+
     fn admit(&self, device: DeviceId, window: Window) -> Admission {
         let mut waiting = self.lock();
         let windows = waiting.entry(device).or_default();

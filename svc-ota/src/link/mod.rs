@@ -14,7 +14,7 @@ use kit::tls::Tls;
 use kit::{Shutdown, Tasks, status};
 use prost::Message;
 use proto::device::v1::{BootId, HelloDown, ResultAck, UpdateDown};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wire::topic::ChannelKind;
 use wire::{Channel, DeviceId, Direction, Service, Topic, TopicId};
@@ -25,8 +25,6 @@ use crate::error::Error;
 
 /// Bytes of hellos and of reports that may wait to be handled, each.
 const WAITING_BYTES_MAX: usize = 8 << 20;
-/// Turns under way at once, of hellos and of reports: one waits for the disk while another is prepared.
-const WORKERS: usize = 2;
 /// How long a message is tried again while the database is away.
 const HANDLE_MAX: Duration = Duration::from_secs(30);
 const RETRY_DELAY: Duration = Duration::from_millis(500);
@@ -35,6 +33,13 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox {
     link: Link,
+}
+
+/// What devices say of themselves and of their updates.
+#[derive(Debug)]
+struct Inbox {
+    hellos: mpsc::Receiver<Incoming>,
+    updates: mpsc::Receiver<Incoming>,
 }
 
 /// Connects, and spawns everything that listens to devices.
@@ -46,36 +51,47 @@ pub(crate) fn start(app: &Arc<App>, tls: &Tls, tasks: &mut Tasks) -> Result<Outb
     let (link, connected) = setup.start(tasks.shutdown());
     tasks.spawn("link", connected);
     let outbox = Outbox { link: link.clone() };
-    for messages in [hellos, updates] {
-        let messages = Arc::new(Mutex::new(messages));
-        for _ in 0..WORKERS {
-            let (app, outbox, shutdown) = (app.clone(), outbox.clone(), tasks.shutdown());
-            tasks.spawn("messages", listen(app, outbox, messages.clone(), shutdown));
-        }
-    }
+    let inbox = Inbox { hellos, updates };
+    tasks.spawn("messages", listen(app.clone(), outbox.clone(), inbox, tasks.shutdown()));
     layer::start(app, link, layers, tasks);
     Ok(outbox)
 }
 
-async fn listen(
-    app: Arc<App>,
-    outbox: Outbox,
-    messages: Arc<Mutex<mpsc::Receiver<Incoming>>>,
-    shutdown: Shutdown,
-) {
+/// One turn after the other: two at once would wait for each other's locks, since what devices say in a row, as hello and
+/// as report, is about the same deployments. The longer a turn takes, the more the next one holds.
+async fn listen(app: Arc<App>, outbox: Outbox, mut inbox: Inbox, shutdown: Shutdown) {
     let mut turn = Vec::with_capacity(TURN_MESSAGES_MAX);
-    loop {
-        let next = async { messages.lock().await.recv_many(&mut turn, TURN_MESSAGES_MAX).await };
-        let Some(count) = shutdown.or(next).await else { return };
-        if count == 0 {
-            return shutdown.wait().await;
-        }
+    while shutdown.or(inbox.fill(&mut turn)).await == Some(true) {
         let said: Vec<(DeviceId, Said)> = turn.iter().filter_map(decoded).collect();
         if shutdown.or(handle(&app, &outbox, &said)).await.is_none() {
             return;
         }
         // Their room in the queue is free again only now.
         turn.clear();
+    }
+    shutdown.wait().await;
+}
+
+impl Inbox {
+    /// What waits, at most a turn; neither channel takes the other's half. Waits for the first message; false when none
+    /// will come. Nothing is lost when dropped before it is ready.
+    async fn fill(&mut self, turn: &mut Vec<Incoming>) -> bool {
+        const HALF: usize = TURN_MESSAGES_MAX / 2;
+        let first = tokio::select! {
+            message = self.hellos.recv() => message,
+            message = self.updates.recv() => message,
+        };
+        let Some(first) = first else { return false };
+        turn.push(first);
+        for channel in [&mut self.hellos, &mut self.updates] {
+            let end = (turn.len() + HALF).min(TURN_MESSAGES_MAX);
+            while turn.len() < end
+                && let Ok(message) = channel.try_recv()
+            {
+                turn.push(message);
+            }
+        }
+        true
     }
 }
 

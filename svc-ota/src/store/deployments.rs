@@ -80,12 +80,13 @@ pub(crate) async fn lock_all(
     devices: &[String],
     named: &[String],
 ) -> Result<Vec<Deployment>, Error> {
-    // One OR over both would look at every row there is.
+    // One OR over both would look at every row there is, and so would a join while the planner thinks the table small:
+    // a sub-select that locks is never merged into a join, so each row is found by its id.
     let sql = format!(
-        "SELECT {COLUMNS} FROM deployments WHERE deployment_id IN (\
-         SELECT o.deployment_id FROM unnest($1::text[]) AS k(id) CROSS JOIN LATERAL (\
+        "SELECT d.* FROM (SELECT o.deployment_id FROM unnest($1::text[]) AS k(id) CROSS JOIN LATERAL (\
          SELECT deployment_id FROM deployments WHERE device_id = k.id AND ({UNFINISHED} OR {OPEN}) OFFSET 0) o \
-         UNION SELECT unnest($2::text[])) ORDER BY deployment_id FOR UPDATE"
+         UNION SELECT unnest($2::text[]) ORDER BY 1) k CROSS JOIN LATERAL (\
+         SELECT {COLUMNS} FROM deployments WHERE deployment_id = k.deployment_id FOR UPDATE) d"
     );
     tx.query(&sql, &[&devices, &named]).await?.iter().map(deployment).collect()
 }
@@ -164,23 +165,31 @@ pub(crate) async fn lock_gone(tx: &Tx, limit: i64) -> Result<Vec<Deployment>, Er
     tx.query(&sql, &[&limit]).await?.iter().map(deployment).collect()
 }
 
-/// Layers the device may ask for now; none if it is unknown or revoked.
-pub(crate) async fn directed_layers(tx: &Tx, device: DeviceId) -> Result<Vec<DirectedLayer>, Error> {
+/// Layers each of the devices may ask for now; nothing for one that is unknown or revoked.
+pub(crate) async fn directed_layers(
+    tx: &Tx,
+    devices: &[DeviceId],
+) -> Result<Vec<(DeviceId, DirectedLayer)>, Error> {
+    // As in `lock_all`: by index, however small the planner thinks the tables.
     let sql = format!(
-        "SELECT DISTINCT l.digest, l.size, l.object FROM registry.device_v1 v \
-         JOIN deployments d ON d.device_id = v.device_id AND d.tenant_id = v.tenant_id \
+        "SELECT DISTINCT k.id, l.digest, l.size, l.object FROM unnest($1::text[]) AS k(id) \
+         CROSS JOIN LATERAL (SELECT tenant_id FROM registry.device_v1 \
+         WHERE device_id = k.id AND revoked_at IS NULL OFFSET 0) v \
+         CROSS JOIN LATERAL (SELECT bundle_id FROM deployments WHERE device_id = k.id AND tenant_id = v.tenant_id \
+         AND sent_at IS NOT NULL AND {UNFINISHED} OFFSET 0) d \
          JOIN bundle_layers b ON b.bundle_id = d.bundle_id \
-         JOIN layers l ON l.tenant_id = b.tenant_id AND l.digest = b.digest \
-         WHERE v.device_id = $1 AND v.revoked_at IS NULL AND d.sent_at IS NOT NULL AND d.{UNFINISHED}"
+         JOIN layers l ON l.tenant_id = b.tenant_id AND l.digest = b.digest"
     );
+    let ids: Vec<String> = devices.iter().map(DeviceId::to_string).collect();
     let layer = |row: &Row| {
-        Ok(DirectedLayer {
+        let layer = DirectedLayer {
             digest: digest(row, "digest")?,
             bytes: unsigned(row, "size")?,
             object: row.try_get::<_, &str>("object")?.into(),
-        })
+        };
+        Ok((parsed(row, "id")?, layer))
     };
-    tx.query(&sql, &[&device.text().as_str()]).await?.iter().map(layer).collect()
+    tx.query(&sql, &[&ids]).await?.iter().map(layer).collect()
 }
 
 fn deployment(row: &Row) -> Result<Deployment, Error> {

@@ -1,17 +1,20 @@
 //! A process of many boards, heard cheaply: lines are kept as they come and read when the run is over, so that
 //! listening takes little from what is measured. Times are the boards' own (`t_us`), not those of our reading.
 
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, Command};
 
 /// How long boards may take to do what is waited for.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// How often what they said is looked at: rarely, since looking takes from what is measured.
+const LOOK_PERIOD: Duration = Duration::from_millis(50);
 
 /// One line of a board.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -33,24 +36,25 @@ pub struct Event {
 #[derive(Debug)]
 pub struct Boards {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    /// What they say goes to a file: a pipe nobody reads for a while would stop them.
+    says: BufReader<File>,
     said: Vec<String>,
 }
 
 impl Boards {
-    /// Starts `count` boards in one process; the same state folder is the same boards.
+    /// Starts `count` boards in one process; the same state folder is the same boards. Each start needs a log of its own.
     pub fn start(provision: &Path, state: &Path, log: &Path, count: usize) -> Result<Boards> {
         let mut command = Command::new(dev::binary("board-host")?);
         command.arg("--provision").arg(provision).arg("--state").arg(state);
         command.args(["--json", "--hardware-id", "bench", "--count", &count.to_string()]);
+        let says = log.with_extension("events");
         command
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(std::fs::File::create(log)?)
+            .stdout(File::create(&says)?)
+            .stderr(File::create(log)?)
             .kill_on_drop(true);
-        let mut child = command.spawn().context("starting board-host")?;
-        let lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
-        Ok(Boards { child, lines, said: Vec::new() })
+        let child = command.spawn().context("starting board-host")?;
+        Ok(Boards { child, says: BufReader::new(File::open(says)?), said: Vec::new() })
     }
 
     pub fn pid(&self) -> Result<u32> {
@@ -59,18 +63,35 @@ impl Boards {
 
     /// Listens until `count` lines contain `text`.
     pub async fn until(&mut self, text: &str, count: usize) -> Result<()> {
-        let mut left = count - self.said.iter().filter(|line| line.contains(text)).count().min(count);
-        let listening = async {
-            while left > 0 {
-                let Some(line) = self.lines.next_line().await? else { bail!("board-host ended") };
-                left -= usize::from(line.contains(text));
-                self.said.push(line);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.listen()?;
+            let heard = self.said.iter().filter(|line| line.contains(text)).count();
+            if heard >= count {
+                return Ok(());
             }
-            Ok(())
-        };
-        tokio::time::timeout(PATIENCE, listening)
-            .await
-            .map_err(|_| anyhow::anyhow!("{left} of {count} boards did not say {text}"))?
+            if let Some(status) = self.child.try_wait()? {
+                bail!("board-host ended: {status}");
+            }
+            if Instant::now() >= deadline {
+                bail!("{} of {count} boards did not say {text}", count - heard);
+            }
+            tokio::time::sleep(LOOK_PERIOD).await;
+        }
+    }
+
+    /// Takes what was said since.
+    fn listen(&mut self) -> Result<()> {
+        loop {
+            let mut line = String::new();
+            let count = self.says.read_line(&mut line)?;
+            if !line.ends_with('\n') {
+                // Not written to its end yet.
+                return self.says.seek_relative(-(count as i64)).context("reading events");
+            }
+            line.pop();
+            self.said.push(line);
+        }
     }
 
     /// All heard so far, as it came.
@@ -94,8 +115,6 @@ impl Boards {
     /// Ends the boards in order: connections close, wills are published.
     pub async fn stop(mut self) -> Result<()> {
         dev::terminate(i32::try_from(self.pid()?)?)?;
-        // Whatever they still say must not block them.
-        while let Ok(Some(_)) = self.lines.next_line().await {}
         self.child.wait().await.context("waiting for board-host").map(drop)
     }
 }

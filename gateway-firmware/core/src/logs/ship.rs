@@ -5,7 +5,7 @@ use super::ring::Ring;
 /// Encoded records of one batch, at most.
 pub const LOG_BATCH_BYTES_MAX: usize = 4096;
 /// How long a first record waits for company.
-pub const LOG_LINGER_MS: u64 = 100;
+pub const LOG_LINGER_MS: u64 = 500;
 /// Wait for an acknowledgement before the batch is sent again: doubles from the first to the second.
 pub const LOG_RETRY_MIN_MS: u64 = 5_000;
 pub const LOG_RETRY_MAX_MS: u64 = 60_000;

@@ -22,6 +22,9 @@ use crate::update::State;
 pub const PROTOCOL: u32 = 0;
 /// A hello goes out at least so often.
 pub const HELLO_PERIOD_MS: u64 = 15 * 60 * 1000;
+/// A change of what a hello says is told so long after the newest: changes in a row are told as one, and void fewer
+/// nonces.
+pub const HELLO_CHANGE_MS: u64 = 250;
 /// After a directive that answers an older hello, the next one goes out so long after the newest.
 pub const HELLO_MISSED_MS: u64 = 2_000;
 /// A result, or a progress that waits for an answer, is said again after: doubles from the first to the second.
@@ -159,7 +162,9 @@ impl Session {
     ) -> Result<(), Full> {
         if self.face_stale || self.face.is_none() {
             let face = face(device);
-            self.hello_due |= self.face.as_ref() != Some(&face);
+            if self.face.as_ref() != Some(&face) {
+                self.hello_at_ms = self.hello_at_ms.min(self.hello_said_ms + HELLO_CHANGE_MS);
+            }
             (self.face, self.face_stale) = (Some(face), false);
         }
         let Some(face) = self.face.as_ref().filter(|_| self.hello_due || now_ms >= self.hello_at_ms) else {

@@ -18,6 +18,11 @@ use crate::store::{Store, WRITE_BYTES_MAX};
 
 /// One block.
 pub const BLOCK: u32 = BLOCK_BYTES as u32;
+/// SHA-256 of a block that reads as erased.
+const BLANK_BLOCK_DIGEST: Digest = Digest([
+    0x0f, 0xbb, 0xa0, 0x7a, 0x83, 0x3d, 0x4d, 0xcf, 0xc7, 0x02, 0x4e, 0xaf, 0x31, 0x36, 0x61, 0xa0, 0xba,
+    0x8f, 0x80, 0xa0, 0x5c, 0x6d, 0x29, 0xb8, 0x80, 0x1c, 0x61, 0x2e, 0x10, 0xe6, 0x0d, 0xee,
+]);
 /// Bytes handled at once on the stack.
 const PIECE_BYTES: usize = 512;
 
@@ -168,8 +173,12 @@ pub(crate) fn hash(
     Ok(())
 }
 
-/// The digest of one whole block of flash.
+/// The digest of one whole block of flash. Where a download goes, blocks are blank more often than not: reading tells that
+/// in a tenth of the time that hashing takes.
 pub(crate) fn block_digest(flash: &mut dyn Flash, at: u32) -> Result<Digest, FlashError> {
+    if is_blank(flash, at) {
+        return Ok(BLANK_BLOCK_DIGEST);
+    }
     let mut hasher = Hasher::new();
     hash(flash, &mut hasher, at, BLOCK)?;
     Ok(hasher.finish())
@@ -186,6 +195,13 @@ pub(crate) fn is_blank(flash: &mut dyn Flash, at: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_digest_of_a_blank_block_is_that_of_its_bytes() {
+        let mut hasher = Hasher::new();
+        hasher.update(&[0xff; BLOCK as usize]);
+        assert_eq!(hasher.finish(), BLANK_BLOCK_DIGEST);
+    }
 
     fn geometry(bytes: u32, erase_bytes: u32, write_bytes: u32) -> Geometry {
         Geometry { bytes, erase_bytes, write_bytes, write_once: true }
