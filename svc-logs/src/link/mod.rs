@@ -6,7 +6,7 @@
 mod decode;
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use kit::Shutdown;
 use kit::mqtt::{Incoming, Link, PublishError};
@@ -25,6 +25,9 @@ use crate::model::rate::RateLimit;
 pub(crate) const INCOMING_BYTES_MAX: usize = 16 << 20;
 /// Messages stored in one transaction at most.
 pub(crate) const TURN_MESSAGES_MAX: usize = 256;
+/// How long a first message waits for company: a transaction costs as much as dozens of messages, and a line may come this
+/// much later.
+const TURN_LINGER: Duration = Duration::from_millis(10);
 
 /// Transactions under way at once: one waits for the disk while another is prepared.
 const WORKERS: usize = 2;
@@ -57,10 +60,18 @@ pub(crate) fn workers(
         .collect()
 }
 
-/// Waits for a message, then takes what is there; empty when the link has ended.
+/// Waits for a message, then a little for others, and takes what is there; empty when the link has ended.
 async fn next_turn(queue: &Queue) -> Vec<Incoming> {
     let mut messages = Vec::new();
-    queue.lock().await.recv_many(&mut messages, TURN_MESSAGES_MAX).await;
+    let mut queue = queue.lock().await;
+    if queue.recv_many(&mut messages, TURN_MESSAGES_MAX).await > 0 {
+        tokio::time::sleep(TURN_LINGER).await;
+        while messages.len() < TURN_MESSAGES_MAX
+            && let Ok(message) = queue.try_recv()
+        {
+            messages.push(message);
+        }
+    }
     messages
 }
 

@@ -138,10 +138,23 @@ impl Planned {
     }
 }
 
-/// The newest hello of a device: what Postgres kept, or a quiet one that only Redis remembers.
+/// The newest hello of each device: what Postgres kept, or a quiet one that only Redis remembers.
+pub(crate) async fn newest_hellos(
+    app: &App,
+    tx: &Tx,
+    ids: &[DeviceId],
+) -> Result<HashMap<DeviceId, Hello>, Error> {
+    let (kept, mut quiet) = tokio::join!(devices::links(tx, ids), app.hellos.newest_all(ids));
+    for (device, kept) in kept? {
+        let newest = newer(Some(kept.hello), quiet.remove(&device));
+        quiet.extend(newest.map(|newest| (device, newest)));
+    }
+    Ok(quiet)
+}
+
+/// That of one device.
 pub(crate) async fn newest_hello(app: &App, tx: &Tx, device: DeviceId) -> Result<Option<Hello>, Error> {
-    let kept = devices::link(tx, device).await?.map(|link| link.hello);
-    Ok(newer(kept, app.hellos.newest(device).await))
+    Ok(newest_hellos(app, tx, &[device]).await?.remove(&device))
 }
 
 /// The newer of what Postgres kept and what Redis remembers.

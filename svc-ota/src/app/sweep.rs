@@ -5,9 +5,12 @@
 
 use std::time::{Duration, SystemTime};
 
+use wire::DeviceId;
+
 use super::order::{self, Occasion};
-use super::{App, Effect, upload};
+use super::{App, Effect, director, upload};
 use crate::error::Error;
+use crate::model::device::Hello;
 use crate::model::state::Event;
 use crate::store::{Scope, bundles, deployments, devices, uploads};
 
@@ -18,16 +21,26 @@ const HELLO_RECENT: Duration = Duration::from_secs(24 * 3600);
 /// When to try again to delete what S3 would not.
 const TRASH_RETRY: Duration = Duration::from_secs(10);
 
-/// Tells devices again that did not answer.
+/// Tells devices again that did not answer. A handful of statements, however many there are: meanwhile their rows are locked,
+/// and who hears devices waits for them.
 pub(crate) async fn resend(app: &App, now: SystemTime) -> Result<Vec<Effect>, Error> {
     let tx = app.pg.tx(Scope::Every).await?;
-    let mut planned = Vec::new();
-    for mut deployment in deployments::lock_due(&tx, now, BATCH_MAX).await? {
-        let hello = order::newest_hello(app, &tx, deployment.device).await?;
-        let hello =
-            hello.filter(|hello| now.duration_since(hello.heard_at).is_ok_and(|ago| ago < HELLO_RECENT));
-        planned.extend(order::plan(app, &tx, &mut deployment, hello, Occasion::Silence, now).await?);
+    let mut due = deployments::lock_due(&tx, now, BATCH_MAX).await?;
+    if due.is_empty() {
+        tx.commit().await?;
+        return Ok(Vec::new());
     }
+    let devices: Vec<DeviceId> = due.iter().map(|deployment| deployment.device).collect();
+    let hellos = order::newest_hellos(app, &tx, &devices).await?;
+    let mut tellings = Vec::new();
+    for deployment in &mut due {
+        let recent = |hello: &&Hello| now.duration_since(hello.heard_at).is_ok_and(|ago| ago < HELLO_RECENT);
+        let hello = hellos.get(&deployment.device).filter(recent).copied();
+        let director = director::find(app, &tx, deployment.tenant).await?;
+        tellings.extend(order::tell(deployment, hello, director, Occasion::Silence, now));
+    }
+    deployments::save_all(&tx, &due.iter().collect::<Vec<_>>()).await?;
+    let planned = order::planned(&tx, tellings).await?;
     tx.commit().await?;
     planned.into_iter().map(|planned| planned.signed(now)).collect()
 }

@@ -38,10 +38,12 @@ pub(crate) async fn keyset(tx: &Tx, tenant: TenantId) -> Result<Option<Vec<u8>>,
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-pub(crate) async fn link(tx: &Tx, id: DeviceId) -> Result<Option<Link>, Error> {
-    let sql = "SELECT nonce, boot_count, boot_random, sequence, heard_at, app_floor, confirmed FROM device_links \
-               WHERE device_id = $1";
-    tx.query_opt(sql, &[&id.text().as_str()]).await?.map(|row| link_of(&row)).transpose()
+/// What was kept of each.
+pub(crate) async fn links(tx: &Tx, ids: &[DeviceId]) -> Result<Vec<(DeviceId, Link)>, Error> {
+    let sql = "SELECT device_id, nonce, boot_count, boot_random, sequence, heard_at, app_floor, confirmed \
+               FROM device_links WHERE device_id = ANY ($1)";
+    let ids: Vec<String> = ids.iter().map(DeviceId::to_string).collect();
+    tx.query(sql, &[&ids]).await?.iter().map(|row| Ok((parsed(row, "device_id")?, link_of(row)?))).collect()
 }
 
 /// Keeps what devices said; in the order of their ids, so that replicas never wait in a circle.

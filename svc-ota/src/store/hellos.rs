@@ -64,11 +64,6 @@ impl Hellos {
         }
     }
 
-    /// The newest hello, if Redis is there and knows one.
-    pub(crate) async fn newest(&self, device: DeviceId) -> Option<Hello> {
-        self.newest_all(&[device]).await.remove(&device)
-    }
-
     /// The newest hellos that Redis knows, if it is there.
     pub(crate) async fn newest_all(&self, devices: &[DeviceId]) -> HashMap<DeviceId, Hello> {
         if devices.is_empty() {

@@ -94,7 +94,7 @@ async fn run(world: &World, arguments: &Arguments) -> Result<()> {
     boards.until("\"result\"", devices).await?;
     let connecting = used(&measured)?;
     if arguments.statements {
-        eprintln!("{}", world.stack.sql(STATEMENTS)?);
+        eprintln!("connecting:\n{}", world.stack.sql(STATEMENTS)?);
     }
 
     // The layers alone: boards that are there, all directed at the same moment.
@@ -103,12 +103,18 @@ async fn run(world: &World, arguments: &Arguments) -> Result<()> {
     let heard = boards.events()?.len();
     boards.freeze(true)?;
     deploy(world, &names, &next).await?;
+    if arguments.statements {
+        world.stack.sql("SELECT pg_stat_statements_reset()")?;
+    }
     for process in &mut measured {
         process.cpu_s = usage::cpu_seconds(process.pid)?;
     }
     boards.freeze(false)?;
     boards.until("\"state\":\"verified\"", 2 * devices).await?;
     let directed = used(&measured)?;
+    if arguments.statements {
+        eprintln!("directed:\n{}", world.stack.sql(STATEMENTS)?);
+    }
     boards.until("\"result\"", 2 * devices).await?;
 
     let peaks = measured

@@ -16,7 +16,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use gateway_core::ports::{Flash, FlashError, Geometry};
 
-const CHUNK_BYTES: usize = 4096;
+/// Bytes written at once: a block of a layer, in one call.
+const CHUNK_BYTES: usize = 16 * 1024;
+/// A longer read is no piece of one.
+const PIECE_BYTES_MAX: usize = 4096;
 /// Bytes read at once for pieces in a row.
 const AHEAD_BYTES: usize = 16 * 1024;
 
@@ -100,7 +103,7 @@ impl Flash for FileFlash {
 
     fn read(&mut self, at: u32, into: &mut [u8]) -> Result<(), FlashError> {
         self.check(at, into.len(), 1)?;
-        let is_next = self.read_to == at && into.len() <= CHUNK_BYTES;
+        let is_next = self.read_to == at && into.len() <= PIECE_BYTES_MAX;
         self.read_to = at + into.len() as u32;
         if is_next {
             AHEAD.with_borrow_mut(|ahead| self.read_ahead(ahead, at, into))

@@ -7,7 +7,9 @@
 mod hear;
 mod message;
 
-use wire::msg::{self, EnumValue, HelloUp, LayerUp, LogUp, Message as _, Repeated, Slot, UpdateUp};
+use wire::msg::{
+    self, EnumValue, HelloUp, LayerUp, LogUp, Message as _, Repeated, Slot, SlotStatus, UpdateUp,
+};
 use wire::{Channel, DeviceId, Nonce, Topic};
 
 use self::message::{boot_id, boot_reason, progress_state, result_message, slot, waits_for_an_answer};
@@ -34,12 +36,23 @@ pub const SAY_AGAIN_MAX_MS: u64 = 60_000;
 pub const PROGRESS_STEP_MS: u64 = 500;
 pub const PROGRESS_STEP_PERCENT: u64 = 10;
 
-/// What a hello says that calls for a new one when it changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a hello says of what the device holds.
+#[derive(Debug, Clone)]
 struct Face {
     slots: [SlotReport; 2],
     keyset_version: u32,
     floor: Option<u64>,
+}
+
+impl Face {
+    /// Calls for a new hello. What is being staged is told as progress, and would only void the nonce that `go` is to name.
+    fn is_news_after(&self, told: &Face) -> bool {
+        fn held(slot: &SlotReport) -> Option<&SlotReport> {
+            matches!(slot.status, SlotStatus::Trial | SlotStatus::Confirmed).then_some(slot)
+        }
+        (self.keyset_version, self.floor) != (told.keyset_version, told.floor)
+            || self.slots.iter().map(held).ne(told.slots.iter().map(held))
+    }
 }
 
 /// Something said until it is answered.
@@ -162,7 +175,7 @@ impl Session {
     ) -> Result<(), Full> {
         if self.face_stale || self.face.is_none() {
             let face = face(device);
-            if self.face.as_ref() != Some(&face) {
+            if self.face.as_ref().is_none_or(|told| face.is_news_after(told)) {
                 self.hello_at_ms = self.hello_at_ms.min(self.hello_said_ms + HELLO_CHANGE_MS);
             }
             (self.face, self.face_stale) = (Some(face), false);
