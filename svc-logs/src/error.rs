@@ -1,5 +1,6 @@
 //! What can go wrong in a use case, and what a caller is told of it.
 
+use kit::places::NoPlace;
 use kit::{pg, status};
 use tonic::Status;
 
@@ -8,8 +9,8 @@ pub(crate) enum Error {
     /// No such device, or not the caller's.
     #[error("device does not exist")]
     NoDevice,
-    #[error("too many tails are open")]
-    TooManyTails,
+    #[error(transparent)]
+    NoPlace(#[from] NoPlace),
     #[error("database")]
     Database(#[from] pg::Error),
 }
@@ -18,7 +19,7 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         match error {
             Error::NoDevice => status::not_found(),
-            Error::TooManyTails => status::exhausted("TAILS_MAX", "too many tails are open on this server"),
+            Error::NoPlace(full) => full.into(),
             Error::Database(error) => error.into(),
         }
     }

@@ -20,6 +20,8 @@ pub(crate) enum Error {
     /// A limit is reached.
     #[error("{message}")]
     Exhausted { reason: &'static str, message: &'static str },
+    #[error(transparent)]
+    NoPlace(#[from] kit::places::NoPlace),
     #[error("{message}")]
     Unauthenticated { reason: &'static str, message: String },
     #[error("{0}")]
@@ -55,6 +57,7 @@ impl From<Error> for Status {
             Error::AlreadyExists(message) => status::already_exists(message),
             Error::Precondition { reason, message } => status::precondition(reason, message),
             Error::Exhausted { reason, message } => status::exhausted(reason, message),
+            Error::NoPlace(full) => full.into(),
             Error::Unauthenticated { reason, message } => {
                 status::status(Code::Unauthenticated, reason, message)
             }

@@ -4,7 +4,7 @@
 //! devices connect anew. The judge is a thread of its own, since a stuck runtime judges nothing.
 
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,22 +28,26 @@ const PROBE: DeviceId = DeviceId::new([0; 16]);
 /// Sends a message a second through the hub until shutdown; aborts the process when they stop arriving.
 pub(crate) async fn watch(front: Arc<Front>) {
     let (beat, beats) = sync_channel(1);
-    let judge = std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
-        loop {
-            match beats.recv_timeout(PATIENCE) {
-                Ok(()) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {
-                    tracing::error!("no message got through for {PATIENCE:?}: aborting");
-                    std::process::abort();
-                }
-            }
-        }
-    });
+    let judge =
+        std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || judge(&beats, PATIENCE));
     if let Err(error) = judge {
         return tracing::error!(%error, "no watchdog");
     }
     let _ = front.shutdown.or(probe(&front, &beat)).await;
+}
+
+/// Until the beats end in order; aborts the process when one is missing.
+fn judge(beats: &Receiver<()>, patience: Duration) {
+    loop {
+        match beats.recv_timeout(patience) {
+            Ok(()) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                tracing::error!("no message got through for {patience:?}: aborting");
+                std::process::abort();
+            }
+        }
+    }
 }
 
 async fn probe(front: &Front, beat: &SyncSender<()>) {
@@ -77,6 +81,28 @@ mod tests {
     use super::*;
     use crate::app::Connections;
     use crate::grpc::Authority;
+
+    /// Set for the process that is to be ended.
+    const VICTIM: &str = "HOLDFAST_TEST_WATCHDOG_VICTIM";
+
+    #[test]
+    fn without_a_beat_the_process_is_ended_and_an_orderly_end_is_none() {
+        use std::os::unix::process::ExitStatusExt as _;
+        let (beat, beats) = sync_channel(1);
+        if std::env::var_os(VICTIM).is_some() {
+            beat.send(()).expect("the judge is there");
+            return judge(&beats, Duration::from_millis(10));
+        }
+        let name = "link::watchdog::tests::without_a_beat_the_process_is_ended_and_an_orderly_end_is_none";
+        let victim = std::process::Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", name])
+            .env(VICTIM, "1")
+            .output()
+            .expect("started again");
+        assert_eq!(victim.status.signal(), Some(6), "SIGABRT: {victim:?}");
+        drop(beat);
+        judge(&beats, Duration::from_secs(60));
+    }
 
     #[tokio::test]
     async fn the_heart_beats_while_messages_get_through() {

@@ -9,13 +9,16 @@ mod tests;
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, broadcast};
+use kit::places::Places;
+use tokio::sync::broadcast;
 use wire::DeviceId;
 
 use crate::store::Store;
 
 /// Tails one process serves at once.
 pub(crate) const TAILS_MAX: usize = 256;
+/// Those of one tenant.
+pub(crate) const TAILS_OF_TENANT_MAX: usize = 64;
 /// Boots kept of one device.
 pub(crate) const BOOTS_PER_DEVICE_MAX: usize = 256;
 /// Records kept of one device.
@@ -30,12 +33,12 @@ pub(crate) struct App {
     store: Store,
     /// Devices something was just stored for, by this process.
     stored: broadcast::Sender<DeviceId>,
-    tails: Arc<Semaphore>,
+    tails: Arc<Places>,
 }
 
 impl App {
     pub(crate) fn new(store: Store) -> Self {
         let (stored, _) = broadcast::channel(HINTS_MAX);
-        Self { store, stored, tails: Arc::new(Semaphore::new(TAILS_MAX)) }
+        Self { store, stored, tails: Places::new("TAILS", TAILS_MAX, TAILS_OF_TENANT_MAX) }
     }
 }

@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, broadcast};
+use kit::places::Place;
+use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep_until};
 use wire::{DeviceId, TenantId};
 
@@ -33,7 +34,7 @@ pub(crate) struct Tail {
     marks: HashMap<i64, Mark>,
     hints: broadcast::Receiver<DeviceId>,
     looked: Instant,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// A record, and how many were missed just before it.
@@ -52,7 +53,7 @@ impl App {
         level: Level,
         last: usize,
     ) -> Result<(Tail, Vec<StoredRecord>), Error> {
-        let place = self.tails.clone().try_acquire_owned().map_err(|_| Error::TooManyTails)?;
+        let place = self.tails.take(tenant)?;
         // Before the first look, so that nothing falls between.
         let hints = self.stored.subscribe();
         let tx = self.store.tx(tenant).await?;

@@ -19,6 +19,7 @@ pub(crate) mod writers;
 use std::sync::Arc;
 
 use kit::pg::Pg;
+use kit::places::Places;
 use tokio::sync::Semaphore;
 use wire::DeviceId;
 
@@ -41,7 +42,7 @@ pub(crate) struct App {
     pub(crate) directed: layer::DirectedCache,
     pub(crate) changes: watch::Changes,
     pub(crate) writers: Arc<writers::Writers>,
-    pub(crate) watches: Arc<Semaphore>,
+    pub(crate) watches: Arc<Places>,
     pub(crate) finishing: Semaphore,
 }
 
@@ -65,7 +66,7 @@ impl App {
             directed: layer::DirectedCache::default(),
             changes: watch::Changes::default(),
             writers: Arc::default(),
-            watches: Arc::new(Semaphore::new(watch::WATCHES_MAX)),
+            watches: Places::new("WATCHES", watch::WATCHES_MAX, watch::WATCHES_OF_TENANT_MAX),
             finishing: Semaphore::new(upload::FINISHING_MAX),
             config,
             pg,

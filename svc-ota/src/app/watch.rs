@@ -12,6 +12,8 @@ use crate::model::state::State;
 
 /// Deployments watched at once.
 pub(crate) const WATCHES_MAX: usize = 1024;
+/// Those of one tenant.
+pub(crate) const WATCHES_OF_TENANT_MAX: usize = 256;
 /// Hints a slow waiter may lag behind; more tell it to look anyway.
 const HINTS_MAX: usize = 256;
 /// How often a waiter looks without a hint.

@@ -20,7 +20,6 @@ use wire::{DeploymentId, TenantId};
 
 use super::bundle::{cursor, next};
 use super::{name, tenant, timestamp};
-use crate::app::watch::WATCHES_MAX;
 use crate::app::{App, deploy, director};
 use crate::link::Outbox;
 use crate::model::deployment as model;
@@ -94,15 +93,13 @@ impl DeploymentService for Deployments {
     ) -> Result<Response<Watch>, Status> {
         let asked: DeploymentName = name("name", &request.get_ref().name)?;
         let tenant = tenant(&request, asked.tenant)?;
-        let permit = self.app.watches.clone().try_acquire_owned().map_err(|_| {
-            status::exhausted("WATCHES_MAX", format!("{WATCHES_MAX} deployments are watched already"))
-        })?;
+        let place = self.app.watches.take(tenant)?;
         let first = deploy::find(&self.app, tenant, asked.id).await?;
         let (sender, receiver) = mpsc::channel(1);
         let (app, shutdown) = (self.app.clone(), self.shutdown.clone());
         // Ends with the deployment, the caller or the process, whichever is first.
         tokio::spawn(async move {
-            let _permit = permit;
+            let _place = place;
             tokio::select! {
                 () = watch(&app, tenant, first, &sender) => {}
                 () = sender.closed() => {}

@@ -262,6 +262,25 @@ mod tests {
     }
 
     #[test]
+    fn one_window_too_many_is_not_queued_and_its_place_is_free_again() {
+        let desk = Arc::new(Desk::default());
+        let (servers, mut waiting) = mpsc::channel(WINDOWS_WAITING_MAX);
+        let admitted = |n: usize| {
+            let device = DeviceId::new((n as u128).to_be_bytes());
+            assert_eq!(desk.admit(device, window(0)), Admission::Taken);
+            let layer = DirectedLayer { digest: Digest([1; 32]), bytes: 10, object: "o".into() };
+            Admitted { claim: Claim { device, window: window(0), desk: desk.clone() }, layer }
+        };
+        for n in 0..WINDOWS_WAITING_MAX {
+            servers.try_send(admitted(n)).expect("room");
+        }
+        assert!(servers.try_send(admitted(WINDOWS_WAITING_MAX)).is_err());
+        assert_eq!(desk.lock().len(), WINDOWS_WAITING_MAX);
+        drop(waiting.try_recv());
+        assert!(servers.try_send(admitted(WINDOWS_WAITING_MAX)).is_ok());
+    }
+
+    #[test]
     fn nothing_is_remembered_of_a_device_that_waits_for_nothing() {
         let desk = Arc::new(Desk::default());
         assert_eq!(desk.admit(DEVICE, window(0)), Admission::Taken);

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use kit::Shutdown;
+use kit::places::{Place, Places};
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use wire::{DeviceId, TenantId};
 
 use super::feed::Event;
@@ -18,6 +19,8 @@ use crate::store::devices;
 
 /// Watchers of one process.
 pub(crate) const WATCHERS_MAX: usize = 1024;
+/// Those of one tenant.
+pub(crate) const WATCHERS_OF_TENANT_MAX: usize = 256;
 /// Devices read at once.
 const CHUNK: usize = 500;
 
@@ -41,35 +44,18 @@ pub(crate) struct Watch {
     /// The snapshot goes on after this id; none: it is complete.
     after: Option<String>,
     shutdown: Shutdown,
-    _place: OwnedSemaphorePermit,
-}
-
-/// Places for watchers.
-#[derive(Debug, Clone)]
-pub(crate) struct Watchers(Arc<Semaphore>);
-
-impl Default for Watchers {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(WATCHERS_MAX)))
-    }
-}
-
-impl Watchers {
-    fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
-        let full = Error::Exhausted { reason: "WATCHERS", message: "too many watchers" };
-        self.0.clone().try_acquire_owned().map_err(|_| full)
-    }
+    _place: Place,
 }
 
 impl Watch {
     pub(crate) fn new(
         app: Arc<App>,
-        watchers: &Watchers,
+        watchers: &Arc<Places>,
         tenant: TenantId,
         filter: Filter,
         shutdown: Shutdown,
     ) -> Result<Self, Error> {
-        let place = watchers.place()?;
+        let place = watchers.take(tenant)?;
         // Subscribed before the snapshot is read: what changes meanwhile comes after it.
         let events = app.feed().subscribe();
         let after = Some(String::new());
@@ -147,19 +133,5 @@ impl Watch {
         if event.tenant == self.tenant {
             touched.insert(event.device);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_place_is_given_and_no_more_until_one_leaves() {
-        let watchers = Watchers::default();
-        let mut places: Vec<_> = (0..WATCHERS_MAX).map(|_| watchers.place().unwrap()).collect();
-        assert!(matches!(watchers.place(), Err(Error::Exhausted { reason: "WATCHERS", .. })));
-        places.pop();
-        assert!(watchers.place().is_ok());
     }
 }

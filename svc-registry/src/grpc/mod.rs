@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use kit::Shutdown;
 use kit::auth::caller;
+use kit::places::Places;
 use kit::{page, status};
 use proto::name::{Child, Name, NameError, TenantName};
 use proto::registry::v1::authority_service_server::AuthorityServiceServer;
@@ -28,7 +29,7 @@ use tonic::service::Routes;
 use tonic::{Request, Status};
 use wire::TenantId;
 
-use crate::app::{Actor, App, Watchers};
+use crate::app::{Actor, App, WATCHERS_MAX, WATCHERS_OF_TENANT_MAX};
 use crate::link::Link;
 
 /// Every service's implementation.
@@ -36,13 +37,14 @@ use crate::link::Link;
 pub(crate) struct Api {
     app: Arc<App>,
     link: Arc<Link>,
-    watchers: Watchers,
+    watchers: Arc<Places>,
     shutdown: Shutdown,
 }
 
 impl Api {
     pub(crate) fn new(app: Arc<App>, link: Arc<Link>, shutdown: Shutdown) -> Self {
-        Self { app, link, watchers: Watchers::default(), shutdown }
+        let watchers = Places::new("WATCHERS", WATCHERS_MAX, WATCHERS_OF_TENANT_MAX);
+        Self { app, link, watchers, shutdown }
     }
 
     pub(crate) fn routes(self) -> Routes {
