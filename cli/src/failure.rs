@@ -32,6 +32,11 @@ pub(crate) fn input(why: impl Into<String>) -> anyhow::Error {
     Failure::Input(why.into()).into()
 }
 
+/// The resource changed between our reading it and our writing.
+pub(crate) fn is_stale(status: &Status) -> bool {
+    status.get_details_error_info().is_some_and(|info| info.reason == "ETAG_MISMATCH")
+}
+
 /// A stream ended because the token it was opened with has expired: it may be opened again.
 pub(crate) fn is_token_expired(status: &Status) -> bool {
     status.code() == Code::Unauthenticated

@@ -1,5 +1,7 @@
 //! `holdfast device`: the fleet, device by device.
 
+use std::collections::HashMap;
+
 use anyhow::{Result, bail};
 use clap::Subcommand;
 use proto::registry::v1::watch_devices_response::Kind;
@@ -12,10 +14,12 @@ use tonic::Streaming;
 
 use crate::args::{Global, Page};
 use crate::command::{PAGE_SIZE, collect};
-use crate::failure::{input, is_token_expired};
+use crate::failure::{input, is_stale, is_token_expired};
 use crate::output;
 use crate::session::Session;
 
+/// How often labels are written again when the device changed meanwhile.
+const LABEL_ATTEMPTS_MAX: u32 = 8;
 const DEVICE: &str = "holdfast.registry.v1.Device";
 const PENDING: &str = "holdfast.registry.v1.PendingEnrollment";
 
@@ -109,21 +113,30 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
 async fn label(global: &Global, session: &Session, device: &str, changes: &[String]) -> Result<()> {
     let mut client = session.devices().await?;
     let name = session.name("devices", device);
-    let mut device = client.get_device(GetDeviceRequest { name }).await?.into_inner();
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let mut device = client.get_device(GetDeviceRequest { name: name.clone() }).await?.into_inner();
+        change_labels(&mut device.labels, changes)?;
+        let update_mask = Some(prost_types::FieldMask { paths: vec!["labels".to_owned()] });
+        match client.update_device(UpdateDeviceRequest { device: Some(device), update_mask }).await {
+            // It said hello meanwhile, or somebody else labelled it: our changes are to keys, not to the whole.
+            Err(status) if is_stale(&status) && attempts < LABEL_ATTEMPTS_MAX => {}
+            Err(status) => return Err(status.into()),
+            Ok(device) => return show(global, &device.into_inner()),
+        }
+    }
+}
+
+fn change_labels(labels: &mut HashMap<String, String>, changes: &[String]) -> Result<()> {
     for change in changes {
         match (change.split_once('='), change.strip_suffix('-')) {
-            (Some((key, value)), _) => {
-                device.labels.insert(key.to_owned(), value.to_owned());
-            }
-            (None, Some(key)) => {
-                device.labels.remove(key);
-            }
+            (Some((key, value)), _) => drop(labels.insert(key.to_owned(), value.to_owned())),
+            (None, Some(key)) => drop(labels.remove(key)),
             (None, None) => return Err(input(format!("`{change}` is neither KEY=VALUE nor KEY-"))),
         }
     }
-    let update_mask = Some(prost_types::FieldMask { paths: vec!["labels".to_owned()] });
-    let request = UpdateDeviceRequest { device: Some(device), update_mask };
-    show(global, &client.update_device(request).await?.into_inner())
+    Ok(())
 }
 
 /// A stream ends with the token it was opened with; the next one begins with every device again.
