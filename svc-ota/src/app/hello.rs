@@ -46,7 +46,7 @@ pub(super) fn hear(held: &mut Held, known: &Known, said: &Said, now: SystemTime)
         metrics::counter!("ota_hellos_total", "kind" => "stale").increment(1);
         return Answer::default();
     }
-    let hello = Hello { nonce: said.nonce, moment: said.moment, heard_at: now };
+    let hello = Hello { nonce: said.nonce, moment: said.moment, heard_at: now, key: known.device.key };
     let mut answer = match &said.result {
         Some(result) => report::take(held, known, result, None, now),
         None => Answer::default(),
@@ -56,6 +56,10 @@ pub(super) fn hear(held: &mut Held, known: &Known, said: &Said, now: SystemTime)
         answerable = true;
         let deployment = row.change();
         compare(deployment, said, now);
+        if known.link.is_none() {
+            // Nothing is known of this board: what was reported of the deployment before came from another.
+            deployment.latest = Moment::default();
+        }
         let worth = worth_telling(deployment, said, hello);
         answer.tellings.extend(order::tell(deployment, worth, known.director.clone(), Occasion::News, now));
     }

@@ -13,7 +13,7 @@ use wire::{BundleId, DeploymentId, DeviceId, Nonce};
 use super::{App, Effect, director};
 use crate::error::Error;
 use crate::model::deployment::Deployment;
-use crate::model::device::Hello;
+use crate::model::device::{Device, Hello, Link};
 use crate::model::state::Order;
 use crate::store::{Tx, bundles, deployments, devices};
 
@@ -144,12 +144,13 @@ pub(crate) async fn newest_hellos(
     tx: &Tx,
     ids: &[DeviceId],
 ) -> Result<HashMap<DeviceId, Hello>, Error> {
-    let (kept, mut quiet) = tokio::join!(devices::links(tx, ids), app.hellos.newest_all(ids));
-    for (device, kept) in kept? {
-        let newest = newer(Some(kept.hello), quiet.remove(&device));
-        quiet.extend(newest.map(|newest| (device, newest)));
-    }
-    Ok(quiet)
+    let texts: Vec<String> = ids.iter().map(DeviceId::to_string).collect();
+    let (found, mut quiet) = tokio::join!(devices::find_all(tx, &texts), app.hellos.newest_all(ids));
+    let newest = |(device, kept): (Device, Option<Link>)| {
+        let newest = newest(&device, kept.as_ref(), quiet.remove(&device.id))?;
+        Some((device.id, newest))
+    };
+    Ok(found?.into_iter().filter_map(newest).collect())
 }
 
 /// That of one device.
@@ -157,9 +158,9 @@ pub(crate) async fn newest_hello(app: &App, tx: &Tx, device: DeviceId) -> Result
     Ok(newest_hellos(app, tx, &[device]).await?.remove(&device))
 }
 
-/// The newer of what Postgres kept and what Redis remembers.
-pub(crate) fn newer(kept: Option<Hello>, quiet: Option<Hello>) -> Option<Hello> {
-    match (kept, quiet) {
+/// The newer of what Postgres kept and what Redis remembers, said with the key the device has now.
+pub(crate) fn newest(device: &Device, kept: Option<&Link>, quiet: Option<Hello>) -> Option<Hello> {
+    match (kept.map(|link| link.hello), quiet.filter(|quiet| quiet.key == device.key)) {
         (Some(kept), Some(quiet)) if quiet.moment.is_after(kept.moment) => Some(quiet),
         (Some(kept), _) => Some(kept),
         (None, quiet) => quiet,

@@ -182,7 +182,7 @@ async fn known(
     let mut known = HashMap::with_capacity(ids.len());
     for (device, link) in found?.into_iter().filter(|(device, _)| !device.revoked) {
         let director = director::find(app, tx, device.tenant).await?;
-        let hello = order::newer(link.as_ref().map(|link| link.hello), quiet.remove(&device.id));
+        let hello = order::newest(&device, link.as_ref(), quiet.remove(&device.id));
         known.insert(device.id, Known { device, link, hello, director });
     }
     Ok(known)

@@ -12,6 +12,8 @@ pub(crate) struct Device {
     pub(crate) tenant: TenantId,
     pub(crate) id: DeviceId,
     pub(crate) board: String,
+    /// SHA-256 of the public key it has now.
+    pub(crate) key: Digest,
     pub(crate) revoked: bool,
 }
 
@@ -21,6 +23,8 @@ pub(crate) struct Hello {
     pub(crate) nonce: Nonce,
     pub(crate) moment: Moment,
     pub(crate) heard_at: SystemTime,
+    /// The key of the device that said it: what was said with another one is no longer this device's.
+    pub(crate) key: Digest,
 }
 
 /// The newest hello there was something to answer or record about, and the facts of it.

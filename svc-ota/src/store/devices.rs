@@ -7,22 +7,22 @@ use std::time::SystemTime;
 use kit::pg::Row;
 use wire::{DeviceId, Digest, Nonce, TenantId};
 
-use super::{Tx, parsed, unsigned};
+use super::{Tx, digest, parsed, unsigned};
 use crate::error::Error;
 use crate::model::device::{Device, Hello, Link};
 use crate::model::report::{Boot, Moment};
 
 pub(crate) async fn find(tx: &Tx, id: DeviceId) -> Result<Option<Device>, Error> {
-    let sql = "SELECT tenant_id, device_id, board, revoked_at IS NOT NULL AS revoked FROM registry.device_v1 \
-               WHERE device_id = $1";
+    let sql = "SELECT tenant_id, device_id, board, revoked_at IS NOT NULL AS revoked, key_digest \
+               FROM registry.device_v1 WHERE device_id = $1";
     tx.query_opt(sql, &[&id.text().as_str()]).await?.map(|row| device(&row)).transpose()
 }
 
-/// Those of these devices that exist, each with its link.
+/// Those of these devices that exist, each with what was kept of it as long as its key is the same.
 pub(crate) async fn find_all(tx: &Tx, ids: &[String]) -> Result<Vec<(Device, Option<Link>)>, Error> {
-    let sql = "SELECT d.tenant_id, d.device_id, d.board, d.revoked_at IS NOT NULL AS revoked, l.nonce, l.boot_count, \
-               l.boot_random, l.sequence, l.heard_at, l.app_floor, l.confirmed \
-               FROM registry.device_v1 d LEFT JOIN device_links l ON l.device_id = d.device_id \
+    let sql = "SELECT d.tenant_id, d.device_id, d.board, d.revoked_at IS NOT NULL AS revoked, d.key_digest, l.nonce, \
+               l.boot_count, l.boot_random, l.sequence, l.heard_at, l.app_floor, l.confirmed \
+               FROM registry.device_v1 d LEFT JOIN device_links l ON l.device_id = d.device_id AND l.key_digest = d.key_digest \
                WHERE d.device_id = ANY ($1)";
     let row = |row: &Row| {
         let linked = row.try_get::<_, Option<&[u8]>>("nonce")?.is_some();
@@ -36,14 +36,6 @@ pub(crate) async fn keyset(tx: &Tx, tenant: TenantId) -> Result<Option<Vec<u8>>,
     let sql = "SELECT signed FROM registry.keyset_v1 WHERE tenant_id = $1 ORDER BY version DESC LIMIT 1";
     let row = tx.query_opt(sql, &[&tenant.text().as_str()]).await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?)
-}
-
-/// What was kept of each.
-pub(crate) async fn links(tx: &Tx, ids: &[DeviceId]) -> Result<Vec<(DeviceId, Link)>, Error> {
-    let sql = "SELECT device_id, nonce, boot_count, boot_random, sequence, heard_at, app_floor, confirmed \
-               FROM device_links WHERE device_id = ANY ($1)";
-    let ids: Vec<String> = ids.iter().map(DeviceId::to_string).collect();
-    tx.query(sql, &[&ids]).await?.iter().map(|row| Ok((parsed(row, "device_id")?, link_of(row)?))).collect()
 }
 
 /// Keeps what devices said; in the order of their ids, so that replicas never wait in a circle.
@@ -60,18 +52,22 @@ pub(crate) async fn save_links(tx: &Tx, links: &BTreeMap<DeviceId, (TenantId, Li
     let floors: Vec<i64> =
         links.iter().map(|link| i64::try_from(link.app_floor).unwrap_or(i64::MAX)).collect();
     let confirmed: Vec<String> = links.iter().map(|link| array(&link.confirmed)).collect();
+    let keys: Vec<&[u8]> = links.iter().map(|link| link.hello.key.0.as_slice()).collect();
     // A replica that heard an older hello meanwhile must not undo a newer one.
     tx.execute(
         "INSERT INTO device_links AS l (device_id, tenant_id, nonce, boot_count, boot_random, sequence, heard_at, \
-         app_floor, confirmed) SELECT id, tenant, nonce, count, random, seq, heard, floor, confirmed::bytea[] \
+         app_floor, confirmed, key_digest) \
+         SELECT id, tenant, nonce, count, random, seq, heard, floor, confirmed::bytea[], key \
          FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[], \
-         $8::bigint[], $9::text[]) AS k(id, tenant, nonce, count, random, seq, heard, floor, confirmed) \
+         $8::bigint[], $9::text[], $10::bytea[]) \
+         AS k(id, tenant, nonce, count, random, seq, heard, floor, confirmed, key) \
          ON CONFLICT (device_id) DO UPDATE SET nonce = excluded.nonce, boot_count = excluded.boot_count, \
          boot_random = excluded.boot_random, sequence = excluded.sequence, heard_at = excluded.heard_at, \
-         app_floor = excluded.app_floor, confirmed = excluded.confirmed \
+         app_floor = excluded.app_floor, confirmed = excluded.confirmed, key_digest = excluded.key_digest \
          WHERE (l.boot_count, l.sequence) < (excluded.boot_count, excluded.sequence) \
-         OR (l.boot_count = excluded.boot_count AND l.boot_random <> excluded.boot_random)",
-        &[&ids, &tenants, &nonces, &counts, &randoms, &sequences, &heard, &floors, &confirmed],
+         OR (l.boot_count = excluded.boot_count AND l.boot_random <> excluded.boot_random) \
+         OR l.key_digest <> excluded.key_digest",
+        &[&ids, &tenants, &nonces, &counts, &randoms, &sequences, &heard, &floors, &confirmed, &keys],
     )
     .await?;
     Ok(())
@@ -96,6 +92,7 @@ fn device(row: &Row) -> Result<Device, Error> {
         tenant: parsed(row, "tenant_id")?,
         id: parsed(row, "device_id")?,
         board: row.try_get("board")?,
+        key: digest(row, "key_digest")?,
         revoked: row.try_get("revoked")?,
     })
 }
@@ -112,6 +109,8 @@ fn link_of(row: &Row) -> Result<Link, Error> {
             nonce,
             moment: Moment { boot, sequence: unsigned(row, "sequence")? },
             heard_at: row.try_get("heard_at")?,
+            // Only links of the device's own key are read.
+            key: digest(row, "key_digest")?,
         },
         app_floor: unsigned(row, "app_floor")?,
         confirmed: confirmed.collect::<Result<_, _>>()?,

@@ -6,25 +6,25 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kit::redis::Redis;
 use redis::Script;
-use wire::{DeviceId, Nonce};
+use wire::{DeviceId, Digest, Nonce};
 
 use crate::model::device::Hello;
 use crate::model::report::{Boot, Moment};
 
 /// A device not heard of for so long is forgotten.
 const LEASE: Duration = Duration::from_secs(24 * 3600);
-/// ARGV: lease; then count, sequence, random, nonce, at of each key. Ordered by (boot counter, sequence), never by
-/// arrival; two boots of one counter: the one that speaks now.
+/// ARGV: lease; then count, sequence, random, nonce, at and device key of each. Ordered by (boot counter, sequence), never by
+/// arrival; two boots of one counter, or another key: the one that speaks now.
 const REMEMBER: &str = r"
 for i, key in ipairs(KEYS) do
-    local at = 5 * i - 3
-    local old = redis.call('HMGET', key, 'count', 'sequence', 'random')
+    local at = 6 * i - 4
+    local old = redis.call('HMGET', key, 'count', 'sequence', 'random', 'key')
     local older = tonumber(old[1] or -1)
     local count, sequence, random = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]
-    local known = older > count or (older == count and old[3] == random and tonumber(old[2]) >= sequence)
+    local known = old[4] == ARGV[at + 5] and (older > count or (older == count and old[3] == random and tonumber(old[2]) >= sequence))
     if not known then
         redis.call('HSET', key, 'count', ARGV[at], 'sequence', ARGV[at + 1], 'random', random,
-            'nonce', ARGV[at + 3], 'at', ARGV[at + 4])
+            'nonce', ARGV[at + 3], 'at', ARGV[at + 4], 'key', ARGV[at + 5])
         redis.call('EXPIRE', key, ARGV[1])
     end
 end
@@ -56,7 +56,8 @@ impl Hellos {
                 .arg(hello.moment.sequence)
                 .arg(hello.moment.boot.random)
                 .arg(hello.nonce.0.as_slice())
-                .arg(at);
+                .arg(at)
+                .arg(hello.key.0.as_slice());
         }
         let remembered: Result<u64, _> = call.invoke_async(&mut self.redis.clone()).await;
         if let Err(error) = remembered {
@@ -71,7 +72,7 @@ impl Hellos {
         }
         let mut commands = redis::pipe();
         for device in devices {
-            commands.hmget(key(*device), &["count", "sequence", "random", "nonce", "at"]);
+            commands.hmget(key(*device), &["count", "sequence", "random", "nonce", "at", "key"]);
         }
         let answer: Result<Vec<Fields>, _> = commands.query_async(&mut self.redis.clone()).await;
         let fields = answer.inspect_err(|error| count_failure("newest", error)).unwrap_or_default();
@@ -79,13 +80,14 @@ impl Hellos {
     }
 }
 
-type Fields = (Option<u32>, Option<u32>, Option<u64>, Option<Vec<u8>>, Option<u64>);
+type Fields = (Option<u32>, Option<u32>, Option<u64>, Option<Vec<u8>>, Option<u64>, Option<Vec<u8>>);
 
-fn hello((count, sequence, random, nonce, at): Fields) -> Option<Hello> {
+fn hello((count, sequence, random, nonce, at, device_key): Fields) -> Option<Hello> {
     Some(Hello {
         nonce: Nonce::try_from(nonce?.as_slice()).ok()?,
         moment: Moment { boot: Boot { count: count?, random: random? }, sequence: sequence? },
         heard_at: SystemTime::UNIX_EPOCH + Duration::from_millis(at?),
+        key: Digest::try_from(device_key?.as_slice()).ok()?,
     })
 }
 

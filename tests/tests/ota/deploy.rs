@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use dev::{Options, Service, Stack};
-use proto::device::v1::{SlotStatus, UpdateReason, UpdateState};
+use proto::device::v1::{BootId, SlotStatus, UpdateReason, UpdateState};
 use proto::ota::v1::deployment::State;
 use proto::ota::v1::deployment_service_client::DeploymentServiceClient;
 use proto::ota::v1::{
@@ -376,4 +376,30 @@ async fn a_revoked_device_keeps_no_deployment_open_and_no_bundle() -> Result<()>
     })
     .await?;
     objects_become(&scene.stack, &format!("{}/layers/", scene.tenant.person.tenant), 0).await
+}
+
+#[tokio::test]
+async fn a_board_enrolled_anew_with_an_empty_flash_is_heard_from_its_first_boot() -> Result<()> {
+    let mut scene = Scene::set().await?;
+    scene.device.boot.counter = 9;
+    greeted(&mut scene.device).await?;
+    let deployment = scene.deploy().await?;
+    let about = target(&scene.device.directive().await?.order)?;
+    scene.device.say_state(&about, UpdateState::Fetching).await?;
+    scene.becomes(&deployment, State::Fetching).await?;
+
+    // What an approved enrolment with a new key does.
+    let id = scene.device.id;
+    scene.stack.sql(&format!(
+        "UPDATE registry.devices SET key_digest = sha256('another key') WHERE device_id = '{id}'"
+    ))?;
+    scene.device.boot = BootId { counter: 1, random: 1 };
+    greeted(&mut scene.device).await?;
+    let again = target(&scene.device.directive().await?.order)?;
+    assert_eq!(again, about);
+    scene.device.sequence = 0;
+    scene.device.say_state(&again, UpdateState::Fetching).await?;
+    scene.device.say_state(&again, UpdateState::Verified).await?;
+    scene.becomes(&deployment, State::Verified).await?;
+    Ok(())
 }
