@@ -1,5 +1,6 @@
 //! A board played by the test, so that it can ask for anything: its key, its enrolment, its MQTT session.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use prost::Message;
 use proto::device::v1::{BootId, BootReason, EnrollDown, EnrollUp, HelloDown, HelloUp, Slot, SlotStatus};
 use rcgen::{CertificateParams, KeyPair, SigningKey};
 use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{LastWill, Packet};
+use rumqttc::v5::mqttbytes::v5::{LastWill, Packet, PubAckReason};
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
 use rumqttc::{TlsConfiguration, Transport};
 use rustls::pki_types::pem::PemObject;
@@ -43,6 +44,8 @@ pub(crate) struct Enrolled {
 pub(crate) struct Session {
     client: AsyncClient,
     events: EventLoop,
+    /// Came while something else was waited for.
+    kept: VecDeque<(String, Vec<u8>)>,
 }
 
 impl Board {
@@ -151,7 +154,7 @@ impl Session {
             options.set_last_will(LastWill::new(topic, payload, QoS::AtLeastOnce, false, None));
         }
         let (client, events) = AsyncClient::new(options, 16);
-        let mut session = Session { client, events };
+        let mut session = Session { client, events, kept: VecDeque::new() };
         session.until(|packet| matches!(packet, Packet::ConnAck(_)).then_some(())).await?;
         Ok(session)
     }
@@ -161,20 +164,26 @@ impl Session {
         self.until(|packet| matches!(packet, Packet::SubAck(_)).then_some(())).await
     }
 
+    /// Says it again, as every board does, while nobody is there to hear it: svc-registry may still be connecting.
     pub(crate) async fn publish(&mut self, topic: &str, payload: Vec<u8>) -> Result<()> {
-        self.client.publish(topic, QoS::AtLeastOnce, false, payload).await?;
-        self.until(|packet| matches!(packet, Packet::PubAck(_)).then_some(())).await
+        loop {
+            self.client.publish(topic, QoS::AtLeastOnce, false, payload.clone()).await?;
+            let reason = self.until(|packet| match packet {
+                Packet::PubAck(ack) => Some(ack.reason),
+                _ => None,
+            });
+            if reason.await? != PubAckReason::NoMatchingSubscribers {
+                return Ok(());
+            }
+        }
     }
 
     /// The next message: topic and payload.
     pub(crate) async fn message(&mut self) -> Result<(String, Vec<u8>)> {
-        self.until(|packet| match packet {
-            Packet::Publish(publish) => {
-                Some((String::from_utf8_lossy(&publish.topic).into_owned(), publish.payload.to_vec()))
-            }
-            _ => None,
-        })
-        .await
+        match self.kept.pop_front() {
+            Some(kept) => Ok(kept),
+            None => self.until(message).await,
+        }
     }
 
     /// Asks to enrol on a session that listens already.
@@ -201,12 +210,22 @@ impl Session {
         loop {
             let event = tokio::time::timeout_at(deadline, self.events.poll()).await;
             let Ok(event) = event else { bail!("nothing came before the deadline") };
-            if let Event::Incoming(packet) = event.context("connection ended")?
-                && let Some(found) = wanted(&packet)
-            {
-                return Ok(found);
+            if let Event::Incoming(packet) = event.context("connection ended")? {
+                if let Some(found) = wanted(&packet) {
+                    return Ok(found);
+                }
+                self.kept.extend(message(&packet));
             }
         }
+    }
+}
+
+fn message(packet: &Packet) -> Option<(String, Vec<u8>)> {
+    match packet {
+        Packet::Publish(publish) => {
+            Some((String::from_utf8_lossy(&publish.topic).into_owned(), publish.payload.to_vec()))
+        }
+        _ => None,
     }
 }
 
