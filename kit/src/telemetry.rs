@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -18,6 +18,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::run::Shutdown;
 
+/// Upper edges of every histogram of times (`..._seconds`): a hundred microseconds to half a minute.
+const SECONDS_BUCKETS: [f64; 12] =
+    [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 /// Connections to the metrics port served at once; more are closed.
 pub const SCRAPES_MAX: usize = 8;
 /// How long one scrape may take.
@@ -61,7 +64,10 @@ pub fn logs(service: &'static str) {
 impl Metrics {
     /// Installs the recorder and binds; port 0 chooses.
     pub async fn bind(address: SocketAddr) -> Result<Self, TelemetryError> {
-        let handle = PrometheusBuilder::new().install_recorder().map_err(|_| TelemetryError::Recorder)?;
+        let handle = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
+            .and_then(PrometheusBuilder::install_recorder)
+            .map_err(|_| TelemetryError::Recorder)?;
         Self::bind_with(address, handle).await
     }
 

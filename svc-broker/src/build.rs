@@ -14,6 +14,7 @@ use kit::{Shutdown, Tasks};
 use proto::broker::v1::broker_control_service_server::BrokerControlServiceServer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::Semaphore;
 use tonic::service::Routes;
 
 use crate::app::Connections;
@@ -50,7 +51,8 @@ pub struct Ready {
 
 impl App {
     pub async fn build(config: Config) -> Result<Self, Error> {
-        raise_descriptors(config.connections_max);
+        let bounds = Arc::new(config.bounds.clone());
+        raise_descriptors(bounds.connections_max);
         let tls = Tls::load(&config.common.tls)?;
         let metrics = kit::telemetry::Metrics::bind(config.common.metrics_listen).await?;
         let trusts = Trusts::load(&config)?;
@@ -65,7 +67,9 @@ impl App {
         let authenticator = Arc::new(Authenticator::new(KeySource::Registry(registry)));
         let counted = Metrics::new();
         let front = Arc::new(Front {
-            connections: Connections::new(config.connections_max),
+            connections: Connections::new(bounds.clone()),
+            deciding: Semaphore::new(bounds.authorizations_max),
+            bounds,
             hub: Hub::new(counted.clone()),
             authority: authority.clone(),
             metrics: counted,

@@ -137,16 +137,29 @@ async fn a_board_with_a_victims_hardware_id_waits_for_an_operator() -> Result<()
     Ok(())
 }
 
-#[tokio::test]
-async fn a_revoked_device_is_disconnected_and_cannot_come_back() -> Result<()> {
+/// A device is revoked while `away` does not run.
+async fn revoked(away: Option<Part>) -> Result<()> {
     let world = World::start().await?;
     let provision = world.provision("claim", 1).await?;
     let mut board = world.board(&provision, "board", &[])?;
     let device = world.devices(1, |d| text(d, "presence") == "PRESENCE_ONLINE").await?.remove(0);
+    if let Some(part) = away {
+        world.stack.stop(part).await?;
+    }
     world.cli(&["device", "revoke", &device]).await?;
     board.event("disconnected", 1).await?;
     board.event("refused", 1).await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn a_revoked_device_is_disconnected_and_cannot_come_back() -> Result<()> {
+    revoked(None).await
+}
+
+#[tokio::test]
+async fn a_revoked_device_is_disconnected_also_while_redis_is_away() -> Result<()> {
+    revoked(Some(Part::Redis)).await
 }
 
 /// An update during which one part after the other is stopped and started again.

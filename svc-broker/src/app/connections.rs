@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::model::connect::Refusal;
-use crate::model::limits::TAKEOVER_TIMEOUT;
+use crate::model::limits::{Bounds, TAKEOVER_TIMEOUT};
 use crate::model::peer::Peer;
 use crate::model::seats::{ConnectionId, Seats, Taken};
 
@@ -32,6 +32,7 @@ pub(crate) struct Ending {
 
 #[derive(Debug)]
 pub(crate) struct Connections {
+    bounds: Arc<Bounds>,
     seats: Mutex<Seats<Ending>>,
 }
 
@@ -59,8 +60,9 @@ impl Ending {
 }
 
 impl Connections {
-    pub(crate) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { seats: Mutex::new(Seats::new(max)) })
+    pub(crate) fn new(bounds: Arc<Bounds>) -> Arc<Self> {
+        let seats = Mutex::new(Seats::new(bounds.connections_max));
+        Arc::new(Self { bounds, seats })
     }
 
     /// A place for this certificate's connection, before anybody is asked about it.
@@ -68,7 +70,10 @@ impl Connections {
         let (asked_tx, asked) = watch::channel(None);
         let (gone_tx, gone) = watch::channel(());
         let ending = Ending { asked: Arc::new(asked_tx), gone };
-        let id = self.lock().enter(&peer.common_name, peer.listener.share(), ending).ok_or(Refusal::Full)?;
+        let id = self
+            .lock()
+            .enter(&peer.common_name, peer.listener.share(&self.bounds), ending)
+            .ok_or(Refusal::Full)?;
         Ok(Guest { connections: self.clone(), id, asked, _gone: gone_tx })
     }
 
@@ -154,7 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_newcomer_is_seated_only_when_the_old_connection_is_gone() {
-        let connections = Connections::new(8);
+        let connections = Connections::new(Arc::default());
         let mut old = connections.enter(&peer()).unwrap();
         old.take(DEVICE).await.unwrap();
         let new = connections.enter(&peer()).unwrap();
@@ -173,7 +178,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_disconnect_reaches_a_connection_that_is_still_being_decided() {
-        let connections = Connections::new(8);
+        let connections = Connections::new(Arc::default());
         let mut pending = connections.enter(&peer()).unwrap();
         let table = connections.clone();
         let control = tokio::spawn(async move { table.disconnect(DEVICE).await });
@@ -187,7 +192,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_does_not_end_keeps_its_client_id() {
-        let connections = Connections::new(8);
+        let connections = Connections::new(Arc::default());
         let old = connections.enter(&peer()).unwrap();
         old.take(DEVICE).await.unwrap();
         let new = connections.enter(&peer()).unwrap();

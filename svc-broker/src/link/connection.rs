@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use kit::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tracing::Span;
 use wire::Topic;
@@ -27,9 +28,8 @@ use crate::app::{Connections, Guest, Why};
 use crate::grpc::Authority;
 use crate::model::connect::{self, Ask, Grant, Refusal, WillAsk, silence_max};
 use crate::model::filter::Filter;
-use crate::model::limits::{
-    AUTHORIZE_TIMEOUT, CLOSE_TIMEOUT, CONNECT_BYTES_MAX, CONNECT_TIMEOUT, DENIALS_MAX, Limits, WRITE_TIMEOUT,
-};
+use crate::model::limits::{AUTHORIZE_TIMEOUT, Bounds, CLOSE_TIMEOUT, Limits};
+use crate::model::pace::Pace;
 use crate::model::peer::{Listener, Peer};
 use crate::model::share;
 
@@ -39,7 +39,10 @@ const CONNECT_READ_BYTES: usize = 1024;
 /// What all connections share.
 #[derive(Debug)]
 pub(crate) struct Front {
+    pub(crate) bounds: Arc<Bounds>,
     pub(crate) connections: Arc<Connections>,
+    /// As many CONNECTs as svc-registry is asked about at once.
+    pub(crate) deciding: Semaphore,
     pub(crate) hub: Hub,
     pub(crate) authority: Authority,
     pub(crate) metrics: Metrics,
@@ -106,14 +109,16 @@ impl End {
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, peer: Peer, front: Arc<Front>) {
     let listener = peer.listener;
     let (from, mut to) = tokio::io::split(stream);
-    let mut reader = Reader::new(from, CONNECT_READ_BYTES, CONNECT_BYTES_MAX);
-    let connect = match front.shutdown.or(timeout(CONNECT_TIMEOUT, first(&mut reader))).await {
+    let mut reader = Reader::new(from, CONNECT_READ_BYTES, front.bounds.connect_bytes_max);
+    let patience = Duration::from_millis(front.bounds.connect_ms_max as u64);
+    let connect = match front.shutdown.or(timeout(patience, first(&mut reader))).await {
         Some(Ok(Ok(connect))) => connect,
         Some(Ok(Err(error))) => return not_connected(&mut to, &front, listener, &error).await,
         Some(Err(_)) => return front.metrics.connect(listener, "connect_timeout"),
         None => return front.metrics.connect(listener, "shutdown"),
     };
     let version = connect.version;
+    let heard = Instant::now();
     // In the table before anybody is asked: a revocation that comes meanwhile ends this connection too.
     let admitted = match front.connections.enter(&peer) {
         Ok(guest) => admit(guest, &peer, &connect, &front).await,
@@ -124,7 +129,8 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, peer: Pe
         Err(refusal) => return refuse(&mut to, &front, &peer, version, refusal).await,
     };
     front.metrics.connect(listener, "ok");
-    let limits = listener.limits();
+    front.metrics.decided(heard.elapsed());
+    let limits = listener.limits(&front.bounds);
     reader.grant(limits.read_bytes, limits.packet_bytes_max);
     let session = Session::new(&front, &peer, connect, grant, limits);
     session.run(reader, to, guest).await;
@@ -149,7 +155,9 @@ async fn admit(
         will,
         authentication: connect.authentication,
     };
-    let grant = connect::decide(peer, &ask)?;
+    let grant = connect::decide(peer, &ask, &front.bounds)?;
+    // After a restart everyone asks at once: svc-registry hears as many as it can answer, the rest come again.
+    let deciding = front.deciding.try_acquire().map_err(|_| Refusal::Busy)?;
     let answer = tokio::select! {
         answer = timeout(AUTHORIZE_TIMEOUT, front.authority.authorize(peer)) => answer,
         _ = guest.asked() => return Err(Refusal::Stopped),
@@ -159,6 +167,7 @@ async fn admit(
         Ok(Err(refusal)) => return Err(refusal),
         Err(_) => return Err(Refusal::Unavailable),
     }
+    drop(deciding);
     guest.take(&peer.client_key(&connect.client_id)).await?;
     Ok((guest, grant))
 }
@@ -216,7 +225,9 @@ struct Session<'a> {
     filters: Vec<Filter>,
     listener: Listener,
     limits: Limits,
-    denials: u32,
+    messages: Pace,
+    bytes: Pace,
+    denials: usize,
     span: Span,
 }
 
@@ -242,6 +253,8 @@ impl<'a> Session<'a> {
             filters: Vec::new(),
             listener: peer.listener,
             limits,
+            messages: Pace::new(limits.publishes_per_s),
+            bytes: Pace::new(limits.publish_bytes_per_s),
             denials: 0,
             span,
         }
@@ -259,9 +272,11 @@ impl<'a> Session<'a> {
         if let Some(id) = own_topics(self.identity) {
             self.front.hub.attach(id, &mailbox);
         }
+        let front = self.front;
+        let patience = Duration::from_millis(front.bounds.write_ms_max as u64);
         let end = tokio::select! {
             end = self.read(&mut reader) => end,
-            error = writer::write_all(&mut to, &mailbox, WRITE_TIMEOUT) => {
+            error = writer::write_all(&mut to, &mailbox, patience, &front.metrics) => {
                 tracing::debug!(%error, "cannot write");
                 End::Write
             }
@@ -279,6 +294,7 @@ impl<'a> Session<'a> {
         tokio::pin!(silence);
         loop {
             let frame = tokio::select! {
+                biased;
                 frame = reader.frame() => frame,
                 () = &mut silence => return End::Silent,
             };
@@ -322,10 +338,15 @@ impl<'a> Session<'a> {
             }
             Input::Disconnect { with_will } => return Some(End::Clean { with_will }),
         }
-        (self.denials >= DENIALS_MAX).then_some(End::Denied)
+        self.is_denied_enough().then_some(End::Denied)
+    }
+
+    fn is_denied_enough(&self) -> bool {
+        self.denials >= self.front.bounds.denials_max
     }
 
     async fn publish(&mut self, publish: Publish) -> Option<End> {
+        self.pace(publish.topic.len() + publish.payload.len() + publish.properties.len()).await;
         let id = publish.id;
         let code = match self.allowed(Action::Publish, &publish.topic) {
             Some(name) => {
@@ -350,7 +371,21 @@ impl<'a> Session<'a> {
             let version = self.version;
             self.mailbox.reply(|out| output::puback(out, version, id, code)).await;
         }
-        (self.denials >= DENIALS_MAX).then_some(End::Denied)
+        self.is_denied_enough().then_some(End::Denied)
+    }
+
+    /// Reads on only when this client's rate allows: who sends faster is slowed down by its own socket.
+    async fn pace(&mut self, bytes: usize) {
+        let now = std::time::Instant::now();
+        for (pace, units, bound) in
+            [(&mut self.messages, 1, "publishes_per_s"), (&mut self.bytes, bytes, "publish_bytes_per_s")]
+        {
+            let wait = pace.take(units, now);
+            if !wait.is_zero() {
+                self.front.metrics.paced(bound);
+                tokio::time::sleep(wait).await;
+            }
+        }
     }
 
     /// The topic, if this client may do that with it; a no is counted and logged.

@@ -112,6 +112,23 @@ impl Hub {
         change(Arc::make_mut(&mut routes));
     }
 
+    /// Says how much waits in all mailboxes, by direction.
+    pub(crate) fn measure(&self) {
+        let down: Vec<_> =
+            self.down.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let routes = self.up.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let members =
+            routes.values().flatten().flat_map(|group| &group.members).map(|member| &member.mailbox);
+        // One mailbox may be in several groups.
+        let up: HashMap<_, _> = members.map(|mailbox| (Arc::as_ptr(mailbox), mailbox)).collect();
+        let sum =
+            |(messages, bytes): (usize, usize), (more, size): (usize, usize)| (messages + more, bytes + size);
+        let (messages, bytes) = down.iter().map(|mailbox| mailbox.waiting()).fold((0, 0), sum);
+        self.metrics.waiting(Direction::Down, messages, bytes);
+        let (messages, bytes) = up.values().map(|mailbox| mailbox.waiting()).fold((0, 0), sum);
+        self.metrics.waiting(Direction::Up, messages, bytes);
+    }
+
     pub(crate) fn route(&self, message: &Message) -> Outcome {
         let outcome = match message.name.direction {
             Direction::Down => self.route_down(message),

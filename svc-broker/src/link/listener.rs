@@ -1,14 +1,14 @@
 //! Three listeners, and the way of a socket to a connection: accept, TLS handshake, peer.
 //!
-//! Holds: accepting never waits for a handshake; handshakes are bounded in number and time, the oldest making room, so
-//! a silent socket costs nobody else; each listener verifies against its own roots, and without roots it refuses
+//! Holds: accepting never waits for a handshake; handshakes are bounded in number and time, and the oldest of
+//! whoever holds the most makes room, so silent sockets cost nobody else; each listener verifies against its own roots, and without roots it refuses
 //! everyone; TLS 1.3 only, no resumption: each connection shows its certificate. A panic ends its own connection.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -25,8 +25,11 @@ use tracing::Instrument as _;
 
 use super::certificate;
 use super::connection::{self, Front};
-use crate::model::limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX};
+use super::metered::Metered;
+use crate::model::limits::Bounds;
+use crate::model::pace::Pace;
 use crate::model::peer::{Listener, Peer};
+use crate::model::queue::Queue;
 
 /// Connections the kernel may hold for us before we accept them.
 const BACKLOG: u32 = 4_096;
@@ -120,15 +123,24 @@ impl Bound {
 
     /// Accepts until shutdown; then waits for its connections, which are told to end elsewhere.
     pub(crate) async fn run(self, front: Arc<Front>) {
-        let lobby = Arc::new(Lobby::default());
+        let lobby = Arc::new(Lobby::new(front.bounds.handshakes_max));
         let tasks = TaskTracker::new();
+        let mut pace = Pace::new(front.bounds.handshakes_per_s);
         while let Some(accepted) = front.shutdown.or(self.socket.accept()).await {
             match accepted {
-                Ok((socket, address)) => self.welcome(socket, address, &front, &lobby, &tasks),
+                Ok((socket, address)) => {
+                    self.welcome(socket, address, &front, &lobby, &tasks);
+                    let wait = pace.take(1, Instant::now());
+                    if !wait.is_zero() {
+                        front.metrics.paced("handshakes_per_s");
+                        // A shutdown meanwhile is heard at the next turn.
+                        front.shutdown.or(tokio::time::sleep(wait)).await;
+                    }
+                }
                 Err(error) => {
                     // Out of descriptors, or a socket gone before we had it: the next turn tries again.
                     tracing::warn!(%error, listener = %self.kind, "cannot accept");
-                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             }
         }
@@ -146,7 +158,7 @@ impl Bound {
         lobby: &Arc<Lobby>,
         tasks: &TaskTracker,
     ) {
-        let (kind, front, seat) = (self.kind, front.clone(), lobby.enter());
+        let (kind, front, seat) = (self.kind, front.clone(), lobby.enter(address));
         let Some(believed) = self.trust.current() else {
             return front.metrics.handshake(kind, "no_roots");
         };
@@ -163,9 +175,11 @@ impl Bound {
 }
 
 async fn serve(socket: TcpStream, kind: Listener, believed: Arc<Believed>, front: Arc<Front>, seat: Seat) {
+    let begun = Instant::now();
+    let patience = Duration::from_millis(front.bounds.handshake_ms_max as u64);
     let handshake = async {
         tokio::select! {
-            shaken = timeout(HANDSHAKE_TIMEOUT, shake(socket, kind, &believed)) => shaken.unwrap_or(Err("timeout")),
+            shaken = timeout(patience, shake(socket, kind, &believed, &front.bounds)) => shaken.unwrap_or(Err("timeout")),
             _ = seat.asked_out => Err("handshakes_max"),
             () = front.shutdown.wait() => Err("shutdown"),
         }
@@ -175,6 +189,7 @@ async fn serve(socket: TcpStream, kind: Listener, believed: Arc<Believed>, front
     match shaken {
         Ok((stream, peer)) => {
             front.metrics.handshake(kind, "ok");
+            front.metrics.shaken(begun.elapsed());
             drop(believed);
             connection::serve(stream, peer, front).await;
         }
@@ -189,14 +204,17 @@ async fn shake(
     socket: TcpStream,
     kind: Listener,
     believed: &Believed,
-) -> Result<(TlsStream<BufReader<TcpStream>>, Peer), &'static str> {
+    bounds: &Bounds,
+) -> Result<(TlsStream<BufReader<Metered<TcpStream>>>, Peer), &'static str> {
     socket.set_nodelay(true).map_err(|_| "socket")?;
-    let buffered = BufReader::with_capacity(kind.limits().read_ahead_bytes, socket);
+    let metered = Metered::new(socket, bounds.handshake_bytes_max);
+    let buffered = BufReader::with_capacity(kind.limits(bounds).read_ahead_bytes, metered);
     let acceptor = TlsAcceptor::from(believed.config.clone());
-    let stream = acceptor.accept(buffered).await.map_err(|error| {
+    let mut stream = acceptor.accept(buffered).await.map_err(|error| {
         tracing::debug!(%error, "TLS");
         why(&error)
     })?;
+    stream.get_mut().0.get_mut().release();
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let peer = certificate::peer(kind, chain, &believed.roots).map_err(|error| {
         tracing::info!(%error, "certificate refused");
@@ -212,14 +230,15 @@ fn why(error: &io::Error) -> &'static str {
         Some(rustls::Error::NoCertificatesPresented) => "no_certificate",
         Some(rustls::Error::AlertReceived(_)) => "refused_by_peer",
         Some(_) => "tls",
+        None if error.kind() == io::ErrorKind::FileTooLarge => "handshake_bytes_max",
         None => "closed",
     }
 }
 
-/// The handshakes under way, oldest first.
-#[derive(Debug, Default)]
+/// The handshakes under way.
+#[derive(Debug)]
 struct Lobby {
-    inside: Mutex<(u64, BTreeMap<u64, oneshot::Sender<()>>)>,
+    queue: Mutex<Queue<oneshot::Sender<()>>>,
 }
 
 /// A handshake's place; `asked_out` is ready when it must make room.
@@ -234,25 +253,25 @@ struct Place {
 }
 
 impl Lobby {
-    fn enter(self: &Arc<Self>) -> Seat {
-        let (out, asked) = oneshot::channel();
-        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        let (next, seats) = &mut *inside;
-        if seats.len() >= HANDSHAKES_MAX
-            && let Some((_, oldest)) = seats.pop_first()
-        {
+    fn new(max: usize) -> Self {
+        Self { queue: Mutex::new(Queue::new(max)) }
+    }
+
+    fn enter(self: &Arc<Self>, address: SocketAddr) -> Seat {
+        let (out, asked_out) = oneshot::channel();
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let (number, gone) = queue.enter(address.ip(), out);
+        if let Some(gone) = gone {
             // An error: it has just ended by itself.
-            let _ = oldest.send(());
+            let _ = gone.send(());
         }
-        *next += 1;
-        seats.insert(*next, out);
-        Seat { place: Place { lobby: self.clone(), number: *next }, asked_out: asked }
+        Seat { place: Place { lobby: self.clone(), number }, asked_out }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.lobby.inside.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&self.number);
+        self.lobby.queue.lock().unwrap_or_else(PoisonError::into_inner).leave(self.number);
     }
 }
 
@@ -261,16 +280,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_handshake_too_many_ends_the_oldest() {
-        let lobby = Arc::new(Lobby::default());
-        let mut seats: Vec<Seat> = (0..HANDSHAKES_MAX).map(|_| lobby.enter()).collect();
-        assert!((&mut seats[0].asked_out).now_or_never().is_none());
-        let newcomer = lobby.enter();
-        assert!((&mut seats[0].asked_out).now_or_never().is_some());
-        assert!((&mut seats[1].asked_out).now_or_never().is_none());
-        assert!(newcomer.asked_out.now_or_never().is_none());
-        drop(seats);
-        drop(newcomer.place);
-        assert!(lobby.inside.lock().unwrap().1.is_empty());
+    async fn one_handshake_too_many_asks_the_oldest_out_and_a_place_left_is_free() {
+        let lobby = Arc::new(Lobby::new(2));
+        let enter = || lobby.enter(([127, 0, 0, 1], 1).into());
+        let (mut first, mut second) = (enter(), enter());
+        assert!((&mut first.asked_out).now_or_never().is_none());
+        let third = enter();
+        assert_eq!((&mut first.asked_out).now_or_never(), Some(Ok(())));
+        assert!((&mut second.asked_out).now_or_never().is_none());
+        drop(third.place);
+        drop(enter().place);
+        assert!(second.asked_out.now_or_never().is_none());
     }
 }

@@ -86,6 +86,8 @@ pub(crate) struct Batch {
     pub(crate) pieces: VecDeque<Bytes>,
     tail: BytesMut,
     bytes: usize,
+    /// How long the messages had waited since the mailbox was last emptied into; none: there were none.
+    pub(crate) waited: Option<Duration>,
 }
 
 impl Batch {
@@ -178,6 +180,12 @@ impl Mailbox {
         self.queue(&mut self.lock(), message, granted)
     }
 
+    /// Messages that wait, and their bytes.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.control.len() + state.bulk.len(), state.bytes)
+    }
+
     /// Whether the client keeps up.
     pub(crate) fn is_stalled(&self, now: Instant) -> bool {
         self.lock().moved.is_some_and(|moved| now.saturating_duration_since(moved) > STALL)
@@ -251,6 +259,7 @@ impl Mailbox {
     pub(crate) fn take(&self, batch: &mut Batch) {
         let mut state = self.lock();
         batch.bytes = 0;
+        batch.waited = state.moved.map(|moved| moved.elapsed());
         if !state.replies.is_empty() {
             batch.piece(state.replies.split().freeze());
             self.room.notify_one();

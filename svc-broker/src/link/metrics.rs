@@ -3,8 +3,9 @@
 //! Names start with `holdfast_broker_`; docs/brokers.md lists them. Labels are closed lists, never a device.
 
 use std::fmt;
+use std::time::Duration;
 
-use metrics::{Counter, Gauge, counter, gauge};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use wire::topic::{ChannelKind, Direction};
 
 use super::mailbox::Message;
@@ -49,6 +50,11 @@ pub(crate) struct Metrics {
     delivered: [[(Counter, Counter); ChannelKind::ALL.len()]; 2],
     dropped: [Counter; Loss::ALL.len()],
     connections: [Gauge; 3],
+    handshake_seconds: Histogram,
+    connect_seconds: Histogram,
+    wait_seconds: Histogram,
+    /// By direction: messages and bytes that wait in mailboxes.
+    waiting: [(Gauge, Gauge); 2],
 }
 
 impl fmt::Debug for Metrics {
@@ -73,6 +79,16 @@ impl Metrics {
             dropped: Loss::ALL.map(|why| counter!("holdfast_broker_dropped_total", "reason" => why.name())),
             connections: [Listener::Device, Listener::Enroll, Listener::Service]
                 .map(|listener| gauge!("holdfast_broker_connections", "listener" => listener.name())),
+            handshake_seconds: histogram!("holdfast_broker_handshake_seconds"),
+            connect_seconds: histogram!("holdfast_broker_connect_seconds"),
+            wait_seconds: histogram!("holdfast_broker_wait_seconds"),
+            waiting: [Direction::Up, Direction::Down].map(|direction| {
+                let labels = [("direction", direction.name())];
+                (
+                    gauge!("holdfast_broker_waiting_messages", &labels),
+                    gauge!("holdfast_broker_waiting_bytes", &labels),
+                )
+            }),
         }
     }
 
@@ -110,6 +126,32 @@ impl Metrics {
     pub(crate) fn closed(&self, listener: Listener, reason: &'static str) {
         counter!("holdfast_broker_closed_total", "listener" => listener.name(), "reason" => reason)
             .increment(1);
+    }
+
+    /// A client or a listener was slowed down to a bound.
+    pub(crate) fn paced(&self, bound: &'static str) {
+        counter!("holdfast_broker_paced_total", "bound" => bound).increment(1);
+    }
+
+    /// From accept to the end of a handshake that went well.
+    pub(crate) fn shaken(&self, took: Duration) {
+        self.handshake_seconds.record(took);
+    }
+
+    /// From a CONNECT to its CONNACK.
+    pub(crate) fn decided(&self, took: Duration) {
+        self.connect_seconds.record(took);
+    }
+
+    /// How long a mailbox's first message had waited when it was taken.
+    pub(crate) fn waited(&self, took: Duration) {
+        self.wait_seconds.record(took);
+    }
+
+    pub(crate) fn waiting(&self, direction: Direction, messages: usize, bytes: usize) {
+        let (all, size) = &self.waiting[direction as usize];
+        all.set(messages as f64);
+        size.set(bytes as f64);
     }
 
     pub(crate) fn panicked(&self) {

@@ -6,6 +6,7 @@ mod hub;
 mod input;
 mod listener;
 mod mailbox;
+mod metered;
 mod metrics;
 mod output;
 mod reader;

@@ -60,6 +60,7 @@ async fn probe(front: &Front, beat: &SyncSender<()>) {
     let mut period = tokio::time::interval(PERIOD);
     loop {
         period.tick().await;
+        front.hub.measure();
         let routed = front.hub.route(&message) == Outcome::Delivered;
         let arrived = timeout(PERIOD, mailbox.next(&mut Batch::default())).await.is_ok();
         if routed && arrived {
@@ -109,7 +110,9 @@ mod tests {
         let nowhere = tonic::transport::Endpoint::from_static("http://localhost:1").connect_lazy();
         let metrics = Metrics::new();
         let front = Front {
-            connections: Connections::new(1),
+            bounds: Arc::default(),
+            connections: Connections::new(Arc::default()),
+            deciding: tokio::sync::Semaphore::new(1),
             hub: Hub::new(metrics.clone()),
             authority: Authority::new(nowhere),
             metrics,

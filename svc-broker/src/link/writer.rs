@@ -9,6 +9,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::mailbox::{Batch, Mailbox};
+use super::metrics::Metrics;
 
 /// Slices of one write.
 const SLICES_MAX: usize = 64;
@@ -18,10 +19,14 @@ pub(crate) async fn write_all<W: AsyncWrite + Unpin>(
     to: &mut W,
     mailbox: &Mailbox,
     patience: Duration,
+    metrics: &Metrics,
 ) -> io::Error {
     let mut batch = Batch::default();
     loop {
         mailbox.next(&mut batch).await;
+        if let Some(waited) = batch.waited {
+            metrics.waited(waited);
+        }
         if let Err(error) = write(to, &mut batch.pieces, patience).await {
             return error;
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wire::rule::{Action, Identity, Verdict, verdict};
 
-use super::limits::KEEPALIVE_S_MAX;
+use super::limits::Bounds;
 use super::peer::Peer;
 
 /// What a CONNECT asks for, whatever its version.
@@ -45,6 +45,8 @@ pub(crate) enum Refusal {
     Unavailable,
     /// `connections_max`.
     Full,
+    /// `authorizations_max`: too many ask at once, as after a restart.
+    Busy,
     /// The connection with this client id did not end in time, or is another certificate's.
     InUse,
     /// Stopped while it was being decided.
@@ -62,7 +64,7 @@ impl Refusal {
             Refusal::WillRetained => (0x9a, 5),
             Refusal::WillQos => (0x9b, 5),
             Refusal::Unavailable => (0x88, 3),
-            Refusal::Full => (0x89, 3),
+            Refusal::Full | Refusal::Busy => (0x89, 3),
             Refusal::InUse | Refusal::Stopped => (0x87, 2),
         }
     }
@@ -78,13 +80,14 @@ impl Refusal {
             Refusal::Registry => "registry_refused",
             Refusal::Unavailable => "registry_unavailable",
             Refusal::Full => "connections_max",
+            Refusal::Busy => "server_busy",
             Refusal::InUse => "client_id_in_use",
             Refusal::Stopped => "stopped",
         }
     }
 }
 
-pub(crate) fn decide(peer: &Peer, ask: &Ask<'_>) -> Result<Grant, Refusal> {
+pub(crate) fn decide(peer: &Peer, ask: &Ask<'_>, bounds: &Bounds) -> Result<Grant, Refusal> {
     let identity = peer.identity(ask.client_id).ok_or(Refusal::ClientId)?;
     if ask.authentication {
         return Err(Refusal::Authentication);
@@ -92,7 +95,7 @@ pub(crate) fn decide(peer: &Peer, ask: &Ask<'_>) -> Result<Grant, Refusal> {
     if let Some(will) = &ask.will {
         decide_will(identity, will)?;
     }
-    Ok(Grant { identity, keep_alive_s: keep_alive(ask.keep_alive_s) })
+    Ok(Grant { identity, keep_alive_s: keep_alive(ask.keep_alive_s, bounds.keepalive_s_max) })
 }
 
 fn decide_will(identity: Identity, will: &WillAsk<'_>) -> Result<(), Refusal> {
@@ -110,8 +113,9 @@ fn decide_will(identity: Identity, will: &WillAsk<'_>) -> Result<(), Refusal> {
 }
 
 /// Asked for none, or for more than we grant: the maximum.
-const fn keep_alive(asked: u16) -> u16 {
-    if asked == 0 || asked > KEEPALIVE_S_MAX { KEEPALIVE_S_MAX } else { asked }
+fn keep_alive(asked: u16, max: usize) -> u16 {
+    let max = u16::try_from(max).unwrap_or(u16::MAX);
+    if asked == 0 || asked > max { max } else { asked }
 }
 
 /// How long a client may be silent (MQTT 5 §3.1.2.10: one and a half times the keepalive).
@@ -123,6 +127,11 @@ pub(crate) fn silence_max(keep_alive_s: u16) -> Duration {
 mod tests {
     use super::super::peer::{Digests, Listener};
     use super::*;
+
+    /// As in production.
+    fn decide(peer: &Peer, ask: &Ask<'_>) -> Result<Grant, Refusal> {
+        super::decide(peer, ask, &Bounds::default())
+    }
 
     const DEVICE: &str = "dv00000000000000000000000000000001";
 
@@ -186,6 +195,7 @@ mod tests {
             Registry,
             Unavailable,
             Full,
+            Busy,
             InUse,
             Stopped,
         ];

@@ -4,7 +4,9 @@
 pub(crate) mod connect;
 pub(crate) mod filter;
 pub(crate) mod limits;
+pub(crate) mod pace;
 pub(crate) mod peer;
+pub(crate) mod queue;
 pub(crate) mod seats;
 pub(crate) mod share;
 pub(crate) mod window;

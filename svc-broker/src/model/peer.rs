@@ -8,7 +8,7 @@ use std::fmt;
 use wire::rule::Identity;
 use wire::{ClaimId, DeviceId, Service};
 
-use super::limits::{DEVICE, DEVICE_CONNECTIONS_MAX, ENROLLEE, ENROLLEES_MAX, Limits, SERVICE};
+use super::limits::{Bounds, Limits};
 use super::seats::Share;
 
 /// Bytes of a service's client id.
@@ -30,19 +30,19 @@ impl Listener {
         }
     }
 
-    pub(crate) const fn limits(self) -> Limits {
+    pub(crate) const fn limits(self, bounds: &Bounds) -> Limits {
         match self {
-            Listener::Device => DEVICE,
-            Listener::Enroll => ENROLLEE,
-            Listener::Service => SERVICE,
+            Listener::Device => bounds.device,
+            Listener::Enroll => bounds.enrollee,
+            Listener::Service => bounds.service,
         }
     }
 
     /// Of all connections.
-    pub(crate) const fn share(self) -> Share {
+    pub(crate) const fn share(self, bounds: &Bounds) -> Share {
         match self {
-            Listener::Device => Share::Each(DEVICE_CONNECTIONS_MAX),
-            Listener::Enroll => Share::Crowd(ENROLLEES_MAX),
+            Listener::Device => Share::Each(bounds.device_connections_max),
+            Listener::Enroll => Share::Crowd(bounds.enrollees_max),
             Listener::Service => Share::Whole,
         }
     }

@@ -9,6 +9,7 @@ mod client;
 mod hostile;
 mod identity;
 mod life;
+mod limits;
 mod messages;
 mod pki;
 mod registry;

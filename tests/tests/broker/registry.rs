@@ -96,9 +96,14 @@ impl Registry {
 
     /// Waits until somebody asked about this name.
     pub(crate) async fn asked_about(&self, name: &str) {
+        self.asked_times(name, 1).await;
+    }
+
+    /// The same, so many times in all.
+    pub(crate) async fn asked_times(&self, name: &str, times: usize) {
         loop {
             let asked = self.state.asked.notified();
-            if self.script().questions.iter().any(|asked| asked == name) {
+            if self.script().questions.iter().filter(|asked| *asked == name).count() >= times {
                 return;
             }
             asked.await;
