@@ -7,7 +7,7 @@
 mod packets;
 mod side;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use packets::{Case, Names, Packet, Random, Subject};
@@ -269,7 +269,8 @@ async fn run(broker: Broker, lanes: &[Arc<Lane>], audience: &Audience) -> BTreeM
 fn report(cases: &[&Case], ours: &BTreeMap<u32, Seen>, theirs: &BTreeMap<u32, Seen>) {
     let mut met = vec![0u32; DIFFERENCES.len()];
     let mut unlisted = Vec::new();
-    let mut reached = 0;
+    let mut reached: BTreeSet<&str> = BTreeSet::new();
+    let mut through = 0;
     for case in cases {
         let (ours, theirs) = (&ours[&case.number], &theirs[&case.number]);
         assert!(
@@ -278,7 +279,8 @@ fn report(cases: &[&Case], ours: &BTreeMap<u32, Seen>, theirs: &BTreeMap<u32, Se
         );
         assert!(!theirs.reached.contains(IMPOSTOR), "{case:?} {theirs:?}");
         assert!(ours.reached.is_empty() || is_right(case), "without a right: {case:?} {ours:?}");
-        reached += usize::from(!ours.reached.is_empty());
+        reached.extend(&ours.reached);
+        through += usize::from(!ours.reached.is_empty());
         if ours == theirs {
             continue;
         }
@@ -288,9 +290,12 @@ fn report(cases: &[&Case], ours: &BTreeMap<u32, Seen>, theirs: &BTreeMap<u32, Se
         }
     }
     for (known, times) in DIFFERENCES.iter().zip(&met) {
-        println!("{times:5} {}", known.name);
+        eprintln!("{times:5} {}", known.name);
     }
-    println!("{reached:5} of {} let through by both", cases.len());
+    eprintln!("{through:5} of {} let through by both", cases.len());
+    for name in Service::ALL.map(Service::name).into_iter().chain([DEVICE, "own hello", "up hello"]) {
+        assert!(reached.contains(name), "no packet reaches `{name}`: {reached:?}");
+    }
     let sample = unlisted.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
     assert!(unlisted.is_empty(), "{} differences without a reason:\n{sample}", unlisted.len());
     for (known, times) in DIFFERENCES.iter().zip(&met) {
