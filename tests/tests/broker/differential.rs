@@ -4,14 +4,17 @@
 //! its subject may not hear; nobody publishes as somebody else. The list of differences is closed: one that is not in
 //! [`DIFFERENCES`] fails, and so does one that no packet meets any more. docs/brokers.md has the same list.
 
+mod listeners;
 mod packets;
+mod probes;
 mod side;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use listeners::{DEVICE, IMPOSTOR, Listeners};
 use packets::{Case, Names, Packet, Random, Subject};
-use side::{Broker, Cast, DEVICE, IMPOSTOR, Listeners, Said, Seen, Side};
+use side::{Broker, Cast, Said, Seen, Side};
 use tokio::task::JoinSet;
 use wire::Service;
 use wire::rule::{Action, verdict};

@@ -1,17 +1,18 @@
 //! One broker and one lane of packets: what it says to each, and whom it lets it reach.
 //!
-//! Holds: nothing is decided by waiting. A message that did not arrive is one that was sent before another that did: PUBACK says that
-//! the broker has routed, and a marker behind the probes, in the lane a broker delivers last, that it has delivered.
+//! Holds: nothing is decided by waiting. A message that did not arrive is one that was sent before another that did:
+//! PUBACK says that the broker has routed, and a marker behind the probes, on the channel it delivers last, that it
+//! has delivered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::task::JoinHandle;
 use wire::Service;
 
 use super::Lane;
-use super::packets::{Case, Names, Packet, Subject, Will};
+use super::packets::{Case, Packet, Subject, Will};
+use super::probes::Probers;
 use crate::client::{self, Client, Connect, Stream, frame, publish, read_packet};
 use crate::pki::Identity;
 use crate::rig::{Rig, soon};
@@ -64,28 +65,25 @@ impl Broker {
         }
     }
 
-    async fn join(&self, subject: Subject, identity: &Identity, client_id: &str, level: u8) -> Client {
+    pub(crate) async fn join(
+        &self,
+        subject: Subject,
+        identity: &Identity,
+        client_id: &str,
+        level: u8,
+    ) -> Client {
         let connect = Connect { level, ..Connect::v5(client_id) }.keep_alive(300);
         Client::connect(self.address(subject), &self.rig.server_ca, identity, connect).await.unwrap()
     }
 
-    async fn join_service(&self, service: Service, client_id: &str) -> Client {
+    pub(crate) async fn join_service(&self, service: Service, client_id: &str) -> Client {
         let identity = self.rig.service_ca.client(service.common_name());
         self.join(Subject::Service(service), &identity, client_id, 5).await
     }
 }
 
-/// Who is listening all the time: every service on all its channels, and one device.
-pub(crate) struct Listeners {
-    tasks: Vec<JoinHandle<(&'static str, Vec<u32>)>>,
-}
-
-/// Names in `Seen::reached`.
-pub(crate) const DEVICE: &str = "device";
-/// A message that was published as somebody else arrived.
-pub(crate) const IMPOSTOR: &str = "impostor";
-
-fn bulk(service: Service, relay: &str) -> String {
+/// The channel of a service that a broker delivers last.
+pub(crate) fn bulk(service: Service, relay: &str) -> String {
     match service {
         Service::Registry => "telemetry".into(),
         Service::Ota => "layer".into(),
@@ -94,183 +92,13 @@ fn bulk(service: Service, relay: &str) -> String {
     }
 }
 
-impl Listeners {
-    pub(crate) async fn start(broker: &Broker, device: &Identity) -> Listeners {
-        let mut tasks = Vec::new();
-        for service in Service::ALL {
-            // mosquitto has one room for all client ids: each its own.
-            let mut client = broker.join_service(service, &format!("listener-{service}")).await;
-            for row in wire::rule::TABLE.iter().filter(|row| row.up.contains(&service)) {
-                let relay = if row.channel.name() == "debug" { "/+" } else { "" };
-                let filter = format!("hf/1/+/up/{}{relay}", row.channel.name());
-                assert_eq!(client.subscribe(&[(&filter, 0)]).await, [0], "{filter}");
-            }
-            tasks.push(tokio::spawn(listen(client, service.name())));
-        }
-        let mut client = broker.join(Subject::Device, device, &device.name, 5).await;
-        assert_eq!(client.subscribe(&[(&format!("hf/1/{}/dn/#", device.name), 0)]).await, [0]);
-        tasks.push(tokio::spawn(listen(client, DEVICE)));
-        Listeners { tasks }
-    }
-
-    /// Ends them behind everything that was sent before.
-    pub(crate) async fn heard(
-        self,
-        broker: &Broker,
-        last: &Identity,
-        device: &str,
-        relay: &str,
-    ) -> BTreeMap<u32, BTreeSet<&'static str>> {
-        let mut publisher = broker.join(Subject::Device, last, &last.name, 5).await;
-        for service in Service::ALL {
-            let topic = format!("hf/1/{}/up/{}", last.name, bulk(service, relay));
-            assert!(publisher.publish1(&topic, "end").await < 0x80, "{topic}");
-        }
-        let mut logs = broker.join_service(Service::Logs, "last").await;
-        assert!(logs.publish1(&format!("hf/1/{device}/dn/log"), "end").await < 0x80);
-        let mut heard: BTreeMap<u32, BTreeSet<&'static str>> = BTreeMap::new();
-        for task in self.tasks {
-            let (name, numbers) = soon(task).await.unwrap();
-            for number in numbers {
-                let impostor = number & IMPOSTOR_BIT != 0;
-                let name = if impostor { IMPOSTOR } else { name };
-                heard.entry(number & !IMPOSTOR_BIT).or_default().insert(name);
-            }
-        }
-        heard
-    }
-}
-
-const IMPOSTOR_BIT: u32 = 1 << 31;
-
-async fn listen(mut client: Client, name: &'static str) -> (&'static str, Vec<u32>) {
-    let mut numbers = Vec::new();
-    loop {
-        let packet = read_packet(&mut client.stream).await.expect("a listener lost its connection");
-        let (_, payload) = message(5, &packet.body, packet.first);
-        match payload {
-            b"end" => return (name, numbers),
-            [b'c', rest @ ..] => numbers.push(number(rest)),
-            [b'x', rest @ ..] => numbers.push(number(rest) | IMPOSTOR_BIT),
-            _ => {}
-        }
-    }
-}
-
-fn number(digits: &[u8]) -> u32 {
-    std::str::from_utf8(digits).unwrap().parse().unwrap()
-}
-
 /// Packet id, with QoS 1, and payload.
-fn message(level: u8, body: &[u8], first: u8) -> (Option<[u8; 2]>, &[u8]) {
+pub(crate) fn message(level: u8, body: &[u8], first: u8) -> (Option<[u8; 2]>, &[u8]) {
     let mut at = 2 + usize::from(u16::from_be_bytes([body[0], body[1]]));
     let id = (first & 6 != 0).then(|| [body[at], body[at + 1]]);
     at += if id.is_some() { 2 } else { 0 };
     at += if level == 5 { 1 + usize::from(body[at]) } else { 0 };
     (id, &body[at..])
-}
-
-/// A message that tries whether a subscription hears it.
-struct Probe {
-    name: &'static str,
-    by: usize,
-    topic: String,
-    /// The subject may hear it.
-    rightful: bool,
-}
-
-/// Publishers of probes, and the probes for one subject.
-struct Probers {
-    clients: Vec<Client>,
-    probes: Vec<Probe>,
-    /// Publisher and topic.
-    marker: (usize, String),
-}
-
-const BY_DEVICE: usize = 4;
-const BY_CLAIMANT: usize = 5;
-
-impl Probers {
-    async fn start(broker: &Broker, lane: &Lane) -> Probers {
-        let (names, cast) = (&lane.names, &lane.cast);
-        let mut clients = Vec::new();
-        for service in Service::ALL {
-            clients.push(broker.join_service(service, &format!("prober-{service}-{}", names.lane)).await);
-        }
-        clients.push(broker.join(Subject::Device, &cast.device, &cast.device.name, 5).await);
-        clients.push(broker.join(Subject::Claimant, &cast.claim, &cast.claimant, 5).await);
-        let (probes, marker) = probes(lane.subject, names, cast);
-        Probers { clients, probes, marker }
-    }
-
-    /// Every probe and then the marker, each routed when this returns.
-    async fn round(&mut self, round: u32) {
-        for (index, probe) in self.probes.iter().enumerate() {
-            self.clients[probe.by].publish1(&probe.topic, format!("p{index}.{round}")).await;
-        }
-        self.clients[self.marker.0].publish1(&self.marker.1, format!("m.{round}")).await;
-    }
-}
-
-fn probes(subject: Subject, names: &Names, cast: &Cast) -> (Vec<Probe>, (usize, String)) {
-    let by = |service: Service| Service::ALL.iter().position(|known| *known == service).unwrap();
-    let (own, other, up) = (&names.own, &names.other, &cast.device.name);
-    let down = |name, service, id: &str, channel: &str, rightful| Probe {
-        name,
-        by: by(service),
-        topic: format!("hf/1/{id}/dn/{channel}"),
-        rightful,
-    };
-    let said = |name, channel: &str, rightful| Probe {
-        name,
-        by: BY_DEVICE,
-        topic: format!("hf/1/{up}/up/{channel}"),
-        rightful,
-    };
-    let debug = format!("debug/{}", names.relay);
-    match subject {
-        Subject::Device => {
-            let probes = vec![
-                down("own hello", Service::Registry, own, "hello", true),
-                down("own layer", Service::Ota, own, "layer", true),
-                down("own debug", Service::Relay, own, &debug, true),
-                down("another's hello", Service::Registry, other, "hello", false),
-                down("another's config", Service::Registry, &names.stranger, "config", false),
-                down("a claimant's enroll", Service::Registry, &cast.claimant, "enroll", false),
-                said("another's up", "log", false),
-            ];
-            (probes, (by(Service::Logs), format!("hf/1/{own}/dn/log")))
-        }
-        Subject::Claimant => {
-            let probes = vec![
-                down("another's enroll", Service::Registry, &cast.claimant, "enroll", false),
-                down("a device's hello", Service::Registry, other, "hello", false),
-                said("a device's up", "log", false),
-            ];
-            (probes, (by(Service::Registry), format!("hf/1/{own}/dn/enroll")))
-        }
-        Subject::Service(service) => {
-            let may = |channel: &str| {
-                wire::rule::TABLE.iter().any(|row| row.channel.name() == channel && row.up.contains(&service))
-            };
-            let enroll = Probe {
-                name: "up enroll",
-                by: BY_CLAIMANT,
-                topic: format!("hf/1/{}/up/enroll", cast.claimant),
-                rightful: may("enroll"),
-            };
-            let probes = vec![
-                said("up hello", "hello", may("hello")),
-                said("up update", "update", may("update")),
-                said("up log", "log", may("log")),
-                said("up debug", &debug, may("debug")),
-                said("up telemetry", "telemetry", may("telemetry")),
-                enroll,
-                down("dn hello", Service::Registry, other, "hello", false),
-            ];
-            (probes, (BY_DEVICE, format!("hf/1/{up}/up/{}", bulk(service, &names.relay))))
-        }
-    }
 }
 
 /// A lane at one broker.
