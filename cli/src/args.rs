@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::command::{
-    bootstrap, bundle, claim, completion, context, deploy, device, key, keyset, logs, tenant, token,
+    bootstrap, broker, bundle, claim, completion, context, deploy, device, key, keyset, logs, tenant, token,
 };
 
 /// Update, watch and read a fleet of microcontrollers.
@@ -75,6 +75,9 @@ pub(crate) enum Command {
     Deployment(deploy::Command),
     /// Read a device's log.
     Logs(logs::Args),
+    /// Print rules for another MQTT broker.
+    #[command(subcommand)]
+    Broker(broker::Command),
     /// Print a completion script for a shell.
     Completion(completion::Args),
 }

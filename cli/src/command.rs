@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::args::{Args, Command};
 
 pub(crate) mod bootstrap;
+pub(crate) mod broker;
 pub(crate) mod bundle;
 pub(crate) mod claim;
 pub(crate) mod completion;
@@ -35,6 +36,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         Command::Deploy(args) => deploy::run(global, args).await,
         Command::Deployment(command) => deploy::command(global, command).await,
         Command::Logs(args) => logs::run(global, args).await,
+        Command::Broker(command) => broker::run(global, command),
         Command::Completion(args) => completion::run(args),
     }
 }

@@ -29,6 +29,15 @@ struct Node {
     client: BrokerControlServiceClient<Channel>,
 }
 
+/// What became of the connections that were to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// All of them, so many.
+    Closed(usize),
+    /// Nothing: no node is configured, since the broker (mosquitto) ends no connection on demand.
+    NotOnDemand,
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("broker node {url} does not answer")]
 pub struct BrokerError {
@@ -37,7 +46,7 @@ pub struct BrokerError {
 }
 
 impl BrokerControl {
-    /// `urls`: one gRPC address a node.
+    /// `urls`: one gRPC address a node; none for a broker that ends no connection on demand.
     pub fn new(tls: &Tls, urls: &[String]) -> Result<Self, TlsError> {
         let node = |url: &String| {
             let client = BrokerControlServiceClient::new(tls.channel(url)?);
@@ -46,15 +55,18 @@ impl BrokerControl {
         Ok(Self { nodes: urls.iter().map(node).collect::<Result<_, TlsError>>()? })
     }
 
-    /// Closes every connection whose certificate has this common name (a device or claim id); how many were closed.
-    pub async fn disconnect(&self, identity: &str) -> Result<usize, BrokerError> {
+    /// Closes every connection whose certificate has this common name (a device or claim id).
+    pub async fn disconnect(&self, identity: &str) -> Result<Ended, BrokerError> {
+        if self.nodes.is_empty() {
+            return Ok(Ended::NotOnDemand);
+        }
         let answers = self.nodes.iter().map(|node| async move {
             let mut client = node.client.clone();
             let request = DisconnectRequest { identity: identity.to_owned() };
             node.answer(client.disconnect(request)).await.map(|answer| answer.closed)
         });
         let closed = join_all(answers).await.into_iter().collect::<Result<Vec<_>, _>>()?;
-        Ok(closed.into_iter().filter_map(|n| usize::try_from(n).ok()).sum())
+        Ok(Ended::Closed(closed.into_iter().filter_map(|n| usize::try_from(n).ok()).sum()))
     }
 
     /// Which of these devices are connected now; asked with none, all that are.

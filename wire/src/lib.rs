@@ -13,6 +13,8 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+#[cfg(feature = "alloc")]
+pub mod acl;
 pub mod bundle;
 pub mod cbor;
 pub mod cose;

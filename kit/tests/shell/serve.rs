@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kit::auth::{Authenticator, KeySource, Peer, caller};
-use kit::broker::BrokerControl;
+use kit::broker::{BrokerControl, Ended};
 use kit::{Shutdown, serve};
 use proto::broker::v1::broker_control_service_client::BrokerControlServiceClient;
 use proto::broker::v1::broker_control_service_server::{BrokerControlService, BrokerControlServiceServer};
@@ -107,7 +107,7 @@ async fn broker_control_asks_every_node_and_a_silent_one_is_an_error() {
     let (one, two) = (server(&pki).await, server(&pki).await);
     let url = |server: &Server| format!("https://localhost:{}", server.address.port());
     let control = BrokerControl::new(&pki.tls("svc-registry"), &[url(&one), url(&two)]).unwrap();
-    assert_eq!(control.disconnect("dv").await.unwrap(), 4);
+    assert_eq!(control.disconnect("dv").await.unwrap(), Ended::Closed(4));
     let device = DeviceId::new([1; 16]);
     assert_eq!(control.connected(&[device]).await.unwrap(), [device].into());
 
@@ -116,6 +116,12 @@ async fn broker_control_asks_every_node_and_a_silent_one_is_an_error() {
     assert!(control.disconnect("dv").await.is_err());
     one.shutdown.begin();
     one.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn without_a_node_nothing_is_ended_and_it_is_said() {
+    let control = BrokerControl::new(&Pki::new().tls("svc-registry"), &[]).unwrap();
+    assert_eq!(control.disconnect("dv").await.unwrap(), Ended::NotOnDemand);
 }
 
 #[tokio::test]

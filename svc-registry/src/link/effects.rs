@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use kit::Shutdown;
+use kit::broker::Ended;
 
 use super::Link;
 use crate::app::Effect;
@@ -29,8 +30,13 @@ impl Link {
     async fn disconnect(&self, identity: &str) -> Result<(), Error> {
         for attempt in 1..=ATTEMPTS_MAX {
             match self.control.disconnect(identity).await {
-                Ok(closed) => {
-                    tracing::info!(identity, closed, "disconnected");
+                Ok(ended) => {
+                    match ended {
+                        Ended::Closed(closed) => tracing::info!(identity, closed, "disconnected"),
+                        Ended::NotOnDemand => {
+                            tracing::warn!(identity, "the broker ends no connection on demand")
+                        }
+                    }
                     return self.app.disconnected(identity).await;
                 }
                 Err(error) if attempt == ATTEMPTS_MAX => {

@@ -6,11 +6,13 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod client;
+mod differential;
 mod hostile;
 mod identity;
 mod life;
 mod limits;
 mod messages;
+mod mosquitto;
 mod pki;
 mod registry;
 mod rig;

@@ -1,5 +1,6 @@
 //! What `wire` promises, checked from outside: other people's bytes, other languages' decoders, and damaged input.
 
+mod acl;
 mod bundle;
 mod directive;
 mod frozen;
