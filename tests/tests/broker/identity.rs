@@ -1,8 +1,8 @@
 //! Who gets in, and as whom.
 
-use super::client::{self, Client, Connect};
-use super::pki::Authority;
-use super::rig::{Rig, device_id};
+use scenarios::broker::client::{self, Client, Connect};
+use scenarios::broker::pki::Authority;
+use scenarios::broker::rig::{Rig, device_id};
 
 const NONCE: &str = "00112233445566778899aabbccddeeff";
 const OTHER_NONCE: &str = "ffeeddccbbaa99887766554433221100";

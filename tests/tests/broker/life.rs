@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::client::{self, Connect};
-use super::rig::{Rig, device_id, soon};
+use scenarios::broker::client::{self, Connect};
+use scenarios::broker::rig::{Rig, device_id, soon};
 
 async fn watcher(rig: &Rig) -> client::Client {
     rig.service("svc-ota", "watcher", &["hf/1/+/up/hello"]).await

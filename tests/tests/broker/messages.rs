@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::client::{Client, Connect, frame, publish};
-use super::rig::{Rig, device_id, soon};
+use scenarios::broker::client::{Client, Connect, frame, publish};
+use scenarios::broker::rig::{Rig, device_id, soon};
 
 const RELAY: &str = "0123456789abcdef0123456789abcdef";
 
@@ -36,7 +36,7 @@ async fn rumqttc_of_both_versions_exchanges_messages() {
     let port: u16 = port.parse().unwrap();
     let mut ota = rig.service("svc-ota", "one", &["hf/1/+/up/hello"]).await;
     let tls = |identity| {
-        let config = super::client::config(&rig.server_ca, Some(identity));
+        let config = scenarios::broker::client::config(&rig.server_ca, Some(identity));
         Transport::Tls(TlsConfiguration::Rustls(std::sync::Arc::new(config)))
     };
 
