@@ -55,6 +55,14 @@ async fn a_certificate_of_an_unknown_ca_is_refused() {
 }
 
 #[tokio::test]
+async fn the_watchdogs_own_name_is_no_devices() {
+    let rig = Rig::start().await;
+    let nobody = rig.device(0);
+    assert_eq!(rig.connect(&nobody, Connect::v5(&nobody.name)).await.err(), Some(0xff));
+    assert_eq!(rig.connect(&nobody, Connect::v4(&nobody.name)).await.err(), Some(0xff));
+}
+
+#[tokio::test]
 async fn a_device_leaf_cannot_act_as_a_ca() {
     let rig = Rig::start().await;
     let device = rig.device(1);
