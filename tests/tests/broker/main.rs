@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod fuzz;
-mod hostile;
 mod identity;
 mod life;
 mod messages;
+mod published;
