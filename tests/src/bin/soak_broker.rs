@@ -1,8 +1,8 @@
 //! `cargo dev soak broker`: conversations no client should have, for as long as asked; `scenarios::broker::fuzz` says
 //! what must hold meanwhile.
 //!
-//! A failure names the seed and the conversations that were under way; `--seed S --first N --connections 1` plays one
-//! of them again, alone.
+//! After a failure each suspect is played again, alone, to tell which of them fails by itself; `--seed S --first N
+//! --connections 1` is that one.
 
 #![expect(clippy::print_stdout, reason = "a command-line tool")]
 
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
-use scenarios::broker::fuzz::{self, Plan};
+use scenarios::broker::fuzz::{self, Plan, Suspects};
 use scenarios::broker::rig::Rig;
 use tokio::sync::watch;
 
@@ -52,8 +52,17 @@ async fn main() -> Result<()> {
             }
         }
     });
-    let report = fuzz::run(&rig, Plan { seed, first, connections, workers }, ended).await?;
+    let played = fuzz::run(&rig, Plan { seed, first, connections, workers }, ended).await;
     progress.await?;
+    let report = match played {
+        Ok(report) => report,
+        Err(error) => {
+            if connections > 1 {
+                narrow(&error).await;
+            }
+            return Err(error);
+        }
+    };
     let seconds = started.elapsed().as_secs_f64();
     println!("{connections} connections in {seconds:.0} s, {} let in, seed {seed:#x}", report.admitted);
     println!(
@@ -65,6 +74,19 @@ async fn main() -> Result<()> {
         report.panics, report.rss_before_mib, report.rss_after_mib, report.rss_peak_mib
     );
     Ok(())
+}
+
+/// Says which suspects fail alone.
+async fn narrow(error: &anyhow::Error) {
+    let Some(Suspects { seed, numbers }) = error.downcast_ref() else { return };
+    println!("failed; {} suspects are played alone", numbers.len());
+    for first in numbers {
+        let rig = Rig::start_with(&[("LOG", "error")]).await;
+        let plan = Plan { seed: *seed, first: *first, connections: 1, workers: 1 };
+        if fuzz::run(&rig, plan, watch::Sender::new(0)).await.is_err() {
+            println!("fails alone: --seed {seed:#x} --first {first} --connections 1");
+        }
+    }
 }
 
 fn seed(text: &str) -> Result<u64, std::num::ParseIntError> {

@@ -10,6 +10,7 @@ mod play;
 mod watch;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -69,6 +70,19 @@ pub struct Report {
     pub rss_peak_mib: f64,
 }
 
+/// A failure is due to one of these conversations, or to several: those not ended, and those since all was last well.
+#[derive(Debug, Clone)]
+pub struct Suspects {
+    pub seed: u64,
+    pub numbers: BTreeSet<u64>,
+}
+
+impl fmt::Display for Suspects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seed {:#x}, one of the conversations {:?}", self.seed, self.numbers)
+    }
+}
+
 /// What the workers share.
 struct Play {
     plan: Plan,
@@ -76,13 +90,20 @@ struct Play {
     cast: Vec<Voice>,
     next: AtomicU64,
     packets: AtomicU64,
-    /// The numbers of those not ended, the lingering among them.
-    under_way: Mutex<BTreeSet<u64>>,
+    numbers: Mutex<Numbers>,
     /// How many have ended.
     ended: progress::Sender<u64>,
 }
 
-/// Plays the plan; `ended` counts along.
+#[derive(Default)]
+struct Numbers {
+    /// Those not ended, the lingering among them.
+    under_way: BTreeSet<u64>,
+    /// Those that have ended since all was last well.
+    lately: BTreeSet<u64>,
+}
+
+/// Plays the plan; `ended` counts along. An error's context is [`Suspects`].
 pub async fn run(rig: &Rig, plan: Plan, ended: progress::Sender<u64>) -> Result<Report> {
     let secret = format!("secret-{:016x}-", Random::new(plan.seed, u64::MAX).number());
     let (cast, stage) = cast(rig, plan.seed, &secret);
@@ -95,12 +116,11 @@ pub async fn run(rig: &Rig, plan: Plan, ended: progress::Sender<u64>) -> Result<
         cast,
         next: AtomicU64::new(plan.first),
         packets: AtomicU64::new(0),
-        under_way: Mutex::default(),
+        numbers: Mutex::default(),
         ended,
     });
-    let turns = storm(rig, &play, sentinels, listeners, &judge)
-        .await
-        .with_context(|| format!("seed {:#x}, conversations under way: {:?}", plan.seed, play.under_way()))?;
+    let suspects = || Suspects { seed: plan.seed, numbers: play.suspects() };
+    let turns = storm(rig, &play, sentinels, listeners, &judge).await.with_context(suspects)?;
     let rss_after_mib = usage::resident_mib(rig.broker.pid())?;
     ensure!(
         rss_after_mib < rss_before_mib + GROWTH_MIB_MAX,
@@ -179,7 +199,9 @@ async fn conversations(
                 tick.send_replace(now);
                 if now >= looked + LOOK_PERIOD {
                     looked = now;
+                    let before = play.numbers().lately.clone();
                     is_well(rig).await?;
+                    play.is_well(before);
                 }
             }
         }
@@ -196,7 +218,7 @@ async fn worker(play: Arc<Play>) -> Result<()> {
         if number >= play.plan.first + play.plan.connections {
             break;
         }
-        play.under_way().insert(number);
+        play.numbers().under_way.insert(number);
         let conversation = conversation::conversation(play.plan.seed, number, &play.cast);
         play.packets.fetch_add(conversation.packets, Ordering::Relaxed);
         let left = play::play(&play.stage, &conversation).await.with_context(|| {
@@ -221,13 +243,26 @@ async fn worker(play: Arc<Play>) -> Result<()> {
 }
 
 impl Play {
-    fn under_way(&self) -> MutexGuard<'_, BTreeSet<u64>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    fn numbers(&self) -> MutexGuard<'_, Numbers> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn end(&self, number: u64) {
-        self.under_way().remove(&number);
+        let mut numbers = self.numbers();
+        numbers.under_way.remove(&number);
+        numbers.lately.insert(number);
+        drop(numbers);
         self.ended.send_modify(|ended| *ended += 1);
+    }
+
+    /// What has ended before all was seen to be well is no suspect any more.
+    fn is_well(&self, before: BTreeSet<u64>) {
+        self.numbers().lately.retain(|number| !before.contains(number));
+    }
+
+    fn suspects(&self) -> BTreeSet<u64> {
+        let numbers = self.numbers();
+        numbers.under_way.union(&numbers.lately).copied().collect()
     }
 }
 

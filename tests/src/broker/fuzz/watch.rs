@@ -149,7 +149,7 @@ impl Listener {
             taken_apart(packet, self.level).context("a PUBLISH that is none")?;
         self.judge
             .judge(&self.ear, &topic, payload)
-            .with_context(|| format!("{:?} hears {topic}: {:?}", self.ear, &packet.body))?;
+            .with_context(|| format!("{:?} hears {topic}", self.ear))?;
         if let Some(id) = id {
             self.to
                 .lock()
