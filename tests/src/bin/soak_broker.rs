@@ -83,8 +83,8 @@ async fn narrow(error: &anyhow::Error) {
     for first in numbers {
         let rig = Rig::start_with(&[("LOG", "error")]).await;
         let plan = Plan { seed: *seed, first: *first, connections: 1, workers: 1 };
-        if fuzz::run(&rig, plan, watch::Sender::new(0)).await.is_err() {
-            println!("fails alone: --seed {seed:#x} --first {first} --connections 1");
+        if let Err(error) = fuzz::run(&rig, plan, watch::Sender::new(0)).await {
+            println!("fails alone: --seed {seed:#x} --first {first} --connections 1: {}", error.root_cause());
         }
     }
 }

@@ -177,10 +177,9 @@ async fn conversations(
     sentinels: &mut [Sentinel],
     ears: &mut JoinSet<Result<()>>,
 ) -> Result<u64> {
-    let [device, service, ..] = sentinels else { bail!("nobody is in order") };
     let (tick, ticks) = progress::channel(0);
     let id = device_id(IN_ORDER[0]);
-    let mut canary = pin!(watch::canary(device, service, &id, &play.stage.secret, ticks));
+    let mut canary = pin!(watch::canary(sentinels, &id, &play.stage.secret, ticks));
     let mut workers = JoinSet::new();
     for _ in 0..play.plan.workers {
         workers.spawn(worker(play.clone()));

@@ -21,6 +21,7 @@ pub(super) const MARK_BYTES: usize = 16;
 const HEARD_MAX: usize = 64;
 const PUBLISH: u8 = 3;
 const PUBACK: u8 = 4;
+const PINGRESP: u8 = 13;
 
 /// Whose ear it is.
 #[derive(Debug, Clone)]
@@ -98,21 +99,26 @@ impl Sentinel {
         heard.context("a client in order is closed")
     }
 
+    /// A sign of life, from those who only listen.
+    async fn ping(&self) -> Result<()> {
+        self.to.lock().await.write_all(&[0xc0, 0]).await.context("a client in order cannot write")
+    }
+
     /// Closes the connection; its listener ends.
     pub(super) async fn close(self) -> Result<()> {
         self.to.lock().await.shutdown().await.context("a client in order cannot close")
     }
 }
 
-/// Messages both ways between a device and a service, each time `ended` has changed, until nobody changes it any more;
-/// how many pairs.
+/// Messages both ways between a device and a service, the first two, each time `ended` has changed, until nobody changes
+/// it any more; how many pairs.
 pub(super) async fn canary(
-    device: &mut Sentinel,
-    service: &mut Sentinel,
+    sentinels: &mut [Sentinel],
     id: &str,
     secret: &str,
     mut ended: watch::Receiver<u64>,
 ) -> Result<u64> {
+    let [device, service, quiet @ ..] = sentinels else { bail!("nobody is in order") };
     let (up, down) = (format!("hf/1/{id}/up/hello"), format!("hf/1/{id}/dn/hello"));
     let mut turns = 0u64;
     loop {
@@ -121,6 +127,9 @@ pub(super) async fn canary(
         let payload = format!("{secret}{turns}").into_bytes();
         device.tell(service, &up, packet_id, &payload).await.context("from device to service")?;
         service.tell(device, &down, packet_id, &payload).await.context("from service to device")?;
+        for sentinel in &*quiet {
+            sentinel.ping().await?;
+        }
         if ended.changed().await.is_err() {
             return Ok(turns);
         }
@@ -137,10 +146,11 @@ impl Listener {
                     let code = packet.body.get(2).copied().unwrap_or(0);
                     self.tell(Heard::Acknowledged(code));
                 }
+                PINGRESP => {}
                 _ => bail!("{:?} hears {packet:?}", self.ear),
             }
         }
-        ensure!(self.judge.is_over.load(Ordering::SeqCst), "{:?}, in order, is closed", self.ear);
+        ensure!(self.is_over(), "{:?}, in order, is closed", self.ear);
         Ok(())
     }
 
@@ -151,17 +161,18 @@ impl Listener {
             .judge(&self.ear, &topic, payload)
             .with_context(|| format!("{:?} hears {topic}", self.ear))?;
         if let Some(id) = id {
-            self.to
-                .lock()
-                .await
-                .write_all(&frame(0x40, &id))
-                .await
-                .context("a client in order cannot write")?;
+            let acknowledged = self.to.lock().await.write_all(&frame(0x40, &id)).await;
+            // At the end, what still comes finds our side closed.
+            ensure!(acknowledged.is_ok() || self.is_over(), "a client in order cannot write");
         }
         if payload.starts_with(self.judge.secret.as_bytes()) {
             self.tell(Heard::Message(payload.to_vec()));
         }
         Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        self.judge.is_over.load(Ordering::SeqCst)
     }
 
     /// Those who only listen have nobody who takes it: theirs is full at some time.
