@@ -7,5 +7,6 @@ pub(crate) mod cli;
 pub(crate) mod demo;
 pub(crate) mod reset;
 pub(crate) mod setup;
+pub(crate) mod soak;
 pub(crate) mod test;
 pub(crate) mod up;

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use command::{bench, ci, demo, reset, setup, test, up};
+use command::{bench, ci, demo, reset, setup, soak, test, up};
 
 /// Everything one does in this repository.
 #[derive(Debug, Parser)]
@@ -49,6 +49,11 @@ enum Command {
         after_help = "Examples:\n  cargo dev bench\n  cargo dev bench update --json   # one JSON object a line\n  cargo dev bench --check         # fails below tests/bench-thresholds.toml"
     )]
     Bench(bench::Arguments),
+    /// Attack a part for a long time with what follows from a seed, and see that it holds.
+    #[command(
+        after_help = "Examples:\n  cargo dev soak broker                             # 50,000 hostile connections, another seed each time\n  cargo dev soak broker --connections 2000 --seed 7\n  cargo dev soak broker --seed 7 --first 1234 --connections 1   # one conversation again, alone"
+    )]
+    Soak(soak::Arguments),
     /// Stop what still runs from this checkout and remove `.dev`.
     #[command(after_help = "Example:\n  cargo dev reset")]
     Reset(reset::Arguments),
@@ -76,6 +81,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Demo(arguments) => demo::run(&arguments).await,
         Command::Test(arguments) => test::run(&arguments).await,
         Command::Bench(arguments) => bench::run(&arguments).await,
+        Command::Soak(arguments) => soak::run(&arguments).await,
         Command::Reset(arguments) => reset::run(&arguments).await,
         Command::Ci(arguments) => ci::run(&arguments).await,
     }

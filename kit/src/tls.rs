@@ -33,6 +33,8 @@ pub enum TlsError {
     Config(#[from] rustls::Error),
     #[error("{url} is not an address of a gRPC server")]
     Address { url: String, source: tonic::transport::Error },
+    #[error("{url} does not begin with https")]
+    Plain { url: String },
 }
 
 /// The loaded files. Replacing one on disk takes a restart.
@@ -95,6 +97,10 @@ impl Tls {
             .identity(Identity::from_pem(&self.service.cert, self.service.key.expose()));
         let address = |source| TlsError::Address { url: url.to_owned(), source };
         let endpoint = Endpoint::from_shared(url.to_owned()).map_err(address)?;
+        // Tonic would speak to it without TLS, and whoever is on the way could answer in its name.
+        if endpoint.uri().scheme_str() != Some("https") {
+            return Err(TlsError::Plain { url: url.to_owned() });
+        }
         Ok(endpoint
             .tls_config(config)
             .map_err(address)?

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::command::cargo::{build_installation, cargo};
+use crate::command::cargo::{build_installation, cargo, programs};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -48,7 +48,7 @@ struct Bound {
 type Bounds = BTreeMap<String, BTreeMap<String, Bound>>;
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
-    let names = names(arguments.name.as_deref())?;
+    let names = programs("bench_", arguments.name.as_deref())?;
     build_installation(true).await?;
     let mut figures = Vec::new();
     for name in &names {
@@ -72,24 +72,6 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
         eprintln!("every threshold is kept");
     }
     Ok(())
-}
-
-/// The benchmarks there are, or the one asked for.
-fn names(asked: Option<&str>) -> Result<Vec<String>> {
-    let dir = dev::root().join("tests/src/bin");
-    let mut names: Vec<String> = std::fs::read_dir(&dir)
-        .with_context(|| format!("reading {}", dir.display()))?
-        .flatten()
-        .filter_map(|entry| {
-            Some(entry.file_name().to_str()?.strip_prefix("bench_")?.strip_suffix(".rs")?.to_owned())
-        })
-        .filter(|name| asked.is_none_or(|asked| asked == name))
-        .collect();
-    names.sort();
-    if names.is_empty() {
-        bail!("no benchmark{}", asked.map(|name| format!(" is called {name}")).unwrap_or_default());
-    }
-    Ok(names)
 }
 
 async fn run_one(binary: &str, json: bool) -> Result<Vec<Figure>> {

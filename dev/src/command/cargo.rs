@@ -78,6 +78,24 @@ pub(crate) async fn build_installation(release: bool) -> Result<()> {
     cargo(&flags).await
 }
 
+/// The programs `tests/src/bin/{prefix}NAME.rs` there are, or the one asked for, by NAME.
+pub(crate) fn programs(prefix: &str, asked: Option<&str>) -> Result<Vec<String>> {
+    let dir = dev::root().join("tests/src/bin");
+    let mut names: Vec<String> = std::fs::read_dir(&dir)
+        .with_context(|| format!("reading {}", dir.display()))?
+        .flatten()
+        .filter_map(|entry| {
+            Some(entry.file_name().to_str()?.strip_prefix(prefix)?.strip_suffix(".rs")?.to_owned())
+        })
+        .filter(|name| asked.is_none_or(|asked| asked == name))
+        .collect();
+    names.sort();
+    if names.is_empty() {
+        bail!("there is no {}/{prefix}{}.rs", dir.display(), asked.unwrap_or("*"));
+    }
+    Ok(names)
+}
+
 /// Builds all targets of a group, tests included, and tells where the test programs are.
 pub(crate) async fn build_all_targets(group: Group, package: Option<&str>) -> Result<Vec<TestProgram>> {
     let mut flags = vec!["build", "--all-targets", "--message-format=json-render-diagnostics"];

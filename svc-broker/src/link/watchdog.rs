@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 use wire::topic::TopicId;
-use wire::{Channel, DeviceId, Topic};
+use wire::{Channel, Topic};
 
 use super::connection::Front;
 use super::hub::Outcome;
@@ -18,12 +18,11 @@ use super::input::Version;
 use super::mailbox::{Batch, Mailbox, Message};
 use crate::model::filter::Filter;
 use crate::model::limits::DEVICE;
+use crate::model::peer::PROBE;
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// Long enough for a machine that swaps; devices notice nothing sooner.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// No device has it: ids are UUIDs of version 7.
-const PROBE: DeviceId = DeviceId::new([0; 16]);
 
 /// Sends a message a second through the hub until shutdown; aborts the process when they stop arriving.
 pub(crate) async fn watch(front: Arc<Front>) {

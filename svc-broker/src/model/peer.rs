@@ -11,6 +11,10 @@ use wire::{ClaimId, DeviceId, Service};
 use super::limits::{Bounds, Limits};
 use super::seats::Share;
 
+/// The broker's own name among devices: its watchdog sends messages to it. No device has it, since ids are UUIDs of
+/// version 7, and no certificate gets it: its connection would take the watchdog's place.
+pub(crate) const PROBE: DeviceId = DeviceId::new([0; 16]);
+
 /// Bytes of a service's client id.
 pub(crate) const SERVICE_CLIENT_BYTES_MAX: usize = 64;
 
@@ -80,7 +84,7 @@ pub(crate) struct NameError;
 impl Peer {
     pub(crate) fn new(listener: Listener, common_name: &str, digests: Digests) -> Result<Self, NameError> {
         let known = match listener {
-            Listener::Device => common_name.parse::<DeviceId>().is_ok(),
+            Listener::Device => common_name.parse::<DeviceId>().is_ok_and(|id| id != PROBE),
             // A claim, or a device's birth certificate.
             Listener::Enroll => {
                 common_name.parse::<ClaimId>().is_ok() || common_name.parse::<DeviceId>().is_ok()

@@ -20,7 +20,7 @@ use wire::Service;
 use wire::rule::{Action, verdict};
 
 use super::mosquitto::Mosquitto;
-use super::rig::{Rig, device_id};
+use scenarios::broker::rig::{Rig, device_id};
 
 const PACKETS: u32 = 5_000;
 const SEED: u64 = 0x686f_6c64_6661_7374;
@@ -190,8 +190,8 @@ async fn svc_broker_and_mosquitto_agree_or_differ_for_a_known_reason() {
 
 /// The device that listens to all lanes, and the one that speaks behind them.
 struct Audience {
-    listening: super::pki::Identity,
-    last: super::pki::Identity,
+    listening: scenarios::broker::pki::Identity,
+    last: scenarios::broker::pki::Identity,
 }
 
 /// One subject and its packets.

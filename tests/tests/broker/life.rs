@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::client::{self, Connect};
-use super::rig::{Rig, device_id, soon};
+use scenarios::broker::client::{self, Connect};
+use scenarios::broker::rig::{Rig, soon};
 
 async fn watcher(rig: &Rig) -> client::Client {
     rig.service("svc-ota", "watcher", &["hf/1/+/up/hello"]).await
@@ -118,20 +118,6 @@ async fn a_clean_disconnect_discards_the_will_and_a_lost_connection_publishes_it
     let mut wrong = connect().await.unwrap();
     wrong.send(&[0xf0, 0]).await;
     assert_eq!(ota.message().await.1, b"will", "a protocol error is no clean end");
-}
-
-#[tokio::test]
-async fn a_will_on_anothers_topic_is_refused_at_connect() {
-    let rig = Rig::start().await;
-    let device = rig.device(1);
-    for topic in
-        [format!("hf/1/{}/up/hello", device_id(2)), format!("hf/1/{}/dn/hello", device.name), "é".into()]
-    {
-        let connect = Connect::v5(&device.name).will(&topic, "x");
-        assert_eq!(rig.connect(&device, connect).await.err(), Some(0x87), "{topic}");
-        let connect = Connect::v4(&device.name).will(&topic, "x");
-        assert_eq!(rig.connect(&device, connect).await.err(), Some(5), "{topic}");
-    }
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::client::{Client, Connect, frame, publish, tls};
-use super::rig::{Rig, soon};
+use scenarios::broker::client::{Client, Connect, frame, publish, tls};
+use scenarios::broker::rig::{Rig, soon};
 
 /// Waits until a metric reaches a value: it is written after the client was told.
 async fn counted(rig: &Rig, name: &str, labels: &str, at_least: f64) {
@@ -57,7 +57,7 @@ async fn seconds_before_authentication_are_bounded() {
 #[tokio::test]
 async fn a_connect_is_bounded_in_bytes() {
     let connect = |name: &str| Connect::v5(name).will(&hello(name), "x");
-    let device_bytes = connect(&super::rig::device_id(1)).bytes().len();
+    let device_bytes = connect(&scenarios::broker::rig::device_id(1)).bytes().len();
     let rig = Rig::start_with(&[("CONNECT_BYTES_MAX", &device_bytes.to_string())]).await;
     let device = rig.device(1);
     assert!(rig.connect(&device, connect(&device.name)).await.is_ok());
@@ -177,7 +177,7 @@ async fn what_one_device_may_hold_is_bounded_by_name() {
     assert_eq!(codes, [0, 0, 0, 0x97]);
     counted(&rig, "holdfast_broker_dropped_total", "mailbox_full", 1.0).await;
 
-    let foreign = hello(&super::rig::device_id(2));
+    let foreign = hello(&scenarios::broker::rig::device_id(2));
     assert_eq!(client.publish1(&foreign, "x").await, 0x87);
     client.send(&publish(5, 0x32, foreign.as_bytes(), Some(9), b"x")).await;
     assert_eq!(client.closed().await, Some(0x87));

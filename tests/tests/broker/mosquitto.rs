@@ -6,7 +6,7 @@ use std::path::Path;
 use dev::{Process, Ready, Spec};
 use wire::acl::mosquitto as rules;
 
-use super::rig::{Rig, SOON};
+use scenarios::broker::rig::{Rig, SOON};
 
 /// Where Debian puts it; elsewhere it is found in PATH.
 const PROGRAM: &str = "/usr/sbin/mosquitto";

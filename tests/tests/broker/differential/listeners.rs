@@ -8,9 +8,9 @@ use wire::rule::TABLE;
 
 use super::packets::Subject;
 use super::side::{Broker, bulk, message};
-use crate::client::{Client, read_packet};
-use crate::pki::Identity;
-use crate::rig::soon;
+use scenarios::broker::client::{Client, read_packet};
+use scenarios::broker::pki::Identity;
+use scenarios::broker::rig::soon;
 
 /// Running; each task gives its name in `Seen::reached` and the cases it heard of.
 pub(crate) struct Listeners {

@@ -6,7 +6,7 @@ use wire::rule::TABLE;
 use super::Lane;
 use super::packets::{Names, Subject};
 use super::side::{Broker, Cast, bulk};
-use crate::client::Client;
+use scenarios::broker::client::Client;
 
 /// A message that tries whether a subscription hears it.
 pub(crate) struct Probe {

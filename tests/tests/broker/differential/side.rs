@@ -13,9 +13,9 @@ use wire::Service;
 use super::Lane;
 use super::packets::{Case, Packet, Subject, Will};
 use super::probes::Probers;
-use crate::client::{self, Client, Connect, Stream, frame, publish, read_packet};
-use crate::pki::Identity;
-use crate::rig::{Rig, soon};
+use scenarios::broker::client::{self, Client, Connect, Stream, frame, publish, read_packet};
+use scenarios::broker::pki::Identity;
+use scenarios::broker::rig::{Rig, soon};
 
 /// svc-broker closes at 64.
 const DENIALS_MAX: u32 = 50;

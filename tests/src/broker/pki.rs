@@ -1,4 +1,4 @@
-//! Certificates of every kind a broker meets, made for one test.
+//! Certificates of every kind a broker meets, made for one rig.
 
 use std::sync::Arc;
 
@@ -8,57 +8,58 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-pub(crate) struct Authority {
-    pub(crate) der: CertificateDer<'static>,
-    pub(crate) pem: String,
-    pub(crate) spki: Vec<u8>,
-    issuer: Issuer<'static, KeyPair>,
+#[derive(Debug, Clone)]
+pub struct Authority {
+    pub der: CertificateDer<'static>,
+    pub pem: String,
+    pub spki: Vec<u8>,
+    issuer: Arc<Issuer<'static, KeyPair>>,
     /// Sent along by who it issued for; roots are not.
     intermediate: bool,
 }
 
 /// A certificate with its key and what is sent along.
-#[derive(Clone)]
-pub(crate) struct Identity {
-    pub(crate) name: String,
-    pub(crate) chain: Vec<CertificateDer<'static>>,
-    pub(crate) pem: String,
-    pub(crate) key_pem: String,
-    pub(crate) spki: Vec<u8>,
-    pub(crate) issuer_spki: Vec<u8>,
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub name: String,
+    pub chain: Vec<CertificateDer<'static>>,
+    pub pem: String,
+    pub key_pem: String,
+    pub spki: Vec<u8>,
+    pub issuer_spki: Vec<u8>,
     key: Arc<Vec<u8>>,
 }
 
 impl Authority {
-    pub(crate) fn root(name: &str) -> Authority {
+    pub fn root(name: &str) -> Authority {
         let (params, key) = (authority_params(name), KeyPair::generate().unwrap());
         let certificate = params.self_signed(&key).unwrap();
         Authority {
             der: certificate.der().clone(),
             pem: certificate.pem(),
             spki: key.subject_public_key_info(),
-            issuer: Issuer::new(params, key),
+            issuer: Arc::new(Issuer::new(params, key)),
             intermediate: false,
         }
     }
 
-    pub(crate) fn intermediate(&self, name: &str) -> Authority {
+    pub fn intermediate(&self, name: &str) -> Authority {
         let (params, key) = (authority_params(name), KeyPair::generate().unwrap());
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Authority {
             der: certificate.der().clone(),
             pem: certificate.pem(),
             spki: key.subject_public_key_info(),
-            issuer: Issuer::new(params, key),
+            issuer: Arc::new(Issuer::new(params, key)),
             intermediate: true,
         }
     }
 
-    pub(crate) fn client(&self, name: &str) -> Identity {
+    pub fn client(&self, name: &str) -> Identity {
         self.issue(name, ExtendedKeyUsagePurpose::ClientAuth, vec![])
     }
 
-    pub(crate) fn server(&self, name: &str) -> Identity {
+    pub fn server(&self, name: &str) -> Identity {
         self.issue(name, ExtendedKeyUsagePurpose::ServerAuth, vec!["localhost".into(), "127.0.0.1".into()])
     }
 
@@ -89,12 +90,12 @@ impl Authority {
 }
 
 impl Identity {
-    pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
+    pub fn key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.to_vec()))
     }
 
     /// What this certificate would issue if it were a CA: the leaf signs another leaf.
-    pub(crate) fn issue_as_ca(&self, name: &str) -> Identity {
+    pub fn issue_as_ca(&self, name: &str) -> Identity {
         let key = KeyPair::try_from(&PrivatePkcs8KeyDer::from(self.key.to_vec())).unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name = named(&self.name);
@@ -102,7 +103,7 @@ impl Identity {
             der: self.chain[0].clone(),
             pem: self.pem.clone(),
             spki: self.spki.clone(),
-            issuer: Issuer::new(params, key),
+            issuer: Arc::new(Issuer::new(params, key)),
             intermediate: false,
         };
         let mut issued = pretender.client(name);

@@ -14,14 +14,14 @@ use tonic::{Request, Response, Status};
 
 use super::pki::{Authority, Identity};
 
-#[derive(Clone)]
-pub(crate) struct Registry {
+#[derive(Debug, Clone)]
+pub struct Registry {
     state: Arc<State>,
-    pub(crate) url: String,
+    pub url: String,
 }
 
+#[derive(Debug)]
 struct State {
-    trust: GetTrustResponse,
     script: Mutex<Script>,
     /// Somebody was asked about.
     asked: Notify,
@@ -32,8 +32,9 @@ struct State {
 /// Of a leaf's key and of its issuer's.
 type Digests = (Vec<u8>, Vec<u8>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Script {
+    trust: GetTrustResponse,
     known: HashMap<String, Vec<Digests>>,
     /// Names whose answers are held back.
     held: Vec<String>,
@@ -42,21 +43,14 @@ struct Script {
 }
 
 impl Registry {
-    pub(crate) async fn start(
+    pub async fn start(
         device_root: &Authority,
         enroll_root: &Authority,
         server: &Identity,
         service_ca: &Authority,
     ) -> Registry {
-        let state = Arc::new(State {
-            trust: GetTrustResponse {
-                device_roots: vec![device_root.der.to_vec()],
-                enroll_roots: vec![enroll_root.der.to_vec()],
-            },
-            script: Mutex::default(),
-            asked: Notify::new(),
-            released: Notify::new(),
-        });
+        let state =
+            Arc::new(State { script: Mutex::default(), asked: Notify::new(), released: Notify::new() });
         let incoming = TcpIncoming::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let port = incoming.local_addr().unwrap().port();
         let tls = ServerTlsConfig::new()
@@ -66,41 +60,49 @@ impl Registry {
         let serving =
             Server::builder().tls_config(tls).unwrap().add_service(service).serve_with_incoming(incoming);
         tokio::spawn(serving);
-        Registry { state, url: format!("https://localhost:{port}") }
+        let registry = Registry { state, url: format!("https://localhost:{port}") };
+        registry.name_roots(&[device_root.der.to_vec()], &[enroll_root.der.to_vec()]);
+        registry
+    }
+
+    /// From now on these are the roots, whatever they are.
+    pub fn name_roots(&self, device: &[Vec<u8>], enroll: &[Vec<u8>]) {
+        self.script().trust =
+            GetTrustResponse { device_roots: device.to_vec(), enroll_roots: enroll.to_vec() };
     }
 
     /// From now on this certificate may connect.
-    pub(crate) fn admit(&self, identity: &Identity) {
+    pub fn admit(&self, identity: &Identity) {
         let digests = (sha256(&identity.spki), sha256(&identity.issuer_spki));
         self.script().known.entry(identity.name.clone()).or_default().push(digests);
     }
 
-    pub(crate) fn revoke(&self, name: &str) {
+    pub fn revoke(&self, name: &str) {
         self.script().known.remove(name);
     }
 
     /// Holds back the answers about this name until `release`. They are what they were when asked.
-    pub(crate) fn hold(&self, name: &str) {
+    pub fn hold(&self, name: &str) {
         self.script().held.push(name.to_owned());
     }
 
-    pub(crate) fn release(&self) {
+    pub fn release(&self) {
         self.script().held.clear();
         self.state.released.notify_waiters();
     }
 
     /// Answers nothing any more.
-    pub(crate) fn go_away(&self, away: bool) {
+    pub fn go_away(&self, away: bool) {
         self.script().away = away;
     }
 
     /// Waits until somebody asked about this name.
-    pub(crate) async fn asked_about(&self, name: &str) {
+    pub async fn asked_about(&self, name: &str) {
         self.asked_times(name, 1).await;
     }
 
     /// The same, so many times in all.
-    pub(crate) async fn asked_times(&self, name: &str, times: usize) {
+    pub async fn asked_times(&self, name: &str, times: usize) {
         loop {
             let asked = self.state.asked.notified();
             if self.script().questions.iter().filter(|asked| *asked == name).count() >= times {
@@ -118,7 +120,7 @@ impl Registry {
 #[tonic::async_trait]
 impl AuthorityService for State {
     async fn get_trust(&self, _: Request<GetTrustRequest>) -> Result<Response<GetTrustResponse>, Status> {
-        Ok(Response::new(self.trust.clone()))
+        Ok(Response::new(self.script.lock().unwrap().trust.clone()))
     }
 
     async fn authorize_connection(
@@ -148,6 +150,6 @@ impl AuthorityService for State {
     }
 }
 
-pub(crate) fn sha256(bytes: &[u8]) -> Vec<u8> {
+pub fn sha256(bytes: &[u8]) -> Vec<u8> {
     wire::Digest::of(bytes).0.to_vec()
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -12,54 +12,70 @@ use tokio_rustls::client::TlsStream;
 use super::pki::{Authority, Identity};
 use super::rig::soon;
 
-pub(crate) type Stream = TlsStream<TcpStream>;
+pub type Stream = TlsStream<TcpStream>;
 
 /// A CONNECT to be sent.
-#[derive(Clone)]
-pub(crate) struct Connect {
-    pub(crate) level: u8,
-    pub(crate) client_id: String,
-    pub(crate) keep_alive_s: u16,
+#[derive(Debug, Clone)]
+pub struct Connect {
+    pub level: u8,
+    pub client_id: String,
+    pub keep_alive_s: u16,
     /// Topic, payload, QoS, retain.
-    pub(crate) will: Option<(String, String, u8, bool)>,
+    pub will: Option<(String, String, u8, bool)>,
     /// MQTT 5 properties without their length.
-    pub(crate) properties: Vec<u8>,
+    pub properties: Vec<u8>,
+    /// The same of the will, with their length.
+    pub will_properties: Vec<u8>,
+    /// User name; the password is empty.
+    pub user: Option<String>,
+    /// Clean session, or clean start.
+    pub clean: bool,
 }
 
 /// A packet as it came: first byte and body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Packet {
-    pub(crate) first: u8,
-    pub(crate) body: Vec<u8>,
+pub struct Packet {
+    pub first: u8,
+    pub body: Vec<u8>,
 }
 
-pub(crate) struct Client {
-    pub(crate) stream: Stream,
-    pub(crate) level: u8,
+#[derive(Debug)]
+pub struct Client {
+    pub stream: Stream,
+    pub level: u8,
     /// Body of the CONNACK.
-    pub(crate) welcome: Vec<u8>,
+    pub welcome: Vec<u8>,
     next_id: u16,
 }
 
 impl Connect {
-    pub(crate) fn v5(client_id: &str) -> Connect {
-        Connect { level: 5, client_id: client_id.into(), keep_alive_s: 60, will: None, properties: vec![] }
+    pub fn v5(client_id: &str) -> Connect {
+        Connect {
+            level: 5,
+            client_id: client_id.into(),
+            keep_alive_s: 60,
+            will: None,
+            properties: vec![],
+            will_properties: vec![0],
+            user: None,
+            clean: true,
+        }
     }
 
-    pub(crate) fn v4(client_id: &str) -> Connect {
+    pub fn v4(client_id: &str) -> Connect {
         Connect { level: 4, ..Connect::v5(client_id) }
     }
 
-    pub(crate) fn keep_alive(self, keep_alive_s: u16) -> Connect {
+    pub fn keep_alive(self, keep_alive_s: u16) -> Connect {
         Connect { keep_alive_s, ..self }
     }
 
-    pub(crate) fn will(self, topic: &str, payload: &str) -> Connect {
+    pub fn will(self, topic: &str, payload: &str) -> Connect {
         Connect { will: Some((topic.into(), payload.into(), 1, false)), ..self }
     }
 
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        let mut flags = 2;
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut flags = u8::from(self.clean) << 1 | if self.user.is_some() { 0xc0 } else { 0 };
         if let Some((_, _, qos, retain)) = &self.will {
             flags |= 4 | qos << 3 | u8::from(*retain) << 5;
         }
@@ -73,10 +89,14 @@ impl Connect {
         string(&mut body, self.client_id.as_bytes());
         if let Some((topic, payload, ..)) = &self.will {
             if self.level == 5 {
-                body.push(0);
+                body.extend(&self.will_properties);
             }
             string(&mut body, topic.as_bytes());
             string(&mut body, payload.as_bytes());
+        }
+        if let Some(user) = &self.user {
+            string(&mut body, user.as_bytes());
+            string(&mut body, b"");
         }
         frame(0x10, &body)
     }
@@ -84,7 +104,7 @@ impl Connect {
 
 impl Client {
     /// `Err`: the code of the CONNACK, or 0xff when the connection ended without one.
-    pub(crate) async fn connect(
+    pub async fn connect(
         address: &str,
         server_ca: &Authority,
         identity: &Identity,
@@ -104,17 +124,17 @@ impl Client {
         Ok(client)
     }
 
-    pub(crate) async fn send(&mut self, bytes: &[u8]) {
+    pub async fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }
 
     /// The next packet; `None`: the stream ended.
-    pub(crate) async fn read(&mut self) -> Option<Packet> {
+    pub async fn read(&mut self) -> Option<Packet> {
         soon(read_packet(&mut self.stream)).await
     }
 
     /// The next packet of this type.
-    pub(crate) async fn expect(&mut self, kind: u8) -> Packet {
+    pub async fn expect(&mut self, kind: u8) -> Packet {
         loop {
             let packet = self.read().await.expect("the connection ended");
             if packet.first >> 4 == kind {
@@ -125,7 +145,7 @@ impl Client {
     }
 
     /// Reads to the end; the reason of a DISCONNECT, if one came.
-    pub(crate) async fn closed(&mut self) -> Option<u8> {
+    pub async fn closed(&mut self) -> Option<u8> {
         let mut reason = None;
         while let Some(packet) = self.read().await {
             if packet.first == 0xe0 {
@@ -136,7 +156,7 @@ impl Client {
     }
 
     /// The codes of the SUBACK.
-    pub(crate) async fn subscribe(&mut self, filters: &[(&str, u8)]) -> Vec<u8> {
+    pub async fn subscribe(&mut self, filters: &[(&str, u8)]) -> Vec<u8> {
         let id = self.id();
         let mut body = id.to_be_bytes().to_vec();
         if self.level == 5 {
@@ -153,7 +173,7 @@ impl Client {
     }
 
     /// The codes of the UNSUBACK; MQTT 3.1.1 has none.
-    pub(crate) async fn unsubscribe(&mut self, filter: &str) -> Vec<u8> {
+    pub async fn unsubscribe(&mut self, filter: &str) -> Vec<u8> {
         let id = self.id();
         let mut body = id.to_be_bytes().to_vec();
         if self.level == 5 {
@@ -164,13 +184,13 @@ impl Client {
         self.expect(11).await.body[if self.level == 5 { 3 } else { 2 }..].to_vec()
     }
 
-    pub(crate) async fn publish(&mut self, topic: &str, payload: impl AsRef<[u8]>) {
+    pub async fn publish(&mut self, topic: &str, payload: impl AsRef<[u8]>) {
         let bytes = publish(self.level, 0x30, topic.as_bytes(), None, payload.as_ref());
         self.send(&bytes).await;
     }
 
     /// With QoS 1; the code of the PUBACK.
-    pub(crate) async fn publish1(&mut self, topic: &str, payload: impl AsRef<[u8]>) -> u8 {
+    pub async fn publish1(&mut self, topic: &str, payload: impl AsRef<[u8]>) -> u8 {
         let id = self.id();
         let bytes = publish(self.level, 0x32, topic.as_bytes(), Some(id), payload.as_ref());
         self.send(&bytes).await;
@@ -180,7 +200,7 @@ impl Client {
     }
 
     /// The next message: topic and payload. Acknowledges it.
-    pub(crate) async fn message(&mut self) -> (String, Vec<u8>) {
+    pub async fn message(&mut self) -> (String, Vec<u8>) {
         let packet = self.expect(3).await;
         let topic_bytes = usize::from(u16::from_be_bytes([packet.body[0], packet.body[1]]));
         let topic = String::from_utf8(packet.body[2..2 + topic_bytes].to_vec()).unwrap();
@@ -197,7 +217,7 @@ impl Client {
     }
 
     /// A PINGREQ; everything the broker wrote before its answer is returned.
-    pub(crate) async fn ping(&mut self) -> Vec<Packet> {
+    pub async fn ping(&mut self) -> Vec<Packet> {
         self.send(&[0xc0, 0]).await;
         let mut before = Vec::new();
         loop {
@@ -209,7 +229,20 @@ impl Client {
         }
     }
 
-    pub(crate) async fn disconnect(mut self) {
+    /// Everything that was on its way when this was called; QoS 1 is not acknowledged.
+    pub async fn settled(&mut self) -> Vec<Packet> {
+        let mut all = Vec::new();
+        // An answer may overtake messages that wait; not those of the question before.
+        loop {
+            let before = self.ping().await;
+            if before.is_empty() {
+                return all;
+            }
+            all.extend(before);
+        }
+    }
+
+    pub async fn disconnect(mut self) {
         self.send(&[0xe0, 0]).await;
         assert_eq!(self.closed().await, None);
     }
@@ -220,7 +253,7 @@ impl Client {
     }
 }
 
-pub(crate) async fn tls(
+pub async fn tls(
     address: &str,
     server_ca: &Authority,
     identity: Option<&Identity>,
@@ -231,7 +264,7 @@ pub(crate) async fn tls(
     soon(connector.connect(ServerName::try_from("localhost").unwrap(), socket)).await
 }
 
-pub(crate) fn config(server_ca: &Authority, identity: Option<&Identity>) -> ClientConfig {
+pub fn config(server_ca: &Authority, identity: Option<&Identity>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(server_ca.der.clone()).unwrap();
     let builder = ClientConfig::builder().with_root_certificates(roots);
@@ -241,7 +274,7 @@ pub(crate) fn config(server_ca: &Authority, identity: Option<&Identity>) -> Clie
     }
 }
 
-pub(crate) async fn read_packet(stream: &mut Stream) -> Option<Packet> {
+pub async fn read_packet<R: AsyncRead + Unpin>(stream: &mut R) -> Option<Packet> {
     let first = stream.read_u8().await.ok()?;
     let (mut length, mut shift) = (0usize, 0);
     loop {
@@ -257,7 +290,7 @@ pub(crate) async fn read_packet(stream: &mut Stream) -> Option<Packet> {
     Some(Packet { first, body })
 }
 
-pub(crate) fn publish(level: u8, first: u8, topic: &[u8], id: Option<u16>, payload: &[u8]) -> Vec<u8> {
+pub fn publish(level: u8, first: u8, topic: &[u8], id: Option<u16>, payload: &[u8]) -> Vec<u8> {
     let mut body = Vec::with_capacity(payload.len() + topic.len() + 8);
     string(&mut body, topic);
     if let Some(id) = id {
@@ -270,7 +303,7 @@ pub(crate) fn publish(level: u8, first: u8, topic: &[u8], id: Option<u16>, paylo
     frame(first, &body)
 }
 
-pub(crate) fn frame(first: u8, body: &[u8]) -> Vec<u8> {
+pub fn frame(first: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     let mut length = body.len();
     loop {
@@ -285,7 +318,7 @@ pub(crate) fn frame(first: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn string(body: &mut Vec<u8>, text: &[u8]) {
+pub fn string(body: &mut Vec<u8>, text: &[u8]) {
     body.extend((text.len() as u16).to_be_bytes());
     body.extend_from_slice(text);
 }
