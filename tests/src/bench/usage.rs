@@ -1,4 +1,4 @@
-//! CPU time and peak memory of processes, from /proc: no part is asked, and none can look better than it is.
+//! CPU time and memory of processes, from /proc: no part is asked, and none can look better than it is.
 
 use std::fs;
 
@@ -17,9 +17,18 @@ pub fn cpu_seconds(pid: u32) -> Result<f64> {
 
 /// Highest resident memory since its start, MiB.
 pub fn peak_mib(pid: u32) -> Result<f64> {
+    memory_mib(pid, "VmHWM:")
+}
+
+/// Resident memory now, MiB.
+pub fn resident_mib(pid: u32) -> Result<f64> {
+    memory_mib(pid, "VmRSS:")
+}
+
+fn memory_mib(pid: u32, name: &str) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the process is gone")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().context("VmHWM")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no such memory")?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().context("kibibytes")?;
     Ok(kib / KIB_PER_MIB)
 }
 
@@ -67,6 +76,7 @@ mod tests {
     fn our_own_use_can_be_read() {
         let pid = std::process::id();
         assert!(cpu_seconds(pid).expect("cpu") >= 0.0);
-        assert!(peak_mib(pid).expect("memory") > 1.0);
+        assert!(resident_mib(pid).expect("memory") > 1.0);
+        assert!(peak_mib(pid).expect("memory") >= resident_mib(pid).expect("memory"));
     }
 }
