@@ -170,7 +170,8 @@ async fn serve(socket: TcpStream, kind: Listener, believed: Arc<Believed>, front
             () = front.shutdown.wait() => Err("shutdown"),
         }
     };
-    let shaken = handshake.await;
+    // On the heap while it lasts: a handshake takes more than a connection, which lasts.
+    let shaken = Box::pin(handshake).await;
     drop(seat.place);
     match shaken {
         Ok((stream, peer)) => {
@@ -189,7 +190,7 @@ async fn shake(
     socket: TcpStream,
     kind: Listener,
     believed: &Believed,
-) -> Result<(TlsStream<BufReader<TcpStream>>, Peer), &'static str> {
+) -> Result<(Box<TlsStream<BufReader<TcpStream>>>, Peer), &'static str> {
     socket.set_nodelay(true).map_err(|_| "socket")?;
     let buffered = BufReader::with_capacity(kind.limits().read_ahead_bytes, socket);
     let acceptor = TlsAcceptor::from(believed.config.clone());
@@ -202,7 +203,7 @@ async fn shake(
         tracing::info!(%error, "certificate refused");
         "certificate"
     })?;
-    Ok((stream, peer))
+    Ok((Box::new(stream), peer))
 }
 
 /// A label for a failed handshake.
