@@ -153,12 +153,14 @@ impl Bound {
         let span = tracing::info_span!("connection", listener = %kind, %address);
         let metrics = front.metrics.clone();
         let served = serve(socket, kind, believed, front, seat).instrument(span);
-        tasks.spawn(async move {
-            if AssertUnwindSafe(served).catch_unwind().await.is_err() {
+        // Not an async block around it: that would hold the future twice, as captured and as awaited.
+        let guarded = AssertUnwindSafe(served).catch_unwind().map(move |ended| {
+            if ended.is_err() {
                 metrics.panicked();
                 tracing::error!(listener = %kind, "a connection panicked");
             }
         });
+        tasks.spawn(guarded);
     }
 }
 
