@@ -107,33 +107,69 @@ impl End {
 
 /// Serves a client whose certificate was verified.
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, peer: Peer, front: Arc<Front>) {
+    // On the heap while it lasts: the question to svc-registry takes more than a connection, which lasts.
+    let Some(mut arrived) = Box::pin(arrive(stream, peer, &front)).await else { return };
+    let (reader, to) = (&mut arrived.reader, &mut arrived.to);
+    arrived.session.run(reader, to, &mut arrived.guest).await;
+    let Arrived { reader, to, guest, .. } = arrived;
+    // The socket is gone before the guest leaves its seat to a successor.
+    drop(reader.into_inner().unsplit(to));
+    drop(guest);
+}
+
+/// A client that was let in, with its socket and seat.
+struct Arrived<'a, S> {
+    session: Session<'a>,
+    reader: Reader<ReadHalf<S>>,
+    to: WriteHalf<S>,
+    guest: Guest,
+}
+
+/// From CONNECT to the decision; `None`: it was refused, or never asked.
+async fn arrive<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    peer: Peer,
+    front: &Front,
+) -> Option<Arrived<'_, S>> {
     let listener = peer.listener;
     let (from, mut to) = tokio::io::split(stream);
     let mut reader = Reader::new(from, CONNECT_READ_BYTES, front.bounds.connect_bytes_max);
     let patience = Duration::from_millis(front.bounds.connect_ms_max as u64);
     let connect = match front.shutdown.or(timeout(patience, first(&mut reader))).await {
         Some(Ok(Ok(connect))) => connect,
-        Some(Ok(Err(error))) => return not_connected(&mut to, &front, listener, &error).await,
-        Some(Err(_)) => return front.metrics.connect(listener, "connect_timeout"),
-        None => return front.metrics.connect(listener, "shutdown"),
+        Some(Ok(Err(error))) => {
+            not_connected(&mut to, front, listener, &error).await;
+            return None;
+        }
+        Some(Err(_)) => {
+            front.metrics.connect(listener, "connect_timeout");
+            return None;
+        }
+        None => {
+            front.metrics.connect(listener, "shutdown");
+            return None;
+        }
     };
     let version = connect.version;
     let heard = Instant::now();
     // In the table before anybody is asked: a revocation that comes meanwhile ends this connection too.
     let admitted = match front.connections.enter(&peer) {
-        Ok(guest) => admit(guest, &peer, &connect, &front).await,
+        Ok(guest) => admit(guest, &peer, &connect, front).await,
         Err(refusal) => Err(refusal),
     };
     let (guest, grant) = match admitted {
         Ok(admitted) => admitted,
-        Err(refusal) => return refuse(&mut to, &front, &peer, version, refusal).await,
+        Err(refusal) => {
+            refuse(&mut to, front, &peer, version, refusal).await;
+            return None;
+        }
     };
     front.metrics.connect(listener, "ok");
     front.metrics.decided(heard.elapsed());
     let limits = listener.limits(&front.bounds);
     reader.grant(limits.read_bytes, limits.packet_bytes_max);
-    let session = Session::new(&front, &peer, connect, grant, limits);
-    session.run(reader, to, guest).await;
+    let session = Session::new(front, &peer, connect, grant, limits);
+    Some(Arrived { session, reader, to, guest })
 }
 
 async fn first<R: AsyncRead + Unpin>(reader: &mut Reader<R>) -> Result<Connect, ReadError> {
@@ -260,11 +296,12 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Until it ends, with all that is to be said.
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(
-        mut self,
-        mut reader: Reader<ReadHalf<S>>,
-        mut to: WriteHalf<S>,
-        mut guest: Guest,
+        &mut self,
+        reader: &mut Reader<ReadHalf<S>>,
+        to: &mut WriteHalf<S>,
+        guest: &mut Guest,
     ) {
         let mailbox = self.mailbox.clone();
         self.front.metrics.connected(self.listener);
@@ -275,18 +312,15 @@ impl<'a> Session<'a> {
         let front = self.front;
         let patience = Duration::from_millis(front.bounds.write_ms_max as u64);
         let end = tokio::select! {
-            end = self.read(&mut reader) => end,
-            error = writer::write_all(&mut to, &mailbox, patience, &front.metrics) => {
+            end = self.read(reader) => end,
+            error = writer::write_all(to, &mailbox, patience, &front.metrics) => {
                 tracing::debug!(%error, "cannot write");
                 End::Write
             }
             why = guest.asked() => End::Asked(why),
         };
         self.leave(&end);
-        close(&mut to, &mailbox, self.version, end.code()).await;
-        // The socket is gone before the guest leaves its seat to a successor.
-        drop(reader.into_inner().unsplit(to));
-        drop(guest);
+        Box::pin(close(to, &mailbox, self.version, end.code())).await;
     }
 
     async fn read<R: AsyncRead + Unpin>(&mut self, reader: &mut Reader<R>) -> End {

@@ -165,12 +165,14 @@ impl Bound {
         let span = tracing::info_span!("connection", listener = %kind, %address);
         let metrics = front.metrics.clone();
         let served = serve(socket, kind, believed, front, seat).instrument(span);
-        tasks.spawn(async move {
-            if AssertUnwindSafe(served).catch_unwind().await.is_err() {
+        // Not an async block around it: that would hold the future twice, as captured and as awaited.
+        let guarded = AssertUnwindSafe(served).catch_unwind().map(move |ended| {
+            if ended.is_err() {
                 metrics.panicked();
                 tracing::error!(listener = %kind, "a connection panicked");
             }
         });
+        tasks.spawn(guarded);
     }
 }
 
@@ -184,7 +186,8 @@ async fn serve(socket: TcpStream, kind: Listener, believed: Arc<Believed>, front
             () = front.shutdown.wait() => Err("shutdown"),
         }
     };
-    let shaken = handshake.await;
+    // On the heap while it lasts: a handshake takes more than a connection, which lasts.
+    let shaken = Box::pin(handshake).await;
     drop(seat.place);
     match shaken {
         Ok((stream, peer)) => {
@@ -205,7 +208,7 @@ async fn shake(
     kind: Listener,
     believed: &Believed,
     bounds: &Bounds,
-) -> Result<(TlsStream<BufReader<Metered<TcpStream>>>, Peer), &'static str> {
+) -> Result<(Box<TlsStream<BufReader<Metered<TcpStream>>>>, Peer), &'static str> {
     socket.set_nodelay(true).map_err(|_| "socket")?;
     let metered = Metered::new(socket, bounds.handshake_bytes_max);
     let buffered = BufReader::with_capacity(kind.limits(bounds).read_ahead_bytes, metered);
@@ -220,7 +223,7 @@ async fn shake(
         tracing::info!(%error, "certificate refused");
         "certificate"
     })?;
-    Ok((stream, peer))
+    Ok((Box::new(stream), peer))
 }
 
 /// A label for a failed handshake.

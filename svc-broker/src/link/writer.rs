@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use super::mailbox::{Batch, Mailbox};
 use super::metrics::Metrics;
 
-/// Slices of one write.
-const SLICES_MAX: usize = 64;
+/// Slices of one write: a batch of the largest messages. Every connection has room for them.
+const SLICES_MAX: usize = 16;
 
 /// Writes what the mailbox holds, for ever. An error: the peer is gone, or takes nothing.
 pub(crate) async fn write_all<W: AsyncWrite + Unpin>(

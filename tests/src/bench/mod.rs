@@ -1,7 +1,8 @@
 //! What the benchmarks (`src/bin/bench_*.rs`) share: figures, what a process has used, boards heard with their own
-//! clock, and the peer they are held against.
+//! clock, brokers, and the peers they are held against.
 
 pub mod boards;
+pub mod broker;
 pub mod figure;
 pub mod sockets;
 pub mod usage;
