@@ -2,8 +2,9 @@
 //!
 //! Holds: at most `max` at once; an address that holds no more than others is not the one that pays for a crowd.
 
+// Addresses are data; sockets are `std::net`'s alone.
+use core::net::IpAddr;
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 
 #[derive(Debug)]
 pub(crate) struct Queue<H> {
