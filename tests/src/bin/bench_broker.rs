@@ -79,7 +79,7 @@ async fn run(arguments: Arguments) -> Result<()> {
 fn as_many_as_fit(devices: usize) -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    let raised = setrlimit(Resource::Nofile, limit.clone());
+    let raised = setrlimit(Resource::Nofile, limit);
     let current = if raised.is_ok() { limit.current } else { getrlimit(Resource::Nofile).current };
     let most = current.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
     let fit = devices.min(most.saturating_sub(DESCRIPTORS_RESERVED));
