@@ -19,7 +19,7 @@ const WINDOW: usize = 16;
 /// Messages published and not yet at the service, at most: below what either broker lets a service leave unacknowledged.
 const UNDER_WAY_MAX: usize = 3_000;
 /// The service acknowledges so many at once, far fewer than it may leave. mosquitto 2.0.11 reads one TLS record a turn of
-/// its loop, and with a record for each PUBACK was seen to stop delivering after 65,535 messages.
+/// its loop, and with a record for each PUBACK was seen to stop delivering after some 65,000 messages.
 const ACKNOWLEDGED: usize = 64;
 const PUBACK_BYTES: usize = 4;
 /// Connections made at once before the measurement.
