@@ -12,7 +12,8 @@ use super::mqtt::Fault;
 pub const DIAL_TIMEOUT_MS: u64 = 30_000;
 /// A connection that lasted so long was a good one: the next attempt does not wait longer than the first did.
 pub const STABLE_MS: u64 = 10_000;
-/// After a renewal that failed, the next is not tried before.
+/// After a renewal, whether it failed or not, the next is not tried before; a certificate that the broker refuses is renewed all the
+/// same.
 pub const RENEW_RETRY_MS: u64 = 10 * 60 * 1000;
 
 /// MQTT 5 §3.2.2.2: not authorized, banned.
@@ -158,8 +159,10 @@ impl Link {
         self.wait_until(now_ms + wait_ms);
     }
 
-    /// Enrolment succeeded: on to the broker, at once.
+    /// Enrolment succeeded: on to the broker, at once. A certificate that is due as soon as it is new is used all the same: who signs
+    /// times and who signs certificates may disagree for ever.
     pub fn enrolled(&mut self, now_ms: u64) {
+        self.renew_from_ms = now_ms + RENEW_RETRY_MS;
         self.backoff.reset();
         (self.refused, self.birth_refused) = (false, false);
         self.wait_until(now_ms);
@@ -245,6 +248,19 @@ mod tests {
         assert_eq!(dial(&mut link, &mut now_ms, ENROLLED), Target::Serve);
         link.ended(now_ms, End::Fault(Fault::Refused(0x87)), 0);
         assert_eq!(dial(&mut link, &mut now_ms, ENROLLED), Target::Enroll(Voucher::Claim));
+    }
+
+    #[test]
+    fn a_certificate_that_is_due_as_soon_as_it_is_new_is_used_before_it_is_renewed() {
+        let due = View { renewal_due: true, ..ENROLLED };
+        let mut link = Link::new();
+        link.poll(0, due);
+        assert_eq!(link.wish().1, Some(Target::Enroll(Voucher::Birth)));
+        link.enrolled(5);
+        link.poll(5, due);
+        assert_eq!(link.wish().1, Some(Target::Serve));
+        assert!(!link.may_renew(5 + RENEW_RETRY_MS - 1));
+        assert!(link.may_renew(5 + RENEW_RETRY_MS));
     }
 
     #[test]
