@@ -93,6 +93,9 @@ impl Site {
             ("SERVICE_CA", self.path("service-ca.pem")),
             ("SERVER_CA", self.path("server-ca.pem")),
             ("REGISTRY_URL", self.registry.clone()),
+            // The peer has no such bound: a publisher here sends what a thousand devices may.
+            ("DEVICE_PUBLISHES_PER_S", "1000000".to_owned()),
+            ("DEVICE_PUBLISH_BYTES_PER_S", "1000000000".to_owned()),
         ];
         let program = dev::binary("svc-broker")?;
         let mut spec =
