@@ -5,7 +5,8 @@
 //! prepared statements (PgBouncer 1.21 and later do, with `max_prepared_statements`).
 //!
 //! Row-level security reads `app.tenant`: a tenant's id, or `*` for work that spans tenants ([`Scope::Every`]). A
-//! policy is `USING (current_setting('app.tenant', true) IN (tenant_id, '*'))`; without a scope it shows nothing.
+//! policy is `USING ((SELECT current_setting('app.tenant', true)) IN (tenant_id, '*'))`, read once a statement; without a
+//! scope it shows nothing.
 
 mod error;
 mod listen;
