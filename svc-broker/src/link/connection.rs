@@ -28,7 +28,7 @@ use crate::app::{Connections, Guest, Why};
 use crate::grpc::Authority;
 use crate::model::connect::{self, Ask, Grant, Refusal, WillAsk, silence_max};
 use crate::model::filter::Filter;
-use crate::model::limits::{AUTHORIZE_TIMEOUT, Bounds, CLOSE_TIMEOUT, Limits};
+use crate::model::limits::{Bounds, CLOSE_TIMEOUT, Limits};
 use crate::model::pace::Pace;
 use crate::model::peer::{Listener, Peer};
 use crate::model::share;
@@ -194,8 +194,9 @@ async fn admit(
     let grant = connect::decide(peer, &ask, &front.bounds)?;
     // After a restart everyone asks at once: svc-registry hears as many as it can answer, the rest come again.
     let deciding = front.deciding.try_acquire().map_err(|_| Refusal::Busy)?;
+    let patience = Duration::from_millis(front.bounds.authorize_ms_max as u64);
     let answer = tokio::select! {
-        answer = timeout(AUTHORIZE_TIMEOUT, front.authority.authorize(peer)) => answer,
+        answer = timeout(patience, front.authority.authorize(peer)) => answer,
         _ = guest.asked() => return Err(Refusal::Stopped),
     };
     match answer {
@@ -411,14 +412,18 @@ impl<'a> Session<'a> {
     /// Reads on only when this client's rate allows: who sends faster is slowed down by its own socket.
     async fn pace(&mut self, bytes: usize) {
         let now = std::time::Instant::now();
+        let mut longest = Duration::ZERO;
         for (pace, units, bound) in
             [(&mut self.messages, 1, "publishes_per_s"), (&mut self.bytes, bytes, "publish_bytes_per_s")]
         {
             let wait = pace.take(units, now);
             if !wait.is_zero() {
                 self.front.metrics.paced(bound);
-                tokio::time::sleep(wait).await;
             }
+            longest = longest.max(wait);
+        }
+        if !longest.is_zero() {
+            tokio::time::sleep(longest).await;
         }
     }
 

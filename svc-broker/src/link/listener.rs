@@ -1,8 +1,9 @@
 //! Three listeners, and the way of a socket to a connection: accept, TLS handshake, peer.
 //!
-//! Holds: accepting never waits for a handshake; handshakes are bounded in number and time, and the oldest of
-//! whoever holds the most makes room, so silent sockets cost nobody else; each listener verifies against its own roots, and without roots it refuses
-//! everyone; TLS 1.3 only, no resumption: each connection shows its certificate. A panic ends its own connection.
+//! Holds: accepting never waits for a handshake; handshakes are bounded in number and time, and the oldest of whoever
+//! holds the most makes room, so silent sockets cost nobody else; each listener verifies against its own roots, and
+//! without roots it refuses everyone; TLS 1.3 only, no resumption: each connection shows its certificate. A panic ends
+//! its own connection.
 
 use std::io;
 use std::net::SocketAddr;

@@ -28,6 +28,8 @@ pub(crate) struct Bounds {
     pub(crate) connect_ms_max: usize,
     /// CONNECTs svc-registry is asked about at once; more are told that the server is busy, and come again.
     pub(crate) authorizations_max: usize,
+    /// For svc-registry's answer to "may it connect?"; without one the answer is no.
+    pub(crate) authorize_ms_max: usize,
     /// A peer that takes no byte for this long is gone.
     pub(crate) write_ms_max: usize,
     /// Longest keepalive granted, seconds; also what a client that asked for none is told.
@@ -52,6 +54,7 @@ impl Default for Bounds {
             connect_bytes_max: 8 * 1024,
             connect_ms_max: 5_000,
             authorizations_max: 1_024,
+            authorize_ms_max: 3_000,
             write_ms_max: 20_000,
             keepalive_s_max: 300,
             denials_max: 64,
@@ -76,6 +79,7 @@ impl Bounds {
             ("connect_bytes_max", 64, &mut self.connect_bytes_max),
             ("connect_ms_max", 1, &mut self.connect_ms_max),
             ("authorizations_max", 1, &mut self.authorizations_max),
+            ("authorize_ms_max", 1, &mut self.authorize_ms_max),
             ("write_ms_max", 1, &mut self.write_ms_max),
             ("keepalive_s_max", 1, &mut self.keepalive_s_max),
             ("denials_max", 1, &mut self.denials_max),
@@ -92,8 +96,6 @@ impl Bounds {
     }
 }
 
-/// svc-registry's answer to "may it connect?"; without one the answer is no.
-pub(crate) const AUTHORIZE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A connection that was told to end is gone after this, flushed or not.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A newcomer waits this long for the connection it replaces; longer than any close.
