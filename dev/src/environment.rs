@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::options::{Part, Service};
+use crate::options::{Broker, Part, Service};
 use crate::pki::Pki;
 use crate::ports::Ports;
 use crate::postgres::DATABASE;
@@ -103,6 +103,7 @@ impl Settings {
 /// The environment of one service.
 pub(crate) fn of(
     service: Service,
+    broker: Broker,
     settings: &Settings,
     pki: &Pki,
     master_key: &Path,
@@ -131,7 +132,7 @@ pub(crate) fn of(
     match service {
         Service::Registry => env.extend([
             ("REDIS_URL", settings.redis_url()),
-            ("BROKER_CONTROL_URLS", format!("https://{}", settings.address(Service::Broker, "grpc"))),
+            ("BROKER_CONTROL_URLS", control_url(broker, settings)),
             ("MASTER_KEY_FILE", path(master_key.to_path_buf())),
             ("DEVICE_ADDRESS", settings.address(Service::Broker, "device")),
             ("ENROLL_ADDRESS", settings.address(Service::Broker, "enroll")),
@@ -153,4 +154,12 @@ pub(crate) fn of(
         Service::Logs => {}
     }
     env.into_iter().map(|(key, value)| (format!("HOLDFAST_{key}"), value)).collect()
+}
+
+/// How connections are ended there.
+fn control_url(broker: Broker, settings: &Settings) -> String {
+    match broker {
+        Broker::SvcBroker => format!("https://{}", settings.address(Service::Broker, "grpc")),
+        Broker::Mosquitto => format!("mqtts://{}", settings.address(Service::Broker, "service")),
+    }
 }

@@ -10,6 +10,7 @@
 pub mod coverage;
 mod endpoints;
 mod environment;
+mod mosquitto;
 mod options;
 mod pki;
 mod places;
@@ -20,7 +21,7 @@ mod secret;
 mod stack;
 
 pub use endpoints::S3;
-pub use options::{Options, Part, Service, State};
+pub use options::{Broker, Options, Part, Service, State};
 pub use places::{binary, binary_dir, dot_dev, program, python, root};
 pub use postgres::elsewhere;
 pub use process::{Process, Ready, Signal, Spec, is_root, signal, terminate};

@@ -31,7 +31,7 @@ enum Command {
     Setup(setup::Arguments),
     /// Start an installation of your own and keep it until Ctrl-C.
     #[command(
-        after_help = "Examples:\n  cargo dev up              # state in .dev/main, kept: the next `up` goes on with the same data\n  cargo dev up --name two   # a second one beside it"
+        after_help = "Examples:\n  cargo dev up              # state in .dev/main, kept: the next `up` goes on with the same data\n  cargo dev up --name two   # a second one beside it\n  cargo dev up --name other --broker mosquitto   # mosquitto instead of svc-broker"
     )]
     Up(up::Arguments),
     /// Show the main job on real parts: enrol, update, and a bad update taken back.

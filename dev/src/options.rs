@@ -80,6 +80,16 @@ impl fmt::Display for Part {
     }
 }
 
+/// Which program stands where devices and services meet ([`Service::Broker`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Broker {
+    /// Our own.
+    #[default]
+    SvcBroker,
+    /// The distribution's mosquitto, under the rules `holdfast broker rules` writes.
+    Mosquitto,
+}
+
 /// Where a stack keeps its files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum State {
@@ -95,6 +105,7 @@ pub enum State {
 pub struct Options {
     pub(crate) parts: Vec<Part>,
     pub(crate) state: State,
+    pub(crate) broker: Broker,
     pub(crate) env: BTreeMap<Service, Vec<(String, String)>>,
 }
 
@@ -121,6 +132,13 @@ impl Options {
     #[must_use]
     pub fn env(mut self, service: Service, key: &str, value: impl Into<String>) -> Options {
         self.env.entry(service).or_default().push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// Another broker than svc-broker.
+    #[must_use]
+    pub fn broker(mut self, broker: Broker) -> Options {
+        self.broker = broker;
         self
     }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, bail};
 
 use crate::environment::{self, Settings};
-use crate::options::{Options, Part, Service, State};
+use crate::options::{Broker, Options, Part, Service, State};
 use crate::pki::Pki;
 use crate::ports::Ports;
 use crate::postgres::{self, Cluster};
@@ -195,6 +195,7 @@ impl Stack {
             Part::Postgres => self.run(part, self.cluster.spec(self.settings.port(part, "sql"))?).await,
             Part::Redis => self.run(part, self.redis()?).await,
             Part::S3 => self.run(part, self.s3_server()?).await,
+            Part::Service(Service::Broker) => self.run(part, self.broker().await?).await,
             Part::Service(service) => self.run(part, self.service(service)?).await,
         }
     }
@@ -255,6 +256,13 @@ impl Stack {
         Ok(spec)
     }
 
+    async fn broker(&self) -> Result<Spec> {
+        match self.options.broker {
+            Broker::SvcBroker => self.service(Service::Broker),
+            Broker::Mosquitto => self.mosquitto().await,
+        }
+    }
+
     fn service(&self, service: Service) -> Result<Spec> {
         let program = places::binary(service.name())?;
         let mut spec =
@@ -265,7 +273,8 @@ impl Stack {
 
     /// The environment a service is started with.
     pub fn environment(&self, service: Service) -> Vec<(String, String)> {
-        let mut env = environment::of(service, &self.settings, &self.pki, &master_key(&self.dir, service));
+        let master_key = master_key(&self.dir, service);
+        let mut env = environment::of(service, self.options.broker, &self.settings, &self.pki, &master_key);
         env.extend(self.options.env.get(&service).cloned().unwrap_or_default());
         env
     }

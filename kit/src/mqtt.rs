@@ -185,7 +185,8 @@ async fn keep_connected(
     state.send_replace(false);
 }
 
-fn host_port(url: &str) -> Option<(String, u16)> {
+/// The parts of `mqtts://host:port`.
+pub(crate) fn host_port(url: &str) -> Option<(String, u16)> {
     let (host, port) = url.strip_prefix("mqtts://")?.trim_end_matches('/').rsplit_once(':')?;
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     if host.is_empty() || host.contains('/') {

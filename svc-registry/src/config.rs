@@ -1,6 +1,6 @@
 //! Configuration; kit reads it. Beside the common keys:
 //!
-//! `POSTGRES_URL`, `REDIS_URL`, `BROKER_URL`, `BROKER_CONTROL_URLS`, `MASTER_KEY_FILE`; `DEVICE_ADDRESS` and
+//! `POSTGRES_URL`, `REDIS_URL`, `BROKER_URL`, `BROKER_CONTROL_URLS`, `BROKER_CONTROL_KEY`, `MASTER_KEY_FILE`; `DEVICE_ADDRESS` and
 //! `ENROLL_ADDRESS` (host:port, as told to devices); `DEVICE_CERTIFICATE_S` (life of a device's certificate),
 //! `TOKEN_S` (life of an access token), `PRESENCE_LEASE_S` (silence after which a device counts as offline).
 
@@ -23,6 +23,8 @@ pub struct Config {
     pub redis_url: Secret<String>,
     pub broker_url: String,
     pub broker_control_urls: Vec<String>,
+    /// `key:secret` of the API of an EMQX.
+    pub broker_control_key: Option<Secret<String>>,
     pub master_key_file: PathBuf,
     pub device_address: String,
     pub enroll_address: String,
@@ -38,6 +40,7 @@ impl Read for Config {
         let redis_url = from.required("redis_url");
         let broker_url = from.required("broker_url");
         let broker_control_urls = from.list("broker_control_urls");
+        let broker_control_key = from.optional("broker_control_key");
         let master_key_file = from.required("master_key_file");
         let device_address = from.required("device_address");
         let enroll_address = from.required("enroll_address");
@@ -50,6 +53,7 @@ impl Read for Config {
             redis_url: redis_url?,
             broker_url: broker_url?,
             broker_control_urls: broker_control_urls?,
+            broker_control_key: broker_control_key?,
             master_key_file: master_key_file?,
             device_address: device_address?,
             enroll_address: enroll_address?,

@@ -20,4 +20,4 @@ mod service;
 mod store;
 
 pub use config::Config;
-pub use service::{Service, StartError, bootstrap_code};
+pub use service::{Service, StartError, bootstrap_code, write_trust};

@@ -1,8 +1,10 @@
 //! The registry's process: configuration, logs, build, one line on stdout, run until the signal.
 //!
-//! `svc-registry bootstrap-code` prints a one-time code for the first administrator instead, and ends.
+//! `svc-registry bootstrap-code` prints a one-time code for the first administrator instead, and ends; `svc-registry trust DIR` writes
+//! the roots that another broker is to trust.
 
 use std::error::Error;
+use std::path::Path;
 use std::process::ExitCode;
 
 use svc_registry::{Config, Service, StartError};
@@ -20,8 +22,9 @@ async fn main() -> ExitCode {
     let result = match arguments.as_slice() {
         [] => serve(config).await,
         [command] if command == "bootstrap-code" => return bootstrap_code(&config).await,
+        [command, dir] if command == "trust" => svc_registry::write_trust(&config, Path::new(dir)).await,
         _ => {
-            tracing::error!("usage: {NAME} [bootstrap-code]");
+            tracing::error!("usage: {NAME} [bootstrap-code | trust DIR]");
             return ExitCode::from(2);
         }
     };

@@ -2,6 +2,7 @@
 //! Tasks are spawned here and nowhere else.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -45,11 +46,15 @@ pub enum StartError {
     #[error("REDIS_URL cannot be used")]
     Announcements(#[source] redis::RedisError),
     #[error(transparent)]
+    Control(#[from] kit::broker::ControlError),
+    #[error(transparent)]
     Link(#[from] kit::mqtt::LinkError),
     #[error(transparent)]
     Serve(#[from] kit::serve::ServeError),
     #[error(transparent)]
     Telemetry(#[from] kit::telemetry::TelemetryError),
+    #[error("nothing can be written to {}", dir.display())]
+    Write { dir: PathBuf, source: std::io::Error },
     #[error("an address cannot be told")]
     Address(#[from] std::io::Error),
     #[error(transparent)]
@@ -69,6 +74,7 @@ pub struct Service {
     tls: Tls,
     app: Arc<App>,
     pg: Pg,
+    control: BrokerControl,
     grpc: Grpc,
     metrics: Metrics,
     announcements: Announcements,
@@ -79,6 +85,8 @@ impl Service {
         let tls = Tls::load(&config.common.tls)?;
         let metrics = Metrics::bind(config.common.metrics_listen).await?;
         let grpc = Grpc::bind(config.common.grpc_listen).await?;
+        let control =
+            BrokerControl::new(&tls, &config.broker_control_urls, config.broker_control_key.as_ref())?;
         let master = MasterKey::load(&config.master_key_file)?;
         let pg = Pg::new(config.postgres_url.expose(), &tls)?;
         let store = Store::new(pg.clone());
@@ -94,7 +102,7 @@ impl Service {
             token: config.token,
         };
         let app = Arc::new(App::new(store, leases, master, installation, settings));
-        Ok(Self { config, tls, app, pg, grpc, metrics, announcements })
+        Ok(Self { config, tls, app, pg, control, grpc, metrics, announcements })
     }
 
     pub fn grpc_address(&self) -> SocketAddr {
@@ -112,8 +120,7 @@ impl Service {
         let mut setup = LinkSetup::new(Name::Registry, &self.config.broker_url, &self.tls)?;
         let inbox = link::subscribe(&mut setup);
         let (mqtt, connected) = setup.start(stop.clone());
-        let control = BrokerControl::new(&self.tls, &self.config.broker_control_urls)?;
-        let link = Arc::new(Link::new(self.app.clone(), mqtt, control));
+        let link = Arc::new(Link::new(self.app.clone(), mqtt, self.control));
         let (hints, listening) = self.pg.listen(CHANGE_HINTS, stop.clone());
 
         tasks.spawn("mqtt", connected);
@@ -148,6 +155,26 @@ pub async fn bootstrap_code(config: &Config) -> Result<Option<String>, StartErro
     let store = Store::new(Pg::new(config.postgres_url.expose(), &tls)?);
     migrated(&store).await?;
     Ok(app::new_code(&store).await?)
+}
+
+/// Writes the roots that a broker other than svc-broker is to trust, as `device-roots.pem` and `enroll-roots.pem`.
+pub async fn write_trust(config: &Config, dir: &Path) -> Result<(), StartError> {
+    let tls = Tls::load(&config.common.tls)?;
+    let master = MasterKey::load(&config.master_key_file)?;
+    let store = Store::new(Pg::new(config.postgres_url.expose(), &tls)?);
+    migrated(&store).await?;
+    let installation = Installation::open(&store, &master, SystemTime::now()).await?;
+    let roots = [
+        ("device-roots.pem", installation.device_root()),
+        ("enroll-roots.pem", installation.enroll().certificate()),
+    ];
+    let written = |source| StartError::Write { dir: dir.to_path_buf(), source };
+    std::fs::create_dir_all(dir).map_err(written)?;
+    for (name, der) in roots {
+        let text = pem::encode(&pem::Pem::new("CERTIFICATE", der));
+        std::fs::write(dir.join(name), text).map_err(written)?;
+    }
+    Ok(())
 }
 
 /// Waits for a database that is still starting.

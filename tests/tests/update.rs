@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use dev::{Part, Service};
+use dev::{Broker, Options, Part, Service};
 use scenarios::world::{PATIENCE, World};
 use serde_json::Value;
 
@@ -33,7 +33,15 @@ fn runs(device: &Value, version: &str) -> bool {
 
 #[tokio::test]
 async fn a_device_enrols_updates_and_takes_back_a_bad_update() -> Result<()> {
-    let world = World::start().await?;
+    main_job(&World::start().await?).await
+}
+
+#[tokio::test]
+async fn the_main_job_is_done_through_a_mosquitto_under_the_generated_rules() -> Result<()> {
+    main_job(&World::start_with(Options::all().broker(Broker::Mosquitto)).await?).await
+}
+
+async fn main_job(world: &World) -> Result<()> {
     let provision = world.provision("claim", 1).await?;
     let _board = world.board(&provision, "board", &[])?;
     let device = world.devices(1, |d| text(d, "presence") == "PRESENCE_ONLINE").await?.remove(0);
@@ -160,6 +168,27 @@ async fn a_revoked_device_is_disconnected_and_cannot_come_back() -> Result<()> {
 #[tokio::test]
 async fn a_revoked_device_is_disconnected_also_while_redis_is_away() -> Result<()> {
     revoked(Some(Part::Redis)).await
+}
+
+#[tokio::test]
+async fn behind_a_mosquitto_a_revoked_device_is_disconnected_and_ignored_when_it_comes_back() -> Result<()> {
+    let world = World::start_with(Options::all().broker(Broker::Mosquitto)).await?;
+    let provision = world.provision("claim", 2).await?;
+    let mut board = world.board(&provision, "board", &[])?;
+    let device = world.devices(1, |d| text(d, "presence") == "PRESENCE_ONLINE").await?.remove(0);
+    board.event("connected", 1).await?;
+    world.cli(&["device", "revoke", &device]).await?;
+    board.event("disconnected", 1).await?;
+    let last_hello = world.one(&["device", "show", &device]).await?["last_hello_time"].clone();
+
+    // mosquitto lets it in again; its hello is before that of a board that comes later.
+    board.event("connected", 2).await?;
+    let _other = world.board(&provision, "other", &[])?;
+    world.devices(1, |d| text(d, "presence") == "PRESENCE_ONLINE" && text(d, "name") != device).await?;
+    let revoked = world.one(&["device", "show", &device]).await?;
+    ensure!(revoked["last_hello_time"] == last_hello, "a revoked device was heard: {revoked}");
+    ensure!(text(&revoked, "presence") != "PRESENCE_ONLINE", "a revoked device is online: {revoked}");
+    Ok(())
 }
 
 /// An update during which one part after the other is stopped and started again.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use wire::acl::{emqx, mosquitto};
 
 use crate::args::Global;
@@ -23,7 +23,26 @@ pub(crate) enum Command {
         /// Write the files into this folder, replacing older ones, instead of printing them.
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
+        #[command(flatten)]
+        listen: Listen,
     },
+}
+
+/// Where mosquitto is to listen; EMQX says so in a file of its own.
+#[derive(Debug, Args)]
+pub(crate) struct Listen {
+    /// mosquitto: an address of this machine, instead of all.
+    #[arg(long, value_name = "ADDRESS")]
+    bind: Option<std::net::IpAddr>,
+    /// mosquitto: port for devices.
+    #[arg(long, value_name = "PORT", default_value_t = 8883)]
+    device_port: u16,
+    /// mosquitto: port for boards that enrol.
+    #[arg(long, value_name = "PORT", default_value_t = 8884)]
+    enroll_port: u16,
+    /// mosquitto: port for the services.
+    #[arg(long, value_name = "PORT", default_value_t = 8885)]
+    service_port: u16,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -35,24 +54,31 @@ pub(crate) enum Broker {
 }
 
 pub(crate) fn run(global: &Global, command: &Command) -> Result<()> {
-    let Command::Rules { broker, dir } = command;
-    let Some(dir) = dir else { return print(global, &files(*broker, Path::new(MOSQUITTO_DIR))) };
+    let Command::Rules { broker, dir, listen } = command;
+    let Some(dir) = dir else { return print(global, &files(*broker, Path::new(MOSQUITTO_DIR), listen)) };
     // mosquitto reads relative paths from where it was started.
     let dir = std::path::absolute(dir)?;
-    write(&dir, &files(*broker, &dir))
+    write(&dir, &files(*broker, &dir, listen))
 }
 
 /// Names and texts.
-fn files(broker: Broker, dir: &Path) -> Vec<(&'static str, String)> {
-    match broker {
-        Broker::Mosquitto => vec![
-            ("mosquitto.conf", mosquitto::conf(&dir.display().to_string())),
-            ("device.acl", mosquitto::device()),
-            ("enroll.acl", mosquitto::enroll()),
-            ("service.acl", mosquitto::service()),
-        ],
-        Broker::Emqx => vec![("acl.conf", emqx::acl())],
+fn files(broker: Broker, dir: &Path, listen: &Listen) -> Vec<(&'static str, String)> {
+    if let Broker::Emqx = broker {
+        return vec![("acl.conf", emqx::acl())];
     }
+    let bind = listen.bind.map(|address| address.to_string());
+    let listeners = mosquitto::Listeners {
+        bind: bind.as_deref(),
+        device: listen.device_port,
+        enroll: listen.enroll_port,
+        service: listen.service_port,
+    };
+    vec![
+        ("mosquitto.conf", mosquitto::conf(&dir.display().to_string(), &listeners)),
+        ("device.acl", mosquitto::device()),
+        ("enroll.acl", mosquitto::enroll()),
+        ("service.acl", mosquitto::service()),
+    ]
 }
 
 fn write(dir: &Path, files: &[(&str, String)]) -> Result<()> {
@@ -80,10 +106,12 @@ fn print(global: &Global, files: &[(&str, String)]) -> Result<()> {
 mod tests {
     use super::*;
 
+    const LISTEN: Listen = Listen { bind: None, device_port: 8883, enroll_port: 8884, service_port: 8885 };
+
     #[test]
     fn the_configuration_names_the_files_beside_it() {
         let dir = Path::new("/srv/broker");
-        let files = files(Broker::Mosquitto, dir);
+        let files = files(Broker::Mosquitto, dir, &LISTEN);
         let conf = &files[0].1;
         for (name, _) in &files[1..] {
             assert!(conf.contains(&format!("acl_file /srv/broker/{name}\n")), "{name}");
@@ -91,9 +119,16 @@ mod tests {
     }
 
     #[test]
+    fn the_configuration_listens_where_it_is_told() {
+        let listen = Listen { bind: Some([127, 0, 0, 1].into()), device_port: 1, ..LISTEN };
+        let conf = &files(Broker::Mosquitto, Path::new("/srv"), &listen)[0].1;
+        assert!(conf.contains("\nlistener 1 127.0.0.1\n") && conf.contains("\nlistener 8885 127.0.0.1\n"));
+    }
+
+    #[test]
     fn written_files_are_those_printed() {
         let dir = tempfile::tempdir().unwrap();
-        let files = files(Broker::Mosquitto, dir.path());
+        let files = files(Broker::Mosquitto, dir.path(), &LISTEN);
         write(&dir.path().join("new"), &files).unwrap();
         for (name, text) in files {
             assert_eq!(std::fs::read_to_string(dir.path().join("new").join(name)).unwrap(), text);

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use dev::{Options, Service, Stack};
+use dev::{Broker, Options, Service, Stack};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::command::cargo;
@@ -16,6 +16,9 @@ pub(crate) struct Arguments {
     /// Which installation of this checkout; each has its own state.
     #[arg(long, default_value = "main", value_parser = name)]
     name: String,
+    /// The MQTT broker that devices and services meet at.
+    #[arg(long, value_enum, default_value_t)]
+    broker: Broker,
 }
 
 /// Names become folders of `.dev`, beside those that `cargo dev` uses itself.
@@ -37,7 +40,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     cargo::build_installation(false).await?;
 
     println!("starting");
-    let options = Options::all().keep(dev::dot_dev().join(&arguments.name));
+    let options = Options::all().broker(arguments.broker).keep(dev::dot_dev().join(&arguments.name));
     let starting = async {
         let stack = Stack::start(options).await?;
         let cli = Cli::new(&stack)?;
@@ -75,7 +78,7 @@ async fn print_endpoints(stack: &Stack, cli: &Cli) -> Result<()> {
             stack.metrics_url(service)
         );
     }
-    println!("{:<14} devices {}, enrolment {}", "svc-broker", stack.device_address(), stack.enroll_address());
+    println!("{:<14} devices {}, enrolment {}", "broker", stack.device_address(), stack.enroll_address());
     println!("{:<14} {}", "server CA", stack.server_ca_file().display());
     println!("{:<14} {}", "logs", stack.dir().join("logs").display());
     println!("\ntoken (15 minutes)\n{}", cli.run(&["token"]).await?);

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's own sockets and files")]
 
 mod database;
+mod emqx;
 mod link;
 mod pki;
 mod serve;

@@ -106,7 +106,7 @@ async fn broker_control_asks_every_node_and_a_silent_one_is_an_error() {
     let pki = Pki::new();
     let (one, two) = (server(&pki).await, server(&pki).await);
     let url = |server: &Server| format!("https://localhost:{}", server.address.port());
-    let control = BrokerControl::new(&pki.tls("svc-registry"), &[url(&one), url(&two)]).unwrap();
+    let control = BrokerControl::new(&pki.tls("svc-registry"), &[url(&one), url(&two)], None).unwrap();
     assert_eq!(control.disconnect("dv").await.unwrap(), Ended::Closed(4));
     let device = DeviceId::new([1; 16]);
     assert_eq!(control.connected(&[device]).await.unwrap(), [device].into());
@@ -120,7 +120,7 @@ async fn broker_control_asks_every_node_and_a_silent_one_is_an_error() {
 
 #[tokio::test]
 async fn without_a_node_nothing_is_ended_and_it_is_said() {
-    let control = BrokerControl::new(&Pki::new().tls("svc-registry"), &[]).unwrap();
+    let control = BrokerControl::new(&Pki::new().tls("svc-registry"), &[], None).unwrap();
     assert_eq!(control.disconnect("dv").await.unwrap(), Ended::NotOnDemand);
 }
 

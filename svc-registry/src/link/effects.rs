@@ -33,6 +33,7 @@ impl Link {
                 Ok(ended) => {
                     match ended {
                         Ended::Closed(closed) => tracing::info!(identity, closed, "disconnected"),
+                        Ended::Uncounted => tracing::info!(identity, "disconnected"),
                         Ended::NotOnDemand => {
                             tracing::warn!(identity, "the broker ends no connection on demand")
                         }

@@ -66,12 +66,11 @@ fn free_ports() -> [u16; 3] {
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
-/// The printed configuration on other ports; as root mosquitto would become a user who may not read the folder.
+/// The printed configuration; as root mosquitto would become a user who may not read the folder.
 fn spawn(dir: &Path, ports: [u16; 3]) -> Process {
-    let mut conf = rules::conf(&dir.display().to_string());
-    for (printed, port) in [8883, 8884, 8885].into_iter().zip(ports) {
-        conf = conf.replace(&format!("listener {printed}\n"), &format!("listener {port} 127.0.0.1\n"));
-    }
+    let [device, enroll, service] = ports;
+    let listeners = rules::Listeners { bind: Some("127.0.0.1"), device, enroll, service };
+    let conf = rules::conf(&dir.display().to_string(), &listeners);
     let path = dir.join("mosquitto.conf");
     std::fs::write(&path, format!("user root\nlog_dest stderr\nconnection_messages false\n{conf}")).unwrap();
     let program = if Path::new(PROGRAM).exists() { PROGRAM } else { "mosquitto" };

@@ -51,12 +51,31 @@ fn patterns(header: &str, end: End, id: &str) -> String {
     core::iter::once(String::from(header)).chain(rows).collect()
 }
 
+/// Where mosquitto listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Listeners<'a> {
+    /// An address of this machine; all of them when there is none.
+    pub bind: Option<&'a str>,
+    /// Port for devices.
+    pub device: u16,
+    /// Port for boards that enrol.
+    pub enroll: u16,
+    /// Port for the services.
+    pub service: u16,
+}
+
+impl Default for Listeners<'_> {
+    fn default() -> Self {
+        Self { bind: None, device: 8883, enroll: 8884, service: 8885 }
+    }
+}
+
 /// `mosquitto.conf`: three listeners under mutual TLS, with certificates and rule files in `dir`.
-pub fn conf(dir: &str) -> String {
+pub fn conf(dir: &str, listeners: &Listeners<'_>) -> String {
     let mut text = format!(
         "\
 # mosquitto 2.0 as the broker of a Holdfast installation (docs/brokers.md).
-# device-roots.pem and enroll-roots.pem are what `GetTrust` of svc-registry gives; service-ca.pem is SERVICE_CA.
+# device-roots.pem and enroll-roots.pem are what `svc-registry trust` writes; service-ca.pem is SERVICE_CA.
 per_listener_settings true
 persistence false
 persistent_client_expiration 1h
@@ -71,16 +90,21 @@ sys_interval 0
 set_tcp_nodelay true
 "
     );
-    text += &listener(dir, 8883, "device", "device-roots.pem", "use_username_as_clientid true\nmax_qos 1\n");
-    text += &listener(dir, 8884, "enroll", "enroll-roots.pem", "max_qos 1\n");
-    text += &listener(dir, 8885, "service", "service-ca.pem", "max_qos 1\n");
+    let at = |port: u16| match listeners.bind {
+        Some(address) => format!("{port} {address}"),
+        None => format!("{port}"),
+    };
+    let by_name = "use_username_as_clientid true\n";
+    text += &listener(dir, &at(listeners.device), "device", "device-roots.pem", by_name);
+    text += &listener(dir, &at(listeners.enroll), "enroll", "enroll-roots.pem", "");
+    text += &listener(dir, &at(listeners.service), "service", "service-ca.pem", "");
     text
 }
 
-fn listener(dir: &str, port: u16, name: &str, roots: &str, more: &str) -> String {
+fn listener(dir: &str, at: &str, name: &str, roots: &str, more: &str) -> String {
     format!(
         "\n\
-listener {port}
+listener {at}
 cafile {dir}/{roots}
 certfile {dir}/server.pem
 keyfile {dir}/server.key
@@ -90,6 +114,7 @@ use_identity_as_username true
 allow_anonymous false
 acl_file {dir}/{name}.acl
 max_topic_alias 0
-{more}"
+{more}max_qos 1
+"
     )
 }

@@ -15,7 +15,10 @@ const RELAY: RelayId = RelayId::new([0xee; 16]);
 #[test]
 fn the_files_are_what_was_reviewed() {
     for (made, reviewed) in [
-        (mosquitto::conf("/etc/mosquitto/holdfast"), include_str!("../acl/mosquitto.conf")),
+        (
+            mosquitto::conf("/etc/mosquitto/holdfast", &Default::default()),
+            include_str!("../acl/mosquitto.conf"),
+        ),
         (mosquitto::device(), include_str!("../acl/device.acl")),
         (mosquitto::enroll(), include_str!("../acl/enroll.acl")),
         (mosquitto::service(), include_str!("../acl/service.acl")),
