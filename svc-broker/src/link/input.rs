@@ -177,6 +177,8 @@ pub(crate) fn packet(version: Version, frame: BytesMut) -> Result<Input, Violati
         // MQTT 5 §3.14.2.2.1 allows a reason without properties; the codec does not.
         return Ok(Input::Disconnect { with_will: code == 0x04 });
     }
+    // MQTT 5 §1.5.4: no text has a NUL.
+    let whole = |text: &str| !text.contains('\0');
     match decode(version, frame)? {
         Packet::PubAck(ack, _) => Ok(Input::PubAck(ack.pkid)),
         Packet::PingReq(_) => Ok(Input::Ping),
@@ -184,11 +186,23 @@ pub(crate) fn packet(version: Version, frame: BytesMut) -> Result<Input, Violati
             with_will: disconnect.reason_code == DisconnectReasonCode::DisconnectWithWillMessage,
         }),
         Packet::Subscribe(_, Some(properties)) if properties.id.is_some() => Err(Violation::Identifier),
-        Packet::Subscribe(subscribe, _) if subscribe.pkid != 0 => Ok(Input::Subscribe {
-            id: subscribe.pkid,
-            filters: subscribe.filters.into_iter().map(|filter| (filter.path, filter.qos as u8)).collect(),
-        }),
-        Packet::Unsubscribe(unsubscribe, _) if unsubscribe.pkid != 0 && !unsubscribe.filters.is_empty() => {
+        Packet::Subscribe(subscribe, _)
+            if subscribe.pkid != 0 && subscribe.filters.iter().all(|filter| whole(&filter.path)) =>
+        {
+            Ok(Input::Subscribe {
+                id: subscribe.pkid,
+                filters: subscribe
+                    .filters
+                    .into_iter()
+                    .map(|filter| (filter.path, filter.qos as u8))
+                    .collect(),
+            })
+        }
+        Packet::Unsubscribe(unsubscribe, _)
+            if unsubscribe.pkid != 0
+                && !unsubscribe.filters.is_empty()
+                && unsubscribe.filters.iter().all(|filter| whole(filter)) =>
+        {
             Ok(Input::Unsubscribe { id: unsubscribe.pkid, filters: unsubscribe.filters })
         }
         _ => Err(Violation::Malformed),
@@ -209,8 +223,18 @@ fn publish(version: Version, flags: u8, frame: BytesMut) -> Result<Publish, Viol
     let Packet::Publish(publish, properties) = decode(version, frame)? else {
         return Err(Violation::Malformed);
     };
+    if !is_name(&publish.topic) {
+        return Err(Violation::Malformed);
+    }
     let properties = properties.as_ref().map_or(Ok(Bytes::new()), encode_properties)?;
     Ok(Publish { topic: publish.topic, payload: publish.payload, properties, id })
+}
+
+/// A text that may be a topic's name: some characters, none of them a control character (MQTT 5 §1.5.4) or a wildcard
+/// (§3.3.2.1, §4.7.3).
+fn is_name(topic: &[u8]) -> bool {
+    let fits = |char: char| !char.is_control() && char != '+' && char != '#';
+    !topic.is_empty() && std::str::from_utf8(topic).is_ok_and(|text| text.chars().all(fits))
 }
 
 /// The packet id behind the topic of a QoS 1 PUBLISH, which the codec keeps to itself.

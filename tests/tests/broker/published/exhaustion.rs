@@ -153,7 +153,11 @@ async fn cve_2021_33176_topics_of_any_depth_are_denied_and_hold_nothing() {
                 client.unsubscribe(&deep).await;
                 client.send(&publish(client.level, 0x32, deep.as_bytes(), Some(9), b"")).await;
                 let answer = client.read().await;
-                assert!(answer.is_none_or(|ack| ack.body == [0, 9, 0x87]), "MQTT 3.1.1 is closed");
+                // MQTT 3.1.1 is closed without a word; a wildcard is in no topic's name.
+                let malformed = deep.contains('+');
+                assert!(
+                    answer.is_none_or(|ack| ack.body == if malformed { &[0x81][..] } else { &[0, 9, 0x87] })
+                );
             }
             let connect = version(&device.name).will(&deep, "x");
             assert!(rig.connect(&device, connect).await.is_err());
@@ -203,7 +207,10 @@ async fn cve_2018_12543_a_topic_that_begins_with_a_dollar_is_denied_and_ends_not
     for topic in
         ["$", "$SYS", "$SYS/#", "$x/y", "$share", "$share/", "$share//", "$share/g", "$share/+/#", "$queue/"]
     {
-        assert_eq!(client.publish1(topic, "x").await, 0x87, "{topic}");
+        // A wildcard is in no topic's name: that would end the connection.
+        if !topic.contains(['+', '#']) {
+            assert_eq!(client.publish1(topic, "x").await, 0x87, "{topic}");
+        }
         assert_eq!(client.subscribe(&[(topic, 1)]).await, [0x87], "{topic}");
         assert_eq!(client.unsubscribe(topic).await, [0x11], "{topic}");
         let will = Connect::v5(&device_id(2)).will(topic, "x");
