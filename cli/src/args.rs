@@ -6,7 +6,8 @@ use anyhow::Result;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::command::{
-    bootstrap, broker, bundle, claim, completion, context, deploy, device, key, keyset, logs, tenant, token,
+    bootstrap, broker, bundle, claim, completion, context, deploy, device, key, keyset, logs, manual, tenant,
+    token,
 };
 
 /// Update, watch and read a fleet of microcontrollers.
@@ -80,6 +81,9 @@ pub(crate) enum Command {
     Broker(broker::Command),
     /// Print a completion script for a shell.
     Completion(completion::Args),
+    /// Write man pages, or the whole reference as Markdown.
+    #[command(subcommand)]
+    Manual(manual::Command),
 }
 
 /// Flags of every `list` command.

@@ -15,6 +15,7 @@ pub(crate) mod device;
 pub(crate) mod key;
 pub(crate) mod keyset;
 pub(crate) mod logs;
+pub(crate) mod manual;
 pub(crate) mod tenant;
 pub(crate) mod token;
 
@@ -38,6 +39,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         Command::Logs(args) => logs::run(global, args).await,
         Command::Broker(command) => broker::run(global, command),
         Command::Completion(args) => completion::run(args),
+        Command::Manual(command) => manual::run(command),
     }
 }
 

@@ -10,6 +10,7 @@
 //! | 5 | no such thing |
 //! | 6 | the input was refused |
 //! | 7 | the update ended, but not confirmed (reverted, refused, cancelled, superseded) |
+//! | 8 | what was waited for did not come in time |
 
 use std::process::ExitCode;
 
@@ -23,6 +24,8 @@ pub(crate) enum Failure {
     Input(String),
     #[error("{0}")]
     Update(String),
+    #[error("{0}")]
+    Late(String),
     #[error("cannot reach {url}: {why}")]
     Unreachable { url: String, why: String },
 }
@@ -65,6 +68,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         return match failure {
             Failure::Input(_) => 6,
             Failure::Update(_) => 7,
+            Failure::Late(_) => 8,
             Failure::Unreachable { .. } => 3,
         };
     }

@@ -5,6 +5,7 @@ pub(crate) mod cargo;
 pub(crate) mod ci;
 pub(crate) mod cli;
 pub(crate) mod demo;
+pub(crate) mod env;
 pub(crate) mod reset;
 pub(crate) mod setup;
 pub(crate) mod soak;

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use command::{bench, ci, demo, reset, setup, soak, test, up};
+use command::{bench, ci, demo, env, reset, setup, soak, test, up};
 
 /// Everything one does in this repository.
 #[derive(Debug, Parser)]
@@ -34,6 +34,11 @@ enum Command {
         after_help = "Examples:\n  cargo dev up              # state in .dev/main, kept: the next `up` goes on with the same data\n  cargo dev up --name two   # a second one beside it\n  cargo dev up --name other --broker mosquitto   # mosquitto instead of svc-broker"
     )]
     Up(up::Arguments),
+    /// Print what makes a shell speak to an installation that `up` runs.
+    #[command(
+        after_help = "Examples:\n  eval \"$(cargo dev env)\" && holdfast device list\n  eval \"$(cargo dev env --name two)\""
+    )]
+    Env(env::Arguments),
     /// Show the main job on real parts: enrol, update, and a bad update taken back.
     #[command(
         after_help = "Example:\n  cargo dev demo   # sets up, builds, runs; ends with a table, and exit 0 when all of it worked"
@@ -78,6 +83,7 @@ async fn run(command: Command) -> Result<()> {
     match command {
         Command::Setup(arguments) => setup::run(&arguments).await,
         Command::Up(arguments) => up::run(&arguments).await,
+        Command::Env(arguments) => env::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments).await,
         Command::Test(arguments) => test::run(&arguments).await,
         Command::Bench(arguments) => bench::run(&arguments).await,

@@ -20,7 +20,7 @@ async fn the_demo_ends_with_a_table_of_one_confirmed_and_one_reverted_update() -
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
-    let table = said.split("what the API says").nth(1).context("no table")?;
+    let table = said.split("what the API says of it").nth(1).context("no table")?;
     assert!(table.lines().any(|line| line.contains("1.0.0") && line.contains("confirmed")), "{table}");
     assert!(table.lines().any(|line| line.contains("2.0.0") && line.contains("reverted")), "{table}");
     Ok(())

@@ -15,7 +15,7 @@ use crate::signer::{SIGNER_HELP, SignerRef};
 
 mod create;
 mod inspect;
-mod upload;
+pub(crate) mod upload;
 
 const BUNDLE: &str = "holdfast.ota.v1.Bundle";
 

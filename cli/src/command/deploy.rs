@@ -1,5 +1,7 @@
 //! `holdfast deploy` and `holdfast deployment`: what one device should run, and how it comes to run it.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,6 +13,7 @@ use proto::ota::v1::{
 use tonic::Streaming;
 
 use crate::args::{Global, Page};
+use crate::command::bundle::upload;
 use crate::command::{PAGE_SIZE, collect};
 use crate::failure::{Failure, is_token_expired};
 use crate::output;
@@ -22,9 +25,11 @@ const DEPLOYMENT: &str = "holdfast.ota.v1.Deployment";
 ///
 /// Exits 0 when the device confirmed the bundle and 7 when the update ended otherwise.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  holdfast deploy dv… bn…")]
+#[command(after_help = "Examples:\n  holdfast deploy dv… bn…\n  holdfast deploy dv… app-1.2.0.hfb")]
 pub(crate) struct Args {
+    /// Device: dv… or its resource name.
     device: String,
+    /// Bundle: bn…, its resource name, or a bundle file, which is uploaded first.
     bundle: String,
     /// Return as soon as the deployment is recorded.
     #[arg(long)]
@@ -51,10 +56,15 @@ pub(crate) enum Command {
 
 pub(crate) async fn run(global: &Global, args: &Args) -> Result<()> {
     let session = Session::open(global).await?;
+    let file = Path::new(&args.bundle);
+    let bundle = match file.is_file() {
+        true => upload::send(global, &session, file).await?.name,
+        false => session.name("bundles", &args.bundle),
+    };
     let request = CreateDeploymentRequest {
         parent: session.tenant(),
         device: session.name("devices", &args.device),
-        bundle: session.name("bundles", &args.bundle),
+        bundle,
     };
     let deployment =
         session.deployments().await?.create_deployment(request).await.context("cannot deploy")?.into_inner();

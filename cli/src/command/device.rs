@@ -18,6 +18,8 @@ use crate::failure::{input, is_stale, is_token_expired};
 use crate::output;
 use crate::session::Session;
 
+mod wait;
+
 /// How often labels are written again when the device changed meanwhile.
 const LABEL_ATTEMPTS_MAX: u32 = 8;
 const DEVICE: &str = "holdfast.registry.v1.Device";
@@ -42,6 +44,11 @@ pub(crate) enum Command {
         #[arg(long, default_value = "", value_name = "TERMS")]
         filter: String,
     },
+    /// Wait until devices are online, and print their ids.
+    #[command(
+        after_help = "Examples:\n  holdfast deploy \"$(holdfast device wait)\" app.hfb\n  holdfast device wait --count 50 --running 1.2.0 --filter labels.ring=canary --timeout 10m"
+    )]
+    Wait(wait::Args),
     /// Set (KEY=VALUE) or remove (KEY-) labels.
     #[command(after_help = "Example:\n  holdfast device label dv… site=berlin ring=canary old-")]
     Label {
@@ -81,6 +88,7 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
             show(global, &client.get_device(GetDeviceRequest { name: name(device) }).await?.into_inner())
         }
         Command::Watch { filter } => watch(global, &session, filter).await,
+        Command::Wait(args) => wait::run(global, &session, args).await,
         Command::Label { device, labels } => label(global, &session, device, labels).await,
         Command::Revoke { device } => show(
             global,

@@ -5,16 +5,22 @@
 //! line and a device. It ends with a table read through the public gRPC API, and with a failure when any step did not come true.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use dev::{Options, Process, Signal, Spec, Stack};
 use serde_json::Value;
-use tokio::process::Child;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdout};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::command::cli::Cli;
 use crate::command::{cargo, setup};
+
+mod steps;
+
+use steps::Steps;
 
 /// How long any one step may take.
 const STEP_MAX: Duration = Duration::from_secs(120);
@@ -33,27 +39,44 @@ pub(crate) struct Arguments {
     built: bool,
 }
 
+/// What is shown, in this order.
+const STEPS: &[&str] = &[
+    "Postgres, Redis, an S3 server and the services start",
+    "the first administrator, the keys devices will believe, a claim to enrol with",
+    "a device starts: it makes its key, enrols and says hello",
+    "version 1.0.0: signed here, uploaded, directed to the device, confirmed by it",
+    "version 2.0.0: as well signed, but it never becomes healthy: taken back",
+    "what the API says of it",
+];
+
+const NEXT: &str = "\
+what to try next
+  cargo dev up                    the same installation, yours until Ctrl-C; docs/tutorial.md goes on from there
+  cargo dev up --broker mosquitto --name other   with another MQTT broker (docs/brokers.md)
+  cargo dev test                  everything this project promises, tested
+  docs/ARCHITECTURE.md            how it works";
+
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let whole = async {
         if !arguments.built {
             setup::run(&setup::Arguments::install()).await?;
-            step("building (minutes on a fresh clone, then seconds)");
+            println!("building (minutes on a fresh clone, then seconds)");
             cargo::build_installation(false).await?;
         }
         let started = Instant::now();
-        step("starting Postgres, Redis, an S3 server and the services");
-        let stack = Stack::start(Options::all()).await?;
+        let steps = Steps::new(STEPS);
+        let stack = steps.run(0, STEP_MAX, Stack::start(Options::all())).await?;
         let outcome = tokio::select! {
-            shown = show(&stack) => shown,
+            shown = show(&stack, &steps) => shown,
             fallen = stack.first_ended() => Err(anyhow!("{} ended by itself\n{}", fallen.name(), fallen.tail())),
         };
         if outcome.is_err() {
             stack.keep_logs();
         }
-        outcome?;
-        println!("\nall of it came true in {:.1} s", started.elapsed().as_secs_f64());
+        println!("\n{}", outcome?);
+        println!("\nall of it came true in {:.1} s\n\n{NEXT}", started.elapsed().as_secs_f64());
         Ok(())
     };
     tokio::select! {
@@ -63,46 +86,51 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
-async fn show(stack: &Stack) -> Result<()> {
+/// Everything after the start; gives the table that the API tells.
+async fn show(stack: &Stack, steps: &Steps) -> Result<String> {
     let cli = Cli::new(stack)?;
-    step("the first administrator, the keys devices will believe, a claim to enrol with");
-    within("bootstrap", cli.bootstrap(stack, "demo")).await?;
-    within("keyset", cli.run(&["keyset", "init", "--dir", "keys"])).await?;
-    within("claim", cli.run(&["claim", "create", "--devices", "1", "--out", "claim"])).await?;
+    let first = async {
+        cli.bootstrap(stack, "demo").await?;
+        cli.run(&["keyset", "init", "--dir", "keys"]).await?;
+        cli.run(&["claim", "create", "--devices", "1", "--out", "claim"]).await
+    };
+    steps.run(1, STEP_MAX, first).await?;
 
-    step("a device starts: it makes its key, enrols and says hello");
-    let device_process = board(stack, &cli.home)?;
-    let device = within("enrolment", online_device(&cli, &device_process)).await?;
-    println!("{device} is online");
+    let board = board(stack, &cli.home)?;
+    let device = steps.run(2, STEP_MAX, online_device(&cli, &board)).await?;
+    steps.say(&format!("{device} is online"));
 
-    let mut log = cli.command(&["logs", &device, "--follow"])?.spawn().context("following the log")?;
-    let updates = updates(&cli, &device).await;
-    let _ = log.start_kill();
-    updates?;
-
-    step("what the API says");
-    let table = table(&cli, &device).await?;
-    println!("{table}");
-    device_process.stop(Signal::Terminate, STEP_MAX).await?;
-    Ok(())
+    let log = told(&cli, &["logs", &device, "--follow"])?;
+    let updates = async {
+        steps.run(3, STEP_MAX, good_update(&cli, steps, &device)).await?;
+        steps.run(4, STEP_MAX, bad_update(&cli, steps, &device)).await
+    };
+    tokio::select! {
+        outcome = updates => outcome?,
+        followed = log.end(steps) => bail!("the log ended by itself: {:?}", followed?),
+    }
+    let table = steps.run(5, STEP_MAX, table(&cli, &device)).await?;
+    board.stop(Signal::Terminate, STEP_MAX).await?;
+    Ok(table)
 }
 
-/// A good version that stays, a bad one that goes.
-async fn updates(cli: &Cli, device: &str) -> Result<()> {
-    step("version 1.0.0: signed here, uploaded, directed to the device, confirmed by it");
-    let good = within("bundle 1.0.0", bundle(cli, "1.0.0", 1, GOOD)).await?;
-    let status = within("deploy 1.0.0", deploy(cli, device, &good)).await?;
+/// A version that stays.
+async fn good_update(cli: &Cli, steps: &Steps, device: &str) -> Result<()> {
+    let good = bundle(cli, "1.0.0", 1, GOOD).await?;
+    let status = told(cli, &["deploy", device, &good])?.end(steps).await?;
     ensure!(status == Some(0), "version 1.0.0 was not confirmed (holdfast deploy ended with {status:?})");
-    within("version 1.0.0 runs", running(cli, device, "1.0.0")).await?;
+    running(cli, device, "1.0.0").await
+}
 
-    step("version 2.0.0: as well signed, but it never becomes healthy");
-    let bad = within("bundle 2.0.0", bundle(cli, "2.0.0", 2, BAD)).await?;
-    let status = within("deploy 2.0.0", deploy(cli, device, &bad)).await?;
+/// A version that goes.
+async fn bad_update(cli: &Cli, steps: &Steps, device: &str) -> Result<()> {
+    let bad = bundle(cli, "2.0.0", 2, BAD).await?;
+    let status = told(cli, &["deploy", device, &bad])?.end(steps).await?;
     ensure!(
         status == Some(NOT_CONFIRMED),
         "version 2.0.0 was not taken back (holdfast deploy ended with {status:?})"
     );
-    within("version 1.0.0 runs again", running(cli, device, "1.0.0")).await
+    running(cli, device, "1.0.0").await
 }
 
 /// The host board as a child, saying all it does into a log of the stack.
@@ -154,11 +182,39 @@ async fn bundle(cli: &Cli, version: &str, counter: u32, script: &str) -> Result<
     Ok(id(&text(bundle, "name")).to_owned())
 }
 
-/// `holdfast deploy` with its progress on our terminal; its exit code.
-async fn deploy(cli: &Cli, device: &str, bundle: &str) -> Result<Option<i32>> {
-    let mut child: Child =
-        cli.command(&["deploy", device, bundle])?.spawn().context("starting holdfast deploy")?;
-    Ok(child.wait().await?.code())
+/// A `holdfast` command whose lines are told as they come.
+struct Told {
+    child: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
+    stderr: Lines<BufReader<ChildStderr>>,
+}
+
+fn told(cli: &Cli, arguments: &[&str]) -> Result<Told> {
+    let mut command = cli.command(arguments)?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("starting holdfast")?;
+    let stdout = BufReader::new(child.stdout.take().context("no stdout")?).lines();
+    let stderr = BufReader::new(child.stderr.take().context("no stderr")?).lines();
+    Ok(Told { child, stdout, stderr })
+}
+
+impl Told {
+    /// Until it ends; its exit code.
+    async fn end(mut self, steps: &Steps) -> Result<Option<i32>> {
+        tokio::try_join!(tell(self.stdout, steps), tell(self.stderr, steps))?;
+        Ok(self.child.wait().await?.code())
+    }
+}
+
+async fn tell(mut lines: Lines<impl AsyncBufRead + Unpin>, steps: &Steps) -> Result<()> {
+    while let Some(line) = lines.next_line().await? {
+        steps.say(&line);
+    }
+    Ok(())
 }
 
 async fn running(cli: &Cli, device: &str, version: &str) -> Result<()> {
@@ -207,13 +263,4 @@ fn text(value: &Value, key: &str) -> String {
 
 fn id(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
-}
-
-fn step(what: &str) {
-    println!("\n== {what}");
-}
-
-async fn within<T>(what: &str, step: impl Future<Output = Result<T>>) -> Result<T> {
-    let outcome = tokio::time::timeout(STEP_MAX, step).await;
-    outcome.with_context(|| format!("{what}: not within {STEP_MAX:?}"))?.with_context(|| what.to_owned())
 }

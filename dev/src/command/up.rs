@@ -19,10 +19,13 @@ pub(crate) struct Arguments {
     /// The MQTT broker that devices and services meet at.
     #[arg(long, value_enum, default_value_t)]
     broker: Broker,
+    /// Everything is built already: start at once.
+    #[arg(long)]
+    built: bool,
 }
 
 /// Names become folders of `.dev`, beside those that `cargo dev` uses itself.
-fn name(text: &str) -> Result<String, String> {
+pub(crate) fn name(text: &str) -> Result<String, String> {
     let plain = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     match text {
         "" => Err("a name is needed".to_owned()),
@@ -36,9 +39,10 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let started = Instant::now();
-    println!("building (seconds when nothing changed)");
-    cargo::build_installation(false).await?;
-
+    if !arguments.built {
+        println!("building (seconds when nothing changed)");
+        cargo::build_installation(false).await?;
+    }
     println!("starting");
     let options = Options::all().broker(arguments.broker).keep(dev::dot_dev().join(&arguments.name));
     let starting = async {
@@ -52,7 +56,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
         _ = interrupt.recv() => bail!("interrupted"),
         _ = terminate.recv() => bail!("terminated"),
     };
-    print_endpoints(&stack, &cli).await?;
+    print_endpoints(&stack, &cli, &arguments.name).await?;
     println!("\nup after {:.1} s; Ctrl-C stops everything", started.elapsed().as_secs_f64());
 
     let fallen = tokio::select! {
@@ -69,7 +73,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     stack.shutdown().await
 }
 
-async fn print_endpoints(stack: &Stack, cli: &Cli) -> Result<()> {
+async fn print_endpoints(stack: &Stack, cli: &Cli, name: &str) -> Result<()> {
     for service in [Service::Registry, Service::Ota, Service::Logs] {
         println!(
             "{:<14} {}   (metrics {})",
@@ -83,15 +87,15 @@ async fn print_endpoints(stack: &Stack, cli: &Cli) -> Result<()> {
     println!("{:<14} {}", "logs", stack.dir().join("logs").display());
     println!("\ntoken (15 minutes)\n{}", cli.run(&["token"]).await?);
 
-    let home = cli.home.display();
-    let holdfast = format!("HOLDFAST_HOME={home} {}", dev::binary("holdfast")?.display());
-    println!("\ntry, for a first device");
-    println!("  {holdfast} keyset init --dir {home}/keys");
-    println!("  {holdfast} claim create --devices 10 --out {home}/claim");
-    println!(
-        "  {} --provision {home}/claim/provision.json --state {home}/device --log-echo",
-        dev::binary("board-host")?.display()
-    );
+    let name = match name {
+        "main" => String::new(),
+        other => format!(" --name {other}"),
+    };
+    println!("\ntry, in another terminal (docs/tutorial.md goes on from there)");
+    println!("  eval \"$(cargo dev env{name})\"");
+    println!("  holdfast keyset init --dir keys");
+    println!("  holdfast claim create --devices 10 --out claim");
+    println!("  board-host --provision claim/provision.json --state device --log-echo");
     Ok(())
 }
 

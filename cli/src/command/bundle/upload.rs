@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use proto::ota::v1::{
-    CreateUploadRequest, FinishUploadRequest, GetUploadRequest, Upload, UploadLayer, WriteLayerRequest,
+    Bundle, CreateUploadRequest, FinishUploadRequest, GetUploadRequest, Upload, UploadLayer,
+    WriteLayerRequest,
 };
 
 use crate::args::Global;
@@ -19,8 +20,13 @@ const CHUNK_BYTES: usize = 256 * 1024;
 const CHUNKS_AHEAD: usize = 4;
 
 pub(super) async fn run(global: &Global, path: &Path) -> Result<()> {
-    let file = BundleFile::read(path)?;
     let session = Session::open(global).await?;
+    super::show(global, &send(global, &session, path).await?)
+}
+
+/// Sends a bundle file, or what the server lacks of it, and gives the bundle as the server has it.
+pub(crate) async fn send(global: &Global, session: &Session, path: &Path) -> Result<Bundle> {
+    let file = BundleFile::read(path)?;
     let mut client = session.bundles().await?;
     let request = CreateUploadRequest { parent: session.tenant(), envelope: file.envelope().to_vec() };
     let upload = client.create_upload(request).await.context("the server refused the manifest")?.into_inner();
@@ -29,14 +35,14 @@ pub(super) async fn run(global: &Global, path: &Path) -> Result<()> {
         let bytes = file
             .layer(&layer.digest)
             .ok_or_else(|| input(format!("{} does not hold layer {}", path.display(), layer.digest)))?;
-        write(&session, &upload.name, layer, bytes, &bar).await?;
+        write(session, &upload.name, layer, bytes, &bar).await?;
     }
     bar.finish_and_clear();
     let bundle = client
         .finish_upload(FinishUploadRequest { name: upload.name })
         .await
         .context("cannot finish the upload")?;
-    super::show(global, &bundle.into_inner())
+    Ok(bundle.into_inner())
 }
 
 /// Streams one layer from its committed offset. When the stream breaks it asks the server where it stands and, if
