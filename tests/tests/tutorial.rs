@@ -139,17 +139,15 @@ async fn type_in(blocks: &[Block], name: &str) -> Result<Vec<String>> {
     // `cargo dev`, without building.
     let shims = tempfile::tempdir()?;
     shim(&shims.path().join("cargo"))?;
-    let path = std::env::var("PATH")?;
     let mut shell = Command::new("bash")
         .arg("-e")
         .current_dir(dev::root())
-        .env("PATH", format!("{}:{path}", shims.path().display()))
         .env("TMPDIR", shims.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    let mut script = String::from("exec 2>&1\n");
+    let mut script = format!("exec 2>&1\nPATH='{}':\"$PATH\"\n", shims.path().display());
     for block in blocks {
         script.push_str(&block.commands.replace(NAME, &format!("--name {name}")));
         script.push_str("echo '-- next block'\n");
