@@ -17,6 +17,8 @@ use std::process::ExitCode;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use crate::trace;
+
 /// A failure with an exit code of its own.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -51,13 +53,19 @@ pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     let code = exit_code(error);
     let text = explain(error);
     if json {
-        let body =
-            serde_json::json!({ "error": { "message": text, "exit_code": code, "reason": reason(error) } });
+        let trace_id = status(error).map(|_| trace::id());
+        let body = serde_json::json!({
+            "error": { "message": text, "exit_code": code, "reason": reason(error), "trace_id": trace_id }
+        });
         eprintln!("{body}");
     } else {
         eprintln!("error: {text}");
         if let Some(advice) = advice(error) {
             eprintln!("  {advice}");
+        }
+        // What to look for in the servers' logs.
+        if status(error).is_some() {
+            eprintln!("  trace {}", trace::id());
         }
     }
     ExitCode::from(code)

@@ -14,6 +14,7 @@ mod keyfile;
 mod output;
 mod session;
 mod signer;
+mod trace;
 
 use clap::Parser;
 

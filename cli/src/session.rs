@@ -24,6 +24,7 @@ use crate::args::Global;
 use crate::config::{Config, Context};
 use crate::failure::Failure;
 use crate::keyfile::KeyFile;
+use crate::trace;
 
 /// How long a connection attempt may take.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -50,6 +51,7 @@ impl std::fmt::Debug for Bearer {
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         request.metadata_mut().insert("authorization", self.0.clone());
+        request.metadata_mut().insert("traceparent", trace::parent());
         Ok(request)
     }
 }
@@ -182,7 +184,9 @@ struct Assertion<'a> {
 pub(crate) async fn exchange(context: &Context) -> Result<ExchangeTokenResponse> {
     let assertion = assertion(&context.key, &KeyFile::load(&context.key_file)?)?;
     let channel = connect(&context.registry, &context.ca).await?;
-    let reply = TokenServiceClient::new(channel).exchange_token(ExchangeTokenRequest { assertion }).await;
+    let mut request = Request::new(ExchangeTokenRequest { assertion });
+    request.metadata_mut().insert("traceparent", trace::parent());
+    let reply = TokenServiceClient::new(channel).exchange_token(request).await;
     Ok(reply.context("cannot sign in")?.into_inner())
 }
 

@@ -37,6 +37,8 @@ pub struct Common {
     pub grpc_listen: SocketAddr,
     /// `METRICS_LISTEN`; port 0 chooses.
     pub metrics_listen: SocketAddr,
+    /// `OTLP_ENDPOINT`: the collector of traces, `http://host:4317` or `https://…`; without it they go nowhere.
+    pub otlp_endpoint: Option<String>,
     pub tls: TlsFiles,
 }
 
@@ -172,8 +174,14 @@ impl Config for Common {
     fn read(from: &mut Source) -> Option<Self> {
         let grpc_listen = from.required("grpc_listen");
         let metrics_listen = from.required("metrics_listen");
+        let otlp_endpoint = from.optional("otlp_endpoint");
         let tls = TlsFiles::read(from);
-        Some(Self { grpc_listen: grpc_listen?, metrics_listen: metrics_listen?, tls: tls? })
+        Some(Self {
+            grpc_listen: grpc_listen?,
+            metrics_listen: metrics_listen?,
+            otlp_endpoint: otlp_endpoint?,
+            tls: tls?,
+        })
     }
 }
 

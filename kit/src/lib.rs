@@ -1,6 +1,6 @@
 //! The service shell: what every service needs and none should write twice.
 //!
-//! Owns: configuration, logs and metrics, TLS, who is calling, the gRPC server, Postgres, Redis, the MQTT link, the
+//! Owns: configuration, logs, metrics and traces, TLS, who is calling, the gRPC server, Postgres, Redis, the MQTT link, the
 //! broker's control, keys at rest, page tokens, places for who stays, errors as gRPC statuses, and the life of tasks until drain.
 //! Holds: every queue is bounded and named; every network call has a deadline; secrets do not print.
 //! Never: a business word. What a device or a bundle is, kit does not know.
@@ -19,6 +19,7 @@ pub mod serve;
 pub mod status;
 pub mod telemetry;
 pub mod tls;
+pub mod trace;
 
 pub use run::{Shutdown, Tasks};
 pub use seal::Secret;

@@ -23,6 +23,7 @@ use wire::{RelayId, Service, Topic};
 
 use crate::run::Shutdown;
 use crate::tls::Tls;
+use crate::trace::Trace;
 
 use queue::Outgoing;
 
@@ -144,7 +145,17 @@ impl LinkSetup {
 impl Link {
     /// Queues a message, or refuses at once.
     pub fn publish(&self, topic: &Topic, payload: impl Into<Bytes>) -> Result<(), PublishError> {
-        self.outgoing.push(topic, payload.into())
+        self.publish_in(None, topic, payload)
+    }
+
+    /// The same as a part of a trace: whoever carries the message can tell of it (user property `traceparent`).
+    pub fn publish_in(
+        &self,
+        trace: Option<Trace>,
+        topic: &Topic,
+        payload: impl Into<Bytes>,
+    ) -> Result<(), PublishError> {
+        self.outgoing.push(topic, payload.into(), trace)
     }
 
     /// Queues a message as soon as there is room: for bulk, whose sender is to be slowed down.

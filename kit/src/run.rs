@@ -98,6 +98,7 @@ impl Tasks {
         tracing::info!("draining");
         self.shutdown.begin();
         let drained = self.drain().await;
+        crate::trace::flush();
         match early {
             Some(Ok(task)) => Err(RunError::Ended { task }),
             Some(Err(panicked)) => Err(RunError::Panicked(panicked)),

@@ -45,6 +45,10 @@ pub enum TelemetryError {
     Listen { address: SocketAddr, source: io::Error },
     #[error("metrics recorder is installed already")]
     Recorder,
+    #[error("OTLP_ENDPOINT cannot be used")]
+    Collector(#[from] opentelemetry_otlp::ExporterBuildError),
+    #[error("OTLP_ENDPOINT {endpoint} begins with neither http:// nor https://")]
+    CollectorScheme { endpoint: String },
 }
 
 /// JSON logs on stderr. A second call changes nothing.

@@ -113,6 +113,11 @@ impl Tls {
             .connect_lazy())
     }
 
+    /// PEM of who vouches for servers.
+    pub(crate) fn server_ca(&self) -> &[u8] {
+        &self.server_ca
+    }
+
     /// rustls for other protocols: verifies servers by SERVER_CA, presents our service certificate.
     pub fn client_config(&self) -> Arc<ClientConfig> {
         self.client.clone()

@@ -54,6 +54,7 @@ impl App {
         let bounds = Arc::new(config.bounds.clone());
         raise_descriptors(bounds.connections_max);
         let tls = Tls::load(&config.common.tls)?;
+        kit::trace::export("svc-broker", config.common.otlp_endpoint.as_deref(), &tls)?;
         let metrics = kit::telemetry::Metrics::bind(config.common.metrics_listen).await?;
         let trusts = Trusts::load(&config)?;
         let listeners = vec![

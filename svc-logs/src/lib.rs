@@ -59,6 +59,7 @@ impl Server {
         let tls = tls::Tls::load(&config.common.tls)?;
         let store = Store::new(pg::Pg::new(config.postgres_url.expose(), &tls)?);
         store.migrate().await?;
+        kit::trace::export("svc-logs", config.common.otlp_endpoint.as_deref(), &tls)?;
         let metrics = telemetry::Metrics::bind(config.common.metrics_listen).await?;
         let metrics_address = metrics.address()?;
         let grpc = serve::Grpc::bind(config.common.grpc_listen).await?;

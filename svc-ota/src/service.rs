@@ -51,6 +51,7 @@ pub enum StartError {
 impl Service {
     pub async fn build(config: Config) -> Result<Self, StartError> {
         let tls = Tls::load(&config.common.tls)?;
+        kit::trace::export("svc-ota", config.common.otlp_endpoint.as_deref(), &tls)?;
         let metrics = Metrics::bind(config.common.metrics_listen).await?;
         let metrics_address = metrics.address()?;
         let server = Grpc::bind(config.common.grpc_listen).await?;

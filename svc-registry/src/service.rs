@@ -83,6 +83,7 @@ pub struct Service {
 impl Service {
     pub async fn build(config: Config) -> Result<Self, StartError> {
         let tls = Tls::load(&config.common.tls)?;
+        kit::trace::export(Name::Registry.common_name(), config.common.otlp_endpoint.as_deref(), &tls)?;
         let metrics = Metrics::bind(config.common.metrics_listen).await?;
         let grpc = Grpc::bind(config.common.grpc_listen).await?;
         let control =

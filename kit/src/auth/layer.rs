@@ -18,12 +18,14 @@ use tonic::codegen::http::{Request, Response};
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
+use tracing::Instrument;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::keys::unix_now_s;
 use super::lease::Leased;
 use super::{Authenticator, Caller, Peer, unauthenticated};
 use crate::status;
+use crate::trace::{Span, TRACEPARENT, Trace};
 
 /// How long a call that does not stream may take.
 pub const REQUEST_MAX: Duration = Duration::from_secs(30);
@@ -89,15 +91,20 @@ where
                 return Ok(Status::new(Code::Unimplemented, "no such method").into_http());
             };
             let started = Instant::now();
-            let response = match admit(&authenticator, method, Presented::by(&request)).await {
-                Err(refusal) => refusal.into_http(),
-                Ok(caller) => {
-                    let life = life(&caller);
-                    request.extensions_mut().insert(caller);
-                    serve(&mut inner, method, request, life).await?
+            let mut span = Span::server(method.path, traceparent(&request));
+            let logged = tracing::info_span!("rpc", method = method.path, trace_id = %span.trace().id());
+            let answer = async {
+                match admit(&authenticator, method, Presented::by(&request)).await {
+                    Err(refusal) => Ok(refusal.into_http()),
+                    Ok(caller) => {
+                        let life = life(&caller);
+                        request.extensions_mut().insert(caller);
+                        serve(&mut inner, method, request, life).await
+                    }
                 }
             };
-            measure(method, &response, started);
+            let response = span.scope(answer.instrument(logged)).await?;
+            measure(method, &response, started, &mut span);
             Ok(response)
         })
     }
@@ -138,6 +145,11 @@ async fn admit(
             }
         }
     }
+}
+
+/// Where the caller is in its trace; what is not well-formed is as good as none.
+fn traceparent(request: &Request<Body>) -> Option<Trace> {
+    request.headers().get(TRACEPARENT)?.to_str().ok()?.parse().ok()
 }
 
 fn bearer(request: &Request<Body>) -> Option<String> {
@@ -194,8 +206,14 @@ where
 }
 
 /// Counts calls by what their headers say; errors raised after a stream began are not seen here.
-fn measure(method: &Method, response: &Response<Body>, started: Instant) {
+fn measure(method: &Method, response: &Response<Body>, started: Instant, span: &mut Span) {
     let code = response.headers().get("grpc-status").and_then(|v| v.to_str().ok()).unwrap_or("0").to_owned();
+    span.set("rpc.grpc.status_code", code.clone());
+    if code != "0" {
+        let name = format!("{:?}", Code::from_bytes(code.as_bytes()));
+        tracing::info!(method = method.path, code = name, trace_id = %span.trace().id(), "call failed");
+        span.failed(name);
+    }
     metrics::counter!("grpc_requests_total", "method" => method.path, "code" => code).increment(1);
     if !method.streaming {
         metrics::histogram!("grpc_request_seconds", "method" => method.path)

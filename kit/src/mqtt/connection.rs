@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{Filter, Packet, Publish, SubscribeReasonCode};
+use rumqttc::v5::mqttbytes::v5::{Filter, Packet, Publish, PublishProperties, SubscribeReasonCode};
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, MqttOptions};
 use rumqttc::{NetworkOptions, TlsConfiguration, Transport};
 use tokio::sync::watch;
 use wire::limits::PACKET_BYTES_MAX;
 use wire::topic::ChannelKind;
 use wire::{Direction, Service, Topic};
+
+use crate::trace::{TRACEPARENT, Trace};
 
 use super::queue::Outgoing;
 use super::{Incoming, MESSAGE_WEIGHT_MIN, Subscription, is_bulk};
@@ -66,7 +68,9 @@ pub(super) async fn run(
             loop {
                 while connected && handed < HANDED_MAX {
                     let Some(message) = outgoing.pop() else { break };
-                    if client.try_publish(message.topic, qos(message.kind), false, message.payload).is_err() {
+                    let (qos, properties) = (qos(message.kind), properties(message.trace));
+                    let (topic, payload) = (message.topic, message.payload);
+                    if client.try_publish_with_properties(topic, qos, false, payload, properties).is_err() {
                         return Ended::Client;
                     }
                     metrics::counter!("mqtt_published_total", "channel" => message.kind.name()).increment(1);
@@ -124,6 +128,14 @@ fn mqtt_options(options: &Options) -> MqttOptions {
     network.set_tcp_nodelay(true);
     mqtt.set_network_options(network);
     mqtt
+}
+
+fn properties(trace: Option<Trace>) -> PublishProperties {
+    let user_properties = trace.map(|trace| (TRACEPARENT.to_owned(), trace.to_string()));
+    PublishProperties {
+        user_properties: user_properties.into_iter().collect(),
+        ..PublishProperties::default()
+    }
 }
 
 fn qos(kind: ChannelKind) -> QoS {

@@ -9,6 +9,8 @@ use wire::Topic;
 use wire::limits::PACKET_BYTES_MAX;
 use wire::topic::ChannelKind;
 
+use crate::trace::Trace;
+
 use super::{BULK_BYTES_MAX, CONTROL_BYTES_MAX, MESSAGE_WEIGHT_MIN, PublishError, is_bulk};
 
 /// A message to send; holds its bytes' room until it is.
@@ -17,6 +19,7 @@ pub(super) struct Message {
     pub(super) topic: String,
     pub(super) kind: ChannelKind,
     pub(super) payload: Bytes,
+    pub(super) trace: Option<Trace>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -67,23 +70,29 @@ impl Outgoing {
         }
     }
 
-    pub(super) fn push(&self, topic: &Topic, payload: Bytes) -> Result<(), PublishError> {
+    pub(super) fn push(
+        &self,
+        topic: &Topic,
+        payload: Bytes,
+        trace: Option<Trace>,
+    ) -> Result<(), PublishError> {
         let kind = topic.channel.kind();
         let room = self.room(kind)?;
-        let permit = room.try_acquire_many_owned(weight(topic, &payload)?).map_err(|error| match error {
-            TryAcquireError::Closed => PublishError::Disconnected,
-            TryAcquireError::NoPermits => {
-                dropped(kind, "full");
-                PublishError::Full
-            }
-        })?;
-        self.enqueue(topic, payload, permit)
+        let permit =
+            room.try_acquire_many_owned(weight(topic, &payload, trace)?).map_err(|error| match error {
+                TryAcquireError::Closed => PublishError::Disconnected,
+                TryAcquireError::NoPermits => {
+                    dropped(kind, "full");
+                    PublishError::Full
+                }
+            })?;
+        self.enqueue(topic, payload, trace, permit)
     }
 
     pub(super) async fn push_when_room(&self, topic: &Topic, payload: Bytes) -> Result<(), PublishError> {
         let room = self.room(topic.channel.kind())?;
-        let permit = room.acquire_many_owned(weight(topic, &payload)?).await;
-        self.enqueue(topic, payload, permit.map_err(|_: AcquireError| PublishError::Disconnected)?)
+        let permit = room.acquire_many_owned(weight(topic, &payload, None)?).await;
+        self.enqueue(topic, payload, None, permit.map_err(|_: AcquireError| PublishError::Disconnected)?)
     }
 
     /// The next message to send.
@@ -93,9 +102,15 @@ impl Outgoing {
         open.control.messages.pop_front().or_else(|| open.bulk.messages.pop_front())
     }
 
-    fn enqueue(&self, topic: &Topic, payload: Bytes, room: OwnedSemaphorePermit) -> Result<(), PublishError> {
+    fn enqueue(
+        &self,
+        topic: &Topic,
+        payload: Bytes,
+        trace: Option<Trace>,
+        room: OwnedSemaphorePermit,
+    ) -> Result<(), PublishError> {
         let kind = topic.channel.kind();
-        let message = Message { topic: topic.to_string(), kind, payload, _room: room };
+        let message = Message { topic: topic.to_string(), kind, payload, trace, _room: room };
         {
             let mut open = self.lock();
             let open = open.as_mut().ok_or(PublishError::Disconnected)?;
@@ -122,9 +137,9 @@ impl Open {
     }
 }
 
-fn weight(topic: &Topic, payload: &Bytes) -> Result<u32, PublishError> {
-    // Fixed header, topic length, packet id and property length are 10 bytes at most.
-    let packet = payload.len() + topic.text().len() + 10;
+fn weight(topic: &Topic, payload: &Bytes, trace: Option<Trace>) -> Result<u32, PublishError> {
+    // Fixed header, topic length, packet id and property length are 10 bytes at most; the user property is 71.
+    let packet = payload.len() + topic.text().len() + 10 + trace.map_or(0, |_| 71);
     if packet > PACKET_BYTES_MAX {
         return Err(PublishError::TooLong);
     }
@@ -151,7 +166,7 @@ mod tests {
         for (channel, text) in
             [(Channel::Layer, "b1"), (Channel::Update, "c1"), (Channel::Log, "b2"), (Channel::Hello, "c2")]
         {
-            queue.push(&topic(channel), Bytes::from(text)).unwrap();
+            queue.push(&topic(channel), Bytes::from(text), None).unwrap();
         }
         let order: Vec<_> = std::iter::from_fn(|| queue.pop()).map(|m| m.payload).collect();
         assert_eq!(order, ["c1", "c2", "b1", "b2"]);
@@ -161,11 +176,11 @@ mod tests {
     fn nothing_is_taken_without_a_connection_and_nothing_survives_one() {
         let queue = Outgoing::default();
         let hello = topic(Channel::Hello);
-        assert_eq!(queue.push(&hello, Bytes::new()), Err(PublishError::Disconnected));
+        assert_eq!(queue.push(&hello, Bytes::new(), None), Err(PublishError::Disconnected));
         queue.open();
-        queue.push(&hello, Bytes::new()).unwrap();
+        queue.push(&hello, Bytes::new(), None).unwrap();
         queue.close();
-        assert_eq!(queue.push(&hello, Bytes::new()), Err(PublishError::Disconnected));
+        assert_eq!(queue.push(&hello, Bytes::new(), None), Err(PublishError::Disconnected));
         queue.open();
         assert!(queue.pop().is_none());
     }
@@ -175,20 +190,22 @@ mod tests {
         let queue = Outgoing::default();
         queue.open();
         let chunk = Bytes::from(vec![0; 16 * 1024]);
-        let taken = (0..).take_while(|_| queue.push(&topic(Channel::Layer), chunk.clone()).is_ok()).count();
+        let taken =
+            (0..).take_while(|_| queue.push(&topic(Channel::Layer), chunk.clone(), None).is_ok()).count();
         assert_eq!(taken, BULK_BYTES_MAX / (chunk.len() + topic(Channel::Layer).text().len() + 10));
-        assert_eq!(queue.push(&topic(Channel::Log), chunk.clone()), Err(PublishError::Full));
-        queue.push(&topic(Channel::Update), Bytes::new()).unwrap();
+        assert_eq!(queue.push(&topic(Channel::Log), chunk.clone(), None), Err(PublishError::Full));
+        queue.push(&topic(Channel::Update), Bytes::new(), None).unwrap();
         drop(queue.pop());
         drop(queue.pop());
-        queue.push(&topic(Channel::Layer), chunk).unwrap();
+        queue.push(&topic(Channel::Layer), chunk, None).unwrap();
     }
 
     #[test]
     fn small_messages_are_bounded_in_number() {
         let queue = Outgoing::default();
         queue.open();
-        let taken = (0..).take_while(|_| queue.push(&topic(Channel::Hello), Bytes::new()).is_ok()).count();
+        let taken =
+            (0..).take_while(|_| queue.push(&topic(Channel::Hello), Bytes::new(), None).is_ok()).count();
         assert_eq!(taken, CONTROL_BYTES_MAX / MESSAGE_WEIGHT_MIN);
     }
 
@@ -198,8 +215,8 @@ mod tests {
         queue.open();
         let update = topic(Channel::Update);
         let most = PACKET_BYTES_MAX - update.text().len() - 10;
-        assert_eq!(queue.push(&update, Bytes::from(vec![0; most])), Ok(()));
-        assert_eq!(queue.push(&update, Bytes::from(vec![0; most + 1])), Err(PublishError::TooLong));
+        assert_eq!(queue.push(&update, Bytes::from(vec![0; most]), None), Ok(()));
+        assert_eq!(queue.push(&update, Bytes::from(vec![0; most + 1]), None), Err(PublishError::TooLong));
     }
 
     #[tokio::test]
@@ -207,7 +224,7 @@ mod tests {
         let queue = Arc::new(Outgoing::default());
         queue.open();
         let chunk = Bytes::from(vec![0; 16 * 1024]);
-        while queue.push(&topic(Channel::Layer), chunk.clone()).is_ok() {}
+        while queue.push(&topic(Channel::Layer), chunk.clone(), None).is_ok() {}
         let waiter = tokio::spawn({
             let (queue, chunk) = (queue.clone(), chunk.clone());
             async move { queue.push_when_room(&topic(Channel::Layer), chunk).await }

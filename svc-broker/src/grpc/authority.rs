@@ -65,7 +65,7 @@ impl Authority {
             issuer_key_digest: peer.digests.issuer_key.to_vec(),
             certificate_digest: peer.digests.certificate.to_vec(),
         };
-        match self.registry.clone().authorize_connection(request).await {
+        match self.registry.clone().authorize_connection(kit::trace::request(request)).await {
             Ok(answer) if answer.get_ref().allowed => Ok(()),
             Ok(answer) => {
                 tracing::info!(

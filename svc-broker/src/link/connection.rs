@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use kit::Shutdown;
+use kit::{Shutdown, trace};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
@@ -153,13 +153,16 @@ async fn arrive<S: AsyncRead + AsyncWrite + Unpin>(
     let version = connect.version;
     let heard = Instant::now();
     // In the table before anybody is asked: a revocation that comes meanwhile ends this connection too.
+    let mut span = trace::Span::server("connect", None);
+    span.set("common_name", peer.common_name.clone());
     let admitted = match front.connections.enter(&peer) {
-        Ok(guest) => admit(guest, &peer, &connect, front).await,
+        Ok(guest) => span.scope(admit(guest, &peer, &connect, front)).await,
         Err(refusal) => Err(refusal),
     };
     let (guest, grant) = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => {
+            span.failed(refusal.name().to_owned());
             refuse(&mut to, front, &peer, version, refusal).await;
             return None;
         }
@@ -392,7 +395,13 @@ impl<'a> Session<'a> {
                     properties: publish.properties,
                     qos: u8::from(id.is_some()),
                 };
-                match self.front.hub.route(&message) {
+                let outcome = self.front.hub.route(&message);
+                // A device's word on whose trace it belongs to is worth nothing.
+                if let Some(trace) = publish.trace.filter(|_| self.listener == Listener::Service) {
+                    let topic = String::from_utf8_lossy(&message.topic).into_owned();
+                    trace::mark(trace, "route", &[("topic", topic), ("outcome", format!("{outcome:?}"))]);
+                }
+                match outcome {
                     Outcome::Delivered => ack::SUCCESS,
                     Outcome::Nobody => ack::NO_SUBSCRIBER,
                     Outcome::Dropped => ack::QUOTA,

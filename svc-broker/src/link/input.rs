@@ -5,6 +5,7 @@
 //! QoS 2, retained message, topic alias or subscription identifier passes. Nothing here panics on any input.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use kit::trace::{TRACEPARENT, Trace};
 use rumqttd::protocol::v4::V4;
 use rumqttd::protocol::v5::V5;
 use rumqttd::protocol::{
@@ -78,6 +79,8 @@ pub(crate) struct Publish {
     pub(crate) properties: Bytes,
     /// Packet id, with QoS 1 only.
     pub(crate) id: Option<u16>,
+    /// Of the user property `traceparent`.
+    pub(crate) trace: Option<Trace>,
 }
 
 #[derive(Debug)]
@@ -226,8 +229,14 @@ fn publish(version: Version, flags: u8, frame: BytesMut) -> Result<Publish, Viol
     if !is_name(&publish.topic) {
         return Err(Violation::Malformed);
     }
+    let trace = properties.as_ref().and_then(traceparent);
     let properties = properties.as_ref().map_or(Ok(Bytes::new()), encode_properties)?;
-    Ok(Publish { topic: publish.topic, payload: publish.payload, properties, id })
+    Ok(Publish { topic: publish.topic, payload: publish.payload, properties, id, trace })
+}
+
+fn traceparent(properties: &PublishProperties) -> Option<Trace> {
+    let (_, value) = properties.user_properties.iter().find(|(key, _)| key == TRACEPARENT)?;
+    value.parse().ok()
 }
 
 /// A text that may be a topic's name: some characters, none of them a control character (MQTT 5 §1.5.4) or a wildcard

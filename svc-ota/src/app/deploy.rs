@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use kit::trace::Trace;
 use wire::{BundleId, DeploymentId, DeviceId, TenantId};
 
 use super::order::{self, Occasion};
@@ -59,6 +60,7 @@ pub(crate) async fn create(
         next_send_at: None,
         created_at: now,
         updated_at: now,
+        trace: Trace::current().map(|trace| trace.to_string()).unwrap_or_default(),
     };
     if !deployments::insert(&tx, &deployment).await? {
         return Err(Error::Conflict);

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use kit::pg::Pg;
 use kit::places::Places;
+use kit::trace::Trace;
 use tokio::sync::Semaphore;
 use wire::DeviceId;
 
@@ -52,7 +53,7 @@ pub(crate) enum Effect {
     /// On `hello`.
     Time { device: DeviceId, directive: Vec<u8> },
     /// On `update`.
-    Direct { device: DeviceId, directive: Vec<u8>, envelope: Vec<u8> },
+    Direct { device: DeviceId, trace: Option<Trace>, directive: Vec<u8>, envelope: Vec<u8> },
     /// On `update`: the result of this moment is stored.
     Acknowledge { device: DeviceId, result: Moment },
 }

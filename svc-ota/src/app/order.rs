@@ -130,8 +130,14 @@ impl Planned {
         };
         let directive = Directive { device: it.device, nonce: *nonce, issued_at_s: unix_seconds(now), order };
         metrics::counter!("ota_directives_total", "kind" => name).increment(1);
+        let trace = it.trace.parse().ok();
+        if let Some(trace) = trace {
+            let facts = [("kind", name.to_owned()), ("device", it.device.to_string())];
+            kit::trace::mark(trace, "directive", &facts);
+        }
         Ok(Effect::Direct {
             device: it.device,
+            trace,
             directive: director.sign(&directive)?,
             envelope: self.envelope,
         })

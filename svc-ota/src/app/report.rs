@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use super::order::{self, Occasion};
-use super::turn::{Answer, Held, Known, Row};
+use super::turn::{Answer, Held, Known, Row, Step};
 use crate::model::device::Hello;
 use crate::model::report::{Report, Verdict, judge};
 use crate::model::state::{Event, Phase, State};
@@ -56,6 +56,12 @@ fn accept(
 ) -> Answer {
     let mut answer = Answer::default();
     let deployment = row.change();
+    answer.step = Some(Step {
+        trace: deployment.trace.clone(),
+        device: deployment.device,
+        state,
+        reason: report.reason.clone(),
+    });
     // Rollouts will ask here whether they are paused; a single deployment goes at once.
     let granted = if state == State::Ready { state.next(Event::Go).ok() } else { None };
     deployment.state = granted.unwrap_or(state);

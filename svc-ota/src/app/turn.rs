@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::model::deployment::Deployment;
 use crate::model::device::{Device, Hello, Link};
 use crate::model::report::{Moment, Report};
+use crate::model::state::State;
 use crate::store::{Scope, Tx, deployments, devices};
 
 /// Messages taken together.
@@ -53,6 +54,28 @@ pub(super) struct Answer {
     /// The device's time is behind.
     pub(super) time: bool,
     pub(super) keep: Option<Link>,
+    pub(super) step: Option<Step>,
+}
+
+/// What a deployment's device brought it to, for the trace of who asked for it.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) trace: String,
+    pub(super) device: DeviceId,
+    pub(super) state: State,
+    pub(super) reason: String,
+}
+
+impl Step {
+    fn tell(&self) {
+        let Ok(trace) = self.trace.parse() else { return };
+        let facts = [
+            ("state", self.state.as_str().to_owned()),
+            ("reason", self.reason.clone()),
+            ("device", self.device.to_string()),
+        ];
+        kit::trace::mark(trace, "device report", &facts);
+    }
 }
 
 /// Deployments of this turn, locked; those that were changed are saved at its end.
@@ -115,6 +138,7 @@ struct Said {
     tellings: BTreeMap<DeploymentId, Telling>,
     links: BTreeMap<DeviceId, (TenantId, Link)>,
     heard: Vec<(DeviceId, Hello)>,
+    steps: Vec<Step>,
 }
 
 /// Hears messages in their order. Those of unknown and revoked devices are counted and dropped.
@@ -147,6 +171,7 @@ pub(crate) async fn take(
     }
     let planned = order::planned(&tx, said.tellings.into_values()).await?;
     tx.commit().await?;
+    said.steps.iter().for_each(Step::tell);
     app.hellos.remember(&said.heard).await;
 
     let acknowledged = said.acknowledged.into_iter();
@@ -208,6 +233,7 @@ async fn held(
 impl Said {
     fn add(&mut self, known: &mut Known, answer: Answer) {
         let device = known.device.id;
+        self.steps.extend(answer.step);
         self.acknowledged.extend(answer.acknowledge.map(|result| (device, result)));
         if let Some(hello) = answer.hello {
             self.heard.push((device, hello));

@@ -154,8 +154,12 @@ fn is_transient(error: &Error) -> bool {
 impl Outbox {
     pub(crate) fn send(&self, effects: Vec<Effect>) {
         for effect in effects {
+            let trace = match &effect {
+                Effect::Direct { trace, .. } => *trace,
+                Effect::Time { .. } | Effect::Acknowledge { .. } => None,
+            };
             let (device, channel, payload) = encode(effect);
-            if let Err(error) = self.link.publish(&down(device, channel), payload) {
+            if let Err(error) = self.link.publish_in(trace, &down(device, channel), payload) {
                 let reason = match error {
                     PublishError::Disconnected => "disconnected",
                     PublishError::Full => "full",
@@ -174,7 +178,7 @@ fn encode(effect: Effect) -> (DeviceId, Channel, Vec<u8>) {
             let message = HelloDown { signed_time: directive, keyset: Vec::new() };
             (device, Channel::Hello, message.encode_to_vec())
         }
-        Effect::Direct { device, directive, envelope } => {
+        Effect::Direct { device, directive, envelope, .. } => {
             let message = UpdateDown { directive, envelope, result_ack: None };
             (device, Channel::Update, message.encode_to_vec())
         }

@@ -33,6 +33,8 @@ pub(crate) struct Deployment {
     pub(crate) next_send_at: Option<SystemTime>,
     pub(crate) created_at: SystemTime,
     pub(crate) updated_at: SystemTime,
+    /// Where it is in the trace of who asked for it, for spans to come; empty when nobody said.
+    pub(crate) trace: String,
 }
 
 impl Deployment {

@@ -15,7 +15,7 @@ use crate::model::state::State;
 
 const COLUMNS: &str = "deployment_id, tenant_id, device_id, bundle_id, manifest_digest, component, version, \
     security_counter, bytes_total, state, reason, bytes_done, attempts, committed, stopped, boot_count, boot_random, \
-    sequence, sent_at, sends, next_send_at, created_at, updated_at";
+    sequence, sent_at, sends, next_send_at, created_at, updated_at, trace";
 const UNFINISHED: &str =
     "state IN ('pending', 'fetching', 'verified', 'polite', 'ready', 'granted', 'installing', 'trial')";
 /// What [`Deployment::is_open`] says, except that these are finished.
@@ -27,8 +27,8 @@ pub(crate) async fn insert(tx: &Tx, it: &Deployment) -> Result<bool, Error> {
     let inserted = tx
         .execute(
             "INSERT INTO deployments (deployment_id, tenant_id, device_id, bundle_id, manifest_digest, component, \
-             version, security_counter, bytes_total, state, created_at, updated_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11) ON CONFLICT DO NOTHING",
+             version, security_counter, bytes_total, state, created_at, updated_at, trace) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12) ON CONFLICT DO NOTHING",
             &[
                 &it.id.text().as_str(),
                 &it.tenant.text().as_str(),
@@ -41,6 +41,7 @@ pub(crate) async fn insert(tx: &Tx, it: &Deployment) -> Result<bool, Error> {
                 &(it.bytes_total as i64),
                 &it.state.as_str(),
                 &it.created_at,
+                &it.trace,
             ],
         )
         .await?;
@@ -220,5 +221,6 @@ fn deployment(row: &Row) -> Result<Deployment, Error> {
         next_send_at: row.try_get("next_send_at")?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
+        trace: row.try_get("trace")?,
     })
 }
