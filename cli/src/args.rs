@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::command::{
-    bootstrap, broker, bundle, claim, completion, context, deploy, device, key, keyset, logs, manual, tenant,
-    token,
+    bootstrap, broker, bundle, claim, completion, context, deploy, device, doctor, key, keyset, logs, manual,
+    tenant, token,
 };
 
 /// Update, watch and read a fleet of microcontrollers.
@@ -34,9 +34,17 @@ pub(crate) struct Global {
     /// Folder of config.toml and sign-in keys.
     #[arg(long, global = true, value_name = "DIR", env = "HOLDFAST_HOME")]
     home: Option<PathBuf>,
+    /// Be a part of this trace (W3C Trace Context) instead of beginning one.
+    #[arg(long, global = true, value_name = "TRACE", env = "TRACEPARENT")]
+    traceparent: Option<String>,
 }
 
 impl Global {
+    /// What was handed down to us, whatever it says.
+    pub(crate) fn traceparent(&self) -> Option<&str> {
+        self.traceparent.as_deref()
+    }
+
     pub(crate) fn home(&self) -> Result<PathBuf> {
         crate::config::home(self.home.as_deref())
     }
@@ -76,6 +84,8 @@ pub(crate) enum Command {
     Deployment(deploy::Command),
     /// Read a device's log.
     Logs(logs::Args),
+    /// Check that this machine, its context and the installation work together.
+    Doctor(doctor::Args),
     /// Print rules for another MQTT broker.
     #[command(subcommand)]
     Broker(broker::Command),

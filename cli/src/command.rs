@@ -12,6 +12,7 @@ pub(crate) mod completion;
 pub(crate) mod context;
 pub(crate) mod deploy;
 pub(crate) mod device;
+pub(crate) mod doctor;
 pub(crate) mod key;
 pub(crate) mod keyset;
 pub(crate) mod logs;
@@ -37,6 +38,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         Command::Deploy(args) => deploy::run(global, args).await,
         Command::Deployment(command) => deploy::command(global, command).await,
         Command::Logs(args) => logs::run(global, args).await,
+        Command::Doctor(args) => doctor::run(global, args).await,
         Command::Broker(command) => broker::run(global, command),
         Command::Completion(args) => completion::run(args),
         Command::Manual(command) => manual::run(command),

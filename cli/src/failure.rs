@@ -28,6 +28,8 @@ pub(crate) enum Failure {
     Update(String),
     #[error("{0}")]
     Late(String),
+    #[error("{0}")]
+    Unwell(String),
     #[error("cannot reach {url}: {why}")]
     Unreachable { url: String, why: String },
 }
@@ -77,6 +79,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             Failure::Input(_) => 6,
             Failure::Update(_) => 7,
             Failure::Late(_) => 8,
+            Failure::Unwell(_) => 1,
             Failure::Unreachable { .. } => 3,
         };
     }
@@ -145,7 +148,7 @@ fn advice(error: &anyhow::Error) -> Option<&'static str> {
         ),
         Code::NotFound => Some("check the id, and the tenant of this context (`holdfast context show`)"),
         Code::Unavailable | Code::DeadlineExceeded => Some("the service cannot answer now; try again"),
-        _ => None,
+        _ => Some(proto::errors::find(&reason(error)?)?.advice),
     }
 }
 

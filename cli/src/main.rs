@@ -20,6 +20,7 @@ use clap::Parser;
 
 fn main() -> std::process::ExitCode {
     let args = args::Args::parse();
+    trace::begin(args.global.traceparent());
     // The only TLS provider of the process; a second installation is harmless (DEPENDENCIES §1).
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

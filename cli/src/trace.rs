@@ -5,20 +5,24 @@ use std::sync::OnceLock;
 
 use tonic::metadata::{Ascii, MetadataValue};
 
+static PARENT: OnceLock<MetadataValue<Ascii>> = OnceLock::new();
+
+/// Continues what was handed down, if it is a `traceparent`.
+pub(crate) fn begin(given: Option<&str>) {
+    if let Some(given) = given.filter(|text| is_traceparent(text)).and_then(|text| text.parse().ok()) {
+        // Set once, before anything is sent.
+        let _ = PARENT.set(given);
+    }
+}
+
 /// The `traceparent` of this process.
 pub(crate) fn parent() -> MetadataValue<Ascii> {
-    static PARENT: OnceLock<MetadataValue<Ascii>> = OnceLock::new();
-    PARENT.get_or_init(|| given().unwrap_or_else(fresh)).clone()
+    PARENT.get_or_init(fresh).clone()
 }
 
 /// 32 hex digits, for people.
 pub(crate) fn id() -> String {
     parent().to_str().ok().and_then(|text| text.split('-').nth(1)).unwrap_or_default().to_owned()
-}
-
-#[expect(clippy::disallowed_methods, reason = "a convention among programs, not one of our settings")]
-fn given() -> Option<MetadataValue<Ascii>> {
-    std::env::var("TRACEPARENT").ok().filter(|text| is_traceparent(text))?.parse().ok()
 }
 
 /// Version 00 (W3C Trace Context §3.2.2); anything else is as good as none.

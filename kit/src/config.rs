@@ -2,12 +2,22 @@
 //!
 //! Every problem is reported at once, by the key's name. Values are text until their own type parses them: nothing
 //! guesses that `007` is a number. This module alone reads the environment.
+//!
+//! What was asked for is remembered, so that `--check-config` can show all of it: secrets elided, and where each came from.
 
+mod check;
+
+use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+
+use crate::seal::Secret;
+
+pub(crate) use check::{FILE, keys};
+pub use check::{Report, check};
 
 const PREFIX: &str = "HOLDFAST_";
 const FILE_KEY: &str = "HOLDFAST_CONFIG";
@@ -64,30 +74,60 @@ pub struct ConfigError {
     pub problems: Vec<String>,
 }
 
-/// Text values by lower-case key (without the prefix), and the problems met so far.
-#[derive(Debug, Default)]
+/// Text values by lower-case key (without the prefix), what was asked for, and the problems met so far.
+#[derive(Default)]
 pub struct Source {
-    values: BTreeMap<String, String>,
+    values: BTreeMap<String, Given>,
+    asked: Vec<Setting>,
     problems: Vec<String>,
+}
+
+/// Values may be secrets.
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("problems", &self.problems).finish_non_exhaustive()
+    }
+}
+
+struct Given {
+    text: String,
+    origin: Origin,
+}
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Environment,
+    File,
+    Default,
+}
+
+/// A key that the service reads.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Lower case, without prefix.
+    pub key: String,
+    /// As text; none when nothing is set. Secrets are elided.
+    pub value: Option<String>,
+    pub origin: Origin,
+    /// The value names a file.
+    file: Option<PathBuf>,
 }
 
 /// Reads the process's configuration.
 pub fn load<C: Config>() -> Result<C, ConfigError> {
-    load_from(std::env::vars())
+    load_from(variables())
+}
+
+/// The environment; names and values that are no UTF-8 are none of ours.
+pub(crate) fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// The same from given variables instead of the environment's.
 pub fn load_from<C: Config>(vars: impl IntoIterator<Item = (String, String)>) -> Result<C, ConfigError> {
-    let vars: BTreeMap<String, String> = vars.into_iter().collect();
-    let mut source = Source::default();
-    if let Some(path) = vars.get(FILE_KEY) {
-        source.read_file(path);
-    }
-    for (name, value) in vars {
-        if let Some(key) = name.strip_prefix(PREFIX) {
-            source.values.insert(key.to_lowercase(), value);
-        }
-    }
+    let mut source = Source::new(vars);
     match C::read(&mut source) {
         Some(config) if source.problems.is_empty() => Ok(config),
         _ => Err(ConfigError { problems: source.problems }),
@@ -95,8 +135,22 @@ pub fn load_from<C: Config>(vars: impl IntoIterator<Item = (String, String)>) ->
 }
 
 impl Source {
+    fn new(vars: impl IntoIterator<Item = (String, String)>) -> Source {
+        let vars: BTreeMap<String, String> = vars.into_iter().collect();
+        let mut source = Source::default();
+        if let Some(path) = vars.get(FILE_KEY) {
+            source.read_file(path);
+        }
+        for (name, text) in vars {
+            if let Some(key) = name.strip_prefix(PREFIX) {
+                source.values.insert(key.to_lowercase(), Given { text, origin: Origin::Environment });
+            }
+        }
+        source
+    }
+
     /// A value that must be given.
-    pub fn required<T: FromStr<Err: Display>>(&mut self, key: &str) -> Option<T> {
+    pub fn required<T: FromStr<Err: Display> + 'static>(&mut self, key: &str) -> Option<T> {
         match self.optional(key)? {
             Some(value) => Some(value),
             None => {
@@ -107,16 +161,32 @@ impl Source {
     }
 
     /// A value with a default.
-    pub fn or<T: FromStr<Err: Display>>(&mut self, key: &str, default: T) -> Option<T> {
-        self.optional(key).map(|value| value.unwrap_or(default))
+    pub fn or<T: FromStr<Err: Display> + Display + 'static>(&mut self, key: &str, default: T) -> Option<T> {
+        let value = self.optional(key);
+        if let Some(asked) = self.asked.last_mut().filter(|asked| asked.value.is_none()) {
+            asked.value = Some(default.to_string());
+        }
+        value.map(|value| value.unwrap_or(default))
     }
 
     /// A value that may be absent (`Some(None)`); outer `None`: it is there and wrong.
-    pub fn optional<T: FromStr<Err: Display>>(&mut self, key: &str) -> Option<Option<T>> {
-        let Some(text) = self.values.get(key) else {
+    pub fn optional<T: FromStr<Err: Display> + 'static>(&mut self, key: &str) -> Option<Option<T>> {
+        let type_id = TypeId::of::<T>();
+        let given = self.values.get(key);
+        let shown = given.map(|given| match type_id == TypeId::of::<Secret<String>>() {
+            true => "…".to_owned(),
+            false => given.text.clone(),
+        });
+        self.asked.push(Setting {
+            key: key.to_owned(),
+            value: shown,
+            origin: given.map_or(Origin::Default, |given| given.origin),
+            file: given.filter(|_| type_id == TypeId::of::<PathBuf>()).map(|given| given.text.clone().into()),
+        });
+        let Some(given) = given else {
             return Some(None);
         };
-        match text.parse() {
+        match given.text.parse() {
             Ok(value) => Some(Some(value)),
             // The value itself is not repeated: it may be a secret.
             Err(error) => {
@@ -129,7 +199,10 @@ impl Source {
 
     /// Values separated by commas; absent means none.
     pub fn list<T: FromStr<Err: Display>>(&mut self, key: &str) -> Option<Vec<T>> {
-        let text = self.values.get(key).cloned().unwrap_or_default();
+        let given = self.values.get(key);
+        let text = given.map(|given| given.text.clone()).unwrap_or_default();
+        let origin = given.map_or(Origin::Default, |given| given.origin);
+        self.asked.push(Setting { key: key.to_owned(), value: Some(text.clone()), origin, file: None });
         let mut values = Vec::new();
         let mut wrong = false;
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -159,13 +232,17 @@ impl Source {
             Err(error) => return self.problem("config", &format!("{path}: {error}")),
         };
         for (key, value) in table {
-            match value {
-                toml::Value::String(text) => drop(self.values.insert(key, text)),
+            let text = match value {
+                toml::Value::String(text) => text,
                 toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => {
-                    drop(self.values.insert(key, value.to_string()));
+                    value.to_string()
                 }
-                _ => self.problem(&key, "must be text, a number or a boolean"),
-            }
+                _ => {
+                    self.problem(&key, "must be text, a number or a boolean");
+                    continue;
+                }
+            };
+            self.values.insert(key, Given { text, origin: Origin::File });
         }
     }
 }

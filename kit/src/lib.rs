@@ -7,6 +7,7 @@
 
 pub mod auth;
 pub mod broker;
+pub mod command_line;
 pub mod config;
 pub mod mqtt;
 pub mod page;

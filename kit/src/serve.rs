@@ -37,6 +37,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection over which nothing comes, not even the answer to a ping, is closed after this.
 pub const SILENCE_MAX: Duration = Duration::from_secs(60);
 
+/// How long open calls may take to end once the process is to stop; below [`crate::run::DRAIN_MAX`].
+pub const CALLS_MAX: Duration = Duration::from_secs(6);
+
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error("gRPC cannot listen on {address}")]
@@ -85,7 +88,14 @@ impl Grpc {
         let incoming = TcpIncoming::from(self.listener)
             .with_nodelay(Some(true))
             .map_ok(|stream| idle::Idle::new(stream, SILENCE_MAX));
-        Server::builder()
+        let cut = {
+            let shutdown = shutdown.clone();
+            async move {
+                shutdown.wait().await;
+                tokio::time::sleep(CALLS_MAX).await;
+            }
+        };
+        let served = Server::builder()
             .tls_config(tls.grpc_server())?
             .max_concurrent_streams(STREAMS_MAX)
             .http2_max_header_list_size(HEADERS_BYTES_MAX)
@@ -102,8 +112,12 @@ impl Grpc {
             .serve_with_incoming_shutdown(incoming, async move {
                 shutdown.wait().await;
                 health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-            })
-            .await?;
+            });
+        tokio::select! {
+            served = served => served?,
+            // A client that does not read does not even hear that it is to go.
+            () = cut => tracing::warn!("open calls were cut: their time to end is over"),
+        }
         Ok(())
     }
 }

@@ -27,7 +27,7 @@ pub fn with_metadata(
     message: impl Into<String>,
     metadata: HashMap<String, String>,
 ) -> Status {
-    let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+    let details = explained(reason, metadata);
     Status::with_error_details(code, message, details)
 }
 
@@ -90,7 +90,18 @@ pub fn reason(status: &Status) -> Option<String> {
 }
 
 fn info(reason: &str) -> ErrorDetails {
-    ErrorDetails::with_error_info(reason, DOMAIN, HashMap::<String, String>::new())
+    explained(reason, HashMap::new())
+}
+
+/// With the way to what docs/errors.md says of the reason.
+fn explained(reason: &str, metadata: HashMap<String, String>) -> ErrorDetails {
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+    let known = proto::errors::find(reason);
+    debug_assert!(known.is_some() || cfg!(test), "{reason} is not in proto::errors::REASONS");
+    if let Some(known) = known {
+        details.add_help_link(known.advice, known.link());
+    }
+    details
 }
 
 #[cfg(test)]
@@ -105,6 +116,7 @@ mod tests {
         let violations = status.get_details_bad_request().unwrap().field_violations;
         assert_eq!((violations[0].field.as_str(), violations.len()), ("page_size", 1));
         assert_eq!(status.get_details_error_info().unwrap().domain, DOMAIN);
+        assert_eq!(status.get_details_help().unwrap().links[0].url, "docs/errors.md#invalid_field");
     }
 
     #[test]

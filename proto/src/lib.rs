@@ -1,10 +1,11 @@
 //! Everything the .proto files say, as Rust: gRPC clients and servers, the device's messages as owned prost types,
-//! who may call which method, and resource names as types.
+//! who may call which method, why a call may fail, and resource names as types.
 //!
 //! Holds: every method of every service is in [`METHODS`] with the access its .proto file declares (the build fails
 //! otherwise); a resource name parses to exactly one value and prints back as the same bytes. No IO, no policy.
 #![expect(clippy::allow_attributes, reason = "generated code has some")]
 
+pub mod errors;
 pub mod methods;
 pub mod name;
 

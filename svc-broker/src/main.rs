@@ -4,16 +4,21 @@ use std::process::ExitCode;
 
 use svc_broker::{App, Config, Error, Ready};
 
+const NAME: &str = "svc-broker";
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    kit::start("svc-broker");
-    let config = match kit::config::load::<Config>() {
-        Ok(config) => config,
-        Err(error) => return failed(&error),
+    kit::start(NAME);
+    let config = match kit::command_line::configured::<Config>(NAME, &[]) {
+        Ok((config, _)) => config,
+        Err(code) => return code,
     };
     match run(config).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&error),
+        Err(error) => {
+            tracing::error!(error = kit::status::chain(&error), "cannot run");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -27,17 +32,5 @@ fn announce(ready: Ready) {
     let Ready { device, enroll, service, grpc, metrics } = ready;
     let listeners =
         [("grpc", grpc), ("metrics", metrics), ("device", device), ("enroll", enroll), ("service", service)];
-    kit::serve::ready("svc-broker", &listeners);
-}
-
-fn failed(error: &dyn std::error::Error) -> ExitCode {
-    let mut causes = String::new();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        causes.push_str(": ");
-        causes.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    tracing::error!("{error}{causes}");
-    ExitCode::FAILURE
+    kit::serve::ready(NAME, &listeners);
 }

@@ -1,14 +1,30 @@
 //! Starts svc-logs: configuration, logs, listeners, and runs until a signal.
 
-use anyhow::Context;
+use std::process::ExitCode;
+
+use kit::status::chain;
+use svc_logs::{Config, Server};
 
 const NAME: &str = "svc-logs";
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     kit::start(NAME);
-    let config: svc_logs::Config = kit::config::load()?;
-    let server = svc_logs::Server::build(config).await.context("svc-logs cannot start")?;
+    let config = match kit::command_line::configured::<Config>(NAME, &[]) {
+        Ok((config, _)) => config,
+        Err(code) => return code,
+    };
+    match run(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = chain(error.as_ref()), "cannot run");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let server = Server::build(config).await?;
     kit::serve::ready(NAME, &server.listeners());
-    server.run().await.context("svc-logs ended")
+    Ok(server.run().await?)
 }

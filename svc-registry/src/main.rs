@@ -7,26 +7,26 @@ use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
 
+use kit::command_line::{Extra, configured};
 use svc_registry::{Config, Service, StartError};
 
 const NAME: &str = "svc-registry";
+const EXTRAS: &[Extra] = &[
+    Extra { usage: "bootstrap-code", about: "Print a one-time code for the first administrator" },
+    Extra { usage: "trust DIR", about: "Write the roots that a broker other than svc-broker is to trust" },
+];
 
 #[tokio::main]
 async fn main() -> ExitCode {
     kit::start(NAME);
-    let config = match kit::config::load::<Config>() {
-        Ok(config) => config,
-        Err(error) => return failed(&error),
+    let (config, typed) = match configured::<Config>(NAME, EXTRAS) {
+        Ok(configured) => configured,
+        Err(code) => return code,
     };
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let result = match arguments.as_slice() {
-        [] => serve(config).await,
-        [command] if command == "bootstrap-code" => return bootstrap_code(&config).await,
-        [command, dir] if command == "trust" => svc_registry::write_trust(&config, Path::new(dir)).await,
-        _ => {
-            tracing::error!("usage: {NAME} [bootstrap-code | trust DIR]");
-            return ExitCode::from(2);
-        }
+    let result = match typed.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["bootstrap-code"] => return bootstrap_code(&config).await,
+        ["trust", dir] => svc_registry::write_trust(&config, Path::new(dir)).await,
+        _ => serve(config).await,
     };
     result.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
 }

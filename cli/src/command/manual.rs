@@ -18,6 +18,8 @@ pub(crate) enum Command {
     },
     /// Print every command with its flags, as Markdown.
     Markdown,
+    /// Print what each error of the servers means, as Markdown.
+    Errors,
 }
 
 pub(crate) fn run(command: &Command) -> Result<()> {
@@ -28,6 +30,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
             written.with_context(|| format!("cannot write to {}", dir.display()))
         }
         Command::Markdown => output::line(markdown().trim_end()),
+        Command::Errors => output::line(proto::errors::page().trim_end()),
     }
 }
 
