@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// One of our service binaries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,12 +101,25 @@ pub enum State {
     Kept(PathBuf),
 }
 
+/// Changes what a service is told: its environment as the harness would have it, and what it gets instead.
+type Rewriting = dyn Fn(Service, Vec<(String, String)>) -> Vec<(String, String)> + Send + Sync;
+
+#[derive(Clone)]
+pub(crate) struct Rewrite(pub(crate) Arc<Rewriting>);
+
+impl fmt::Debug for Rewrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rewrite")
+    }
+}
+
 /// What to start. `Options::all()` is everything; `Options::only([...])` is the parts named and what they need.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     pub(crate) parts: Vec<Part>,
     pub(crate) state: State,
     pub(crate) broker: Broker,
+    pub(crate) rewrite: Option<Rewrite>,
     pub(crate) env: BTreeMap<Service, Vec<(String, String)>>,
 }
 
@@ -132,6 +146,16 @@ impl Options {
     #[must_use]
     pub fn env(mut self, service: Service, key: &str, value: impl Into<String>) -> Options {
         self.env.entry(service).or_default().push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// Every service is started with what `rewrite` makes of the harness's environment, and with nothing else.
+    #[must_use]
+    pub fn rewrite(
+        mut self,
+        rewrite: impl Fn(Service, Vec<(String, String)>) -> Vec<(String, String)> + Send + Sync + 'static,
+    ) -> Options {
+        self.rewrite = Some(Rewrite(Arc::new(rewrite)));
         self
     }
 

@@ -276,7 +276,10 @@ impl Stack {
         let master_key = master_key(&self.dir, service);
         let mut env = environment::of(service, self.options.broker, &self.settings, &self.pki, &master_key);
         env.extend(self.options.env.get(&service).cloned().unwrap_or_default());
-        env
+        match &self.options.rewrite {
+            Some(rewrite) => (rewrite.0)(service, env),
+            None => env,
+        }
     }
 
     fn parts(&self) -> std::sync::MutexGuard<'_, BTreeMap<Part, Arc<Process>>> {

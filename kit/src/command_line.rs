@@ -15,6 +15,10 @@ pub struct Extra {
     pub about: &'static str,
 }
 
+/// Of services that keep anything in Postgres.
+pub const MIGRATE: Extra =
+    Extra { usage: "migrate", about: "Bring its database schema up to date, and end; serving does so too" };
+
 /// The configuration, and what else was typed: a command of `extras`, or nothing. An exit code when that was all.
 #[expect(clippy::print_stdout, reason = "what was asked for is the output")]
 pub fn configured<C: Config>(service: &str, extras: &[Extra]) -> Result<(C, Vec<String>), ExitCode> {

@@ -1,7 +1,7 @@
 //! Logs and metrics: JSON lines on stderr, Prometheus text over HTTP. The logs' filter, `HOLDFAST_LOG` (default
 //! `info`), is read here: logs begin before the configuration is read.
 //!
-//! The metrics port answers `GET /metrics` and nothing else, to a bounded number of connections at once, each with a
+//! The metrics port answers `GET /metrics`, `GET /livez` (200 while the process can answer) and nothing else, to a bounded number of connections at once, each with a
 //! deadline; whatever is sent to it, it cannot hurt the service.
 
 use std::io;
@@ -117,6 +117,8 @@ async fn scrape(mut stream: TcpStream, handle: &PrometheusHandle) -> io::Result<
     }
     let (status, body) = if head.starts_with(b"GET /metrics ") {
         ("200 OK", handle.render())
+    } else if head.starts_with(b"GET /livez ") {
+        ("200 OK", "ok\n".to_owned())
     } else {
         ("404 Not Found", String::new())
     };
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_port_answers_get_metrics_and_nothing_else() {
+    async fn the_port_answers_get_metrics_and_livez_and_nothing_else() {
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
         metrics::with_local_recorder(&recorder, || metrics::counter!("probe_total").increment(3));
@@ -152,6 +154,7 @@ mod tests {
 
         let answer = ask(address, b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("probe_total 3"), "{answer}");
+        assert!(ask(address, b"GET /livez HTTP/1.1\r\n\r\n").await.ends_with("\r\n\r\nok\n"));
         assert!(ask(address, b"GET / HTTP/1.1\r\n\r\n").await.starts_with("HTTP/1.1 404"));
         assert_eq!(ask(address, &[b'x'; REQUEST_BYTES_MAX + 1]).await, "");
 

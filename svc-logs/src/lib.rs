@@ -53,6 +53,12 @@ pub enum StartError {
     Address(#[from] std::io::Error),
 }
 
+/// Brings the schema up to date.
+pub async fn migrate(config: &Config) -> Result<(), StartError> {
+    let tls = tls::Tls::load(&config.common.tls)?;
+    Ok(Store::new(pg::Pg::new(config.postgres_url.expose(), &tls)?).migrate().await?)
+}
+
 impl Server {
     /// Migrates, binds, and begins to serve.
     pub async fn build(config: Config) -> Result<Self, StartError> {

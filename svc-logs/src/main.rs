@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use kit::command_line::{MIGRATE, configured};
 use kit::status::chain;
 use svc_logs::{Config, Server};
 
@@ -10,11 +11,15 @@ const NAME: &str = "svc-logs";
 #[tokio::main]
 async fn main() -> ExitCode {
     kit::start(NAME);
-    let config = match kit::command_line::configured::<Config>(NAME, &[]) {
-        Ok((config, _)) => config,
+    let (config, typed) = match configured::<Config>(NAME, &[MIGRATE]) {
+        Ok(configured) => configured,
         Err(code) => return code,
     };
-    match run(config).await {
+    let result = match typed.is_empty() {
+        true => run(config).await,
+        false => svc_logs::migrate(&config).await.map_err(Into::into),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = chain(error.as_ref()), "cannot run");

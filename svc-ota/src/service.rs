@@ -48,6 +48,12 @@ pub enum StartError {
     App(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// Brings the schema up to date.
+pub async fn migrate_only(config: &Config) -> Result<(), StartError> {
+    let tls = Tls::load(&config.common.tls)?;
+    migrate(&Pg::new(config.postgres_url.expose(), &tls)?).await.map_err(StartError::from)
+}
+
 impl Service {
     pub async fn build(config: Config) -> Result<Self, StartError> {
         let tls = Tls::load(&config.common.tls)?;

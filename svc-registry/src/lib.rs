@@ -20,4 +20,4 @@ mod service;
 mod store;
 
 pub use config::Config;
-pub use service::{Service, StartError, bootstrap_code, write_trust};
+pub use service::{Service, StartError, bootstrap_code, migrate, write_trust};

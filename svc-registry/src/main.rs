@@ -7,12 +7,13 @@ use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
 
-use kit::command_line::{Extra, configured};
+use kit::command_line::{Extra, MIGRATE, configured};
 use svc_registry::{Config, Service, StartError};
 
 const NAME: &str = "svc-registry";
 const EXTRAS: &[Extra] = &[
     Extra { usage: "bootstrap-code", about: "Print a one-time code for the first administrator" },
+    MIGRATE,
     Extra { usage: "trust DIR", about: "Write the roots that a broker other than svc-broker is to trust" },
 ];
 
@@ -25,6 +26,7 @@ async fn main() -> ExitCode {
     };
     let result = match typed.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["bootstrap-code"] => return bootstrap_code(&config).await,
+        ["migrate"] => svc_registry::migrate(&config).await,
         ["trust", dir] => svc_registry::write_trust(&config, Path::new(dir)).await,
         _ => serve(config).await,
     };

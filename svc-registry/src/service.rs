@@ -158,6 +158,12 @@ pub async fn bootstrap_code(config: &Config) -> Result<Option<String>, StartErro
     Ok(app::new_code(&store).await?)
 }
 
+/// Brings the schema up to date.
+pub async fn migrate(config: &Config) -> Result<(), StartError> {
+    let tls = Tls::load(&config.common.tls)?;
+    Ok(migrated(&Store::new(Pg::new(config.postgres_url.expose(), &tls)?)).await?)
+}
+
 /// Writes the roots that a broker other than svc-broker is to trust, as `device-roots.pem` and `enroll-roots.pem`.
 pub async fn write_trust(config: &Config, dir: &Path) -> Result<(), StartError> {
     let tls = Tls::load(&config.common.tls)?;
