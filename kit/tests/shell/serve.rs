@@ -44,13 +44,13 @@ impl BrokerControlService for Broker {
     }
 }
 
-struct Server {
-    address: SocketAddr,
-    shutdown: Shutdown,
-    task: JoinHandle<Result<(), serve::ServeError>>,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) task: JoinHandle<Result<(), serve::ServeError>>,
 }
 
-async fn server(pki: &Pki) -> Server {
+pub(crate) async fn server(pki: &Pki) -> Server {
     let grpc = serve::Grpc::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
     let (address, shutdown, tls) = (grpc.address(), Shutdown::new(), pki.tls("svc-registry"));
     let (_, keys) = watch::channel(String::from("{\"keys\":[]}"));
@@ -61,7 +61,7 @@ async fn server(pki: &Pki) -> Server {
     Server { address, shutdown, task }
 }
 
-async fn channel(
+pub(crate) async fn channel(
     server: &Server,
     pki: &Pki,
     identity: Option<(String, String)>,
@@ -74,7 +74,7 @@ async fn channel(
     Endpoint::from_shared(url).unwrap().tls_config(tls).unwrap().timeout(PATIENCE).connect().await
 }
 
-async fn ask(channel: Channel) -> Result<i32, Code> {
+pub(crate) async fn ask(channel: Channel) -> Result<i32, Code> {
     let request = DisconnectRequest { identity: "dv".into() };
     let answer = BrokerControlServiceClient::new(channel).disconnect(request).await;
     answer.map(|answer| answer.into_inner().closed).map_err(|status| status.code())

@@ -21,14 +21,13 @@ use crate::model::limits::DEVICE;
 use crate::model::peer::PROBE;
 
 const PERIOD: Duration = Duration::from_secs(1);
-/// Long enough for a machine that swaps; devices notice nothing sooner.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Sends a message a second through the hub until shutdown; aborts the process when they stop arriving.
 pub(crate) async fn watch(front: Arc<Front>) {
     let (beat, beats) = sync_channel(1);
+    let patience = Duration::from_millis(front.bounds.watchdog_ms_max as u64);
     let judge =
-        std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || judge(&beats, PATIENCE));
+        std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || judge(&beats, patience));
     if let Err(error) = judge {
         return tracing::error!(%error, "no watchdog");
     }
@@ -125,7 +124,7 @@ mod tests {
         };
         tokio::select! {
             () = probe(&front, &beat) => unreachable!("it never ends"),
-            alive = timeout(PATIENCE, alive) => alive.expect("no beat"),
+            alive = timeout(Duration::from_secs(30), alive) => alive.expect("no beat"),
         }
     }
 }

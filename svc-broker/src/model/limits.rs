@@ -36,6 +36,8 @@ pub(crate) struct Bounds {
     pub(crate) keepalive_s_max: usize,
     /// Refused publishes and subscriptions before a connection is closed.
     pub(crate) denials_max: usize,
+    /// Without a message of its own that got through for so long, the process aborts.
+    pub(crate) watchdog_ms_max: usize,
     pub(crate) device: Limits,
     pub(crate) enrollee: Limits,
     pub(crate) service: Limits,
@@ -58,6 +60,7 @@ impl Default for Bounds {
             write_ms_max: 20_000,
             keepalive_s_max: 300,
             denials_max: 64,
+            watchdog_ms_max: 10_000,
             device: DEVICE,
             enrollee: ENROLLEE,
             service: SERVICE,
@@ -83,6 +86,8 @@ impl Bounds {
             ("write_ms_max", 1, &mut self.write_ms_max),
             ("keepalive_s_max", 1, &mut self.keepalive_s_max),
             ("denials_max", 1, &mut self.denials_max),
+            // It sends one message a second.
+            ("watchdog_ms_max", 3_000, &mut self.watchdog_ms_max),
         ];
         let mut named: Vec<_> =
             own.into_iter().map(|(name, least, bound)| (name.to_owned(), least, bound)).collect();
