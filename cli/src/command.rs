@@ -45,6 +45,11 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     }
 }
 
+/// A name for one call, so that whatever repeats it on the way does not do it twice.
+pub(crate) fn fresh_request_id() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
 /// Reads a paged list to its end, or to `limit` items (0: no limit). `page` is called with a page token and gives the
 /// items and the next token.
 pub(crate) async fn collect<T>(

@@ -1,7 +1,7 @@
 //! The service shell: what every service needs and none should write twice.
 //!
 //! Owns: configuration, logs, metrics and traces, TLS, who is calling, the gRPC server, Postgres, Redis, the MQTT link, the
-//! broker's control, keys at rest, page tokens, places for who stays, errors as gRPC statuses, and the life of tasks until drain.
+//! broker's control, keys at rest, page tokens, repeated calls, places for who stays, errors as gRPC statuses, and the life of tasks until drain.
 //! Holds: every queue is bounded and named; every network call has a deadline; secrets do not print.
 //! Never: a business word. What a device or a bundle is, kit does not know.
 
@@ -10,6 +10,7 @@ pub mod broker;
 pub mod command_line;
 pub mod config;
 pub mod mqtt;
+pub mod once;
 pub mod page;
 pub mod pg;
 pub mod places;

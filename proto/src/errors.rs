@@ -193,6 +193,12 @@ pub const REASONS: &[Reason] = &[
         "Deploy a bundle made with the device's `--board`.",
     ),
     reason(
+        "REQUEST_ID_REUSED",
+        "ALREADY_EXISTS",
+        "The request id was used within a day for a request that was not this one.",
+        "Give every new request an id of its own; repeat a request with its own id and nothing changed.",
+    ),
+    reason(
         "ROLE_INSUFFICIENT",
         "PERMISSION_DENIED",
         "The key's role does not allow the method.",

@@ -51,6 +51,8 @@ pub(crate) enum Error {
     #[error("a directive cannot be signed")]
     Signing,
     #[error(transparent)]
+    Once(#[from] kit::once::OnceError),
+    #[error(transparent)]
     Database(#[from] kit::pg::Error),
     #[error("the object store failed")]
     Objects(#[source] s3::error::S3Error),
@@ -127,6 +129,7 @@ impl From<Error> for Status {
                     "the object store refuses to work (full disk?); nothing is lost, try again",
                 )
             }
+            Error::Once(error) => error.into(),
             Error::Database(error) => error.into(),
             other @ (Error::Corrupt(_) | Error::Signing | Error::Seal(_)) => status::internal(&other),
         }

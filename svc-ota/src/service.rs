@@ -137,6 +137,7 @@ async fn collect(app: Arc<App>, every: Duration, shutdown: Shutdown) {
             // Each by itself: an object store that is away must not keep uploads from expiring.
             let counts = [
                 ("expire uploads", sweep::expire_uploads(&app, now).await),
+                ("forget requests", sweep::forget_requests(&app, now).await),
                 ("release layers", sweep::release_layers(&app, now).await),
                 ("empty trash", sweep::empty_trash(&app, now).await),
             ];

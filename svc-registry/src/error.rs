@@ -29,6 +29,8 @@ pub(crate) enum Error {
     /// Done, and not yet everywhere.
     #[error("{0}")]
     Unconfirmed(&'static str),
+    #[error(transparent)]
+    Once(#[from] kit::once::OnceError),
     #[error("database")]
     Database(#[from] kit::pg::Error),
     #[error("column {column} holds what it never should")]
@@ -63,6 +65,7 @@ impl From<Error> for Status {
             }
             Error::Forbidden(message) => status::status(Code::PermissionDenied, "FORBIDDEN", message),
             Error::Unconfirmed(message) => status::unavailable(message),
+            Error::Once(error) => error.into(),
             Error::Database(error) => error.into(),
             fault => status::internal(&fault),
         }

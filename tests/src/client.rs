@@ -43,6 +43,11 @@ pub async fn channel(stack: &Stack, service: Service) -> Result<Channel> {
     connect(&stack.grpc_url(service), tls(stack)?).await
 }
 
+/// The same to a server that is not the stack's own, but has a certificate of it.
+pub async fn channel_to(stack: &Stack, url: &str) -> Result<Channel> {
+    connect(url, tls(stack)?).await
+}
+
 /// A channel to a service that presents the certificate of another ("svc-broker").
 pub async fn service_channel(stack: &Stack, to: Service, name: &str) -> Result<Channel> {
     let (certificate, key) = stack.service_identity(name)?;
@@ -86,8 +91,13 @@ impl Person {
             public_key: private.subject_public_key_info(),
             ..Key::default()
         };
-        let key =
-            service.create_key(CreateKeyRequest { parent: self.tenant.clone(), key: Some(key) }).await?;
+        let key = service
+            .create_key(CreateKeyRequest {
+                parent: self.tenant.clone(),
+                key: Some(key),
+                ..Default::default()
+            })
+            .await?;
         Ok(Person { tenant: self.tenant.clone(), key: key.into_inner().name, private })
     }
 

@@ -76,6 +76,7 @@ impl World {
             devices_max: 10,
             ttl: Some(Duration::from_secs(3600).try_into()?),
             public_key: key.subject_public_key_info(),
+            ..Default::default()
         };
         let mut claims = ClaimServiceClient::new(person.client(&stack, Service::Registry).await?);
         let claim = claims.create_claim(request).await?.into_inner();

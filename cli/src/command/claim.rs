@@ -11,7 +11,7 @@ use proto::registry::v1::{
 use serde::Serialize;
 
 use crate::args::{Global, Page};
-use crate::command::{PAGE_SIZE, collect, parse_duration};
+use crate::command::{PAGE_SIZE, collect, fresh_request_id, parse_duration};
 use crate::keyfile::{KeyFile, write_private};
 use crate::output;
 use crate::session::Session;
@@ -105,6 +105,7 @@ async fn create(global: &Global, session: &Session, args: &Create) -> Result<()>
         devices_max: args.devices,
         ttl: Some(prost_types::Duration::try_from(args.ttl).context("--ttl is too long")?),
         public_key: key.public_der()?,
+        request_id: fresh_request_id(),
     };
     let created = session.claims().await?.create_claim(request).await;
     // The key is of use inside provision.json only, and of none at all without a certificate.

@@ -14,7 +14,7 @@ use tonic::Streaming;
 
 use crate::args::{Global, Page};
 use crate::command::bundle::upload;
-use crate::command::{PAGE_SIZE, collect};
+use crate::command::{PAGE_SIZE, collect, fresh_request_id};
 use crate::failure::{Failure, is_token_expired};
 use crate::output;
 use crate::session::Session;
@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// Return as soon as the deployment is recorded.
     #[arg(long)]
     no_wait: bool,
+    /// Name this deployment (a UUID): given again within a day it is not made again, but watched.
+    #[arg(long, value_name = "UUID")]
+    request_id: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -65,6 +68,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> Result<()> {
         parent: session.tenant(),
         device: session.name("devices", &args.device),
         bundle,
+        request_id: args.request_id.clone().unwrap_or_else(fresh_request_id),
     };
     let deployment =
         session.deployments().await?.create_deployment(request).await.context("cannot deploy")?.into_inner();

@@ -9,7 +9,7 @@ use clap::{Subcommand, ValueEnum};
 use proto::registry::v1::{CreateKeyRequest, DeleteKeyRequest, Key, ListKeysRequest, Role};
 
 use crate::args::{Global, Page};
-use crate::command::{PAGE_SIZE, collect};
+use crate::command::{PAGE_SIZE, collect, fresh_request_id};
 use crate::failure::input;
 use crate::keyfile::KeyFile;
 use crate::output;
@@ -74,7 +74,8 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
                 public_key,
                 ..Key::default()
             };
-            let request = CreateKeyRequest { parent: session.tenant(), key: Some(key) };
+            let request =
+                CreateKeyRequest { parent: session.tenant(), key: Some(key), request_id: fresh_request_id() };
             list(global, &[client.create_key(request).await?.into_inner()])
         }
         Command::List(page) => {

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use kit::once::{self, Known, Once};
 use kit::trace::Trace;
 use wire::{BundleId, DeploymentId, DeviceId, TenantId};
 
@@ -19,9 +20,16 @@ pub(crate) async fn create(
     tenant: TenantId,
     device: DeviceId,
     bundle: BundleId,
+    once: Option<&Once>,
     now: SystemTime,
 ) -> Result<(Deployment, Vec<Effect>), Error> {
     let tx = app.pg.tx(tenant).await?;
+    if let Known::Done(id) = once::begin(&tx, tenant, once, now).await? {
+        let id = id.parse().map_err(|_| Error::Corrupt("request"))?;
+        // As it is by now: what the caller missed has happened since.
+        let made = deployments::find(&tx, tenant, id).await?.ok_or(Error::NotFound)?;
+        return Ok((made, Vec::new()));
+    }
     let bundle = bundles::hold(&tx, tenant, bundle).await?.ok_or(Error::NotFound)?;
     let device = devices::find(&tx, device).await?.filter(|d| d.tenant == tenant).ok_or(Error::NotFound)?;
     if device.revoked {
@@ -65,6 +73,7 @@ pub(crate) async fn create(
     if !deployments::insert(&tx, &deployment).await? {
         return Err(Error::Conflict);
     }
+    once::finish(&tx, tenant, once, &deployment.id.to_string()).await?;
     let hello = order::newest_hello(app, &tx, device.id).await?;
     let planned = order::plan(app, &tx, &mut deployment, hello, Occasion::News, now).await?;
     tx.commit().await?;

@@ -57,6 +57,14 @@ pub(crate) async fn expire_uploads(app: &App, now: SystemTime) -> Result<usize, 
     Ok(expired.len())
 }
 
+/// Forgets calls whose repetition is no longer answered.
+pub(crate) async fn forget_requests(app: &App, now: SystemTime) -> Result<usize, Error> {
+    let tx = app.pg.tx(Scope::Every).await?;
+    let forgotten = kit::once::forget(&tx, now).await?;
+    tx.commit().await?;
+    Ok(usize::try_from(forgotten).unwrap_or(usize::MAX))
+}
+
 /// Lets go of layers that no bundle and no open upload refers to.
 pub(crate) async fn release_layers(app: &App, now: SystemTime) -> Result<usize, Error> {
     let tx = app.pg.tx(Scope::Every).await?;

@@ -4,7 +4,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use kit::once::Once;
 use kit::{Shutdown, page, status};
+use prost::Message;
 use proto::name::{BundleName, DeploymentName, DeviceName, TenantName};
 use proto::ota::v1::deployment::State as StateMessage;
 use proto::ota::v1::deployment_service_server::DeploymentService;
@@ -49,8 +51,9 @@ impl DeploymentService for Deployments {
         if device.tenant != tenant || bundle.tenant != tenant {
             return Err(status::not_found());
         }
+        let once = once(request.into_inner())?;
         let (made, effects) =
-            deploy::create(&self.app, tenant, device.id, bundle.id, SystemTime::now()).await?;
+            deploy::create(&self.app, tenant, device.id, bundle.id, once.as_ref(), SystemTime::now()).await?;
         self.outbox.send(effects);
         Ok(Response::new(message(made)))
     }
@@ -211,4 +214,10 @@ fn message(it: model::Deployment) -> Deployment {
         committed: it.committed,
         version: it.version,
     }
+}
+
+/// The caller's name for the call, and what it asks for.
+fn once(mut request: CreateDeploymentRequest) -> Result<Option<Once>, Status> {
+    let id = std::mem::take(&mut request.request_id);
+    Once::read(&id, "CreateDeployment", &request.encode_to_vec())
 }

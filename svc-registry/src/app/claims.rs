@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use kit::once::{self, Known, Once};
 use wire::{ClaimId, PublicKey, TenantId};
 
 use super::{Actor, App, Effect, Page, found, micros, one_more};
@@ -28,6 +29,7 @@ impl App {
         &self,
         actor: &Actor,
         new: NewClaim,
+        once: Option<&Once>,
         now: SystemTime,
     ) -> Result<Claim, Error> {
         let now = micros(now);
@@ -58,8 +60,13 @@ impl App {
         if !tenants::lock_tenant(&tx, new.tenant).await? {
             return Err(Error::NotFound);
         }
+        if let Known::Done(id) = once::begin(&tx, new.tenant, once, now).await? {
+            let id = id.parse().map_err(|_| Error::Corrupt { column: "requests.outcome" })?;
+            return found(claims::get_claim(&tx, new.tenant, id).await?);
+        }
         claims::insert(&tx, &made).await?;
         let subject = id.to_string();
+        once::finish(&tx, new.tenant, once, &subject).await?;
         authority::insert_certificate(&tx, new.tenant, Kind::Claim, &subject, &made.key_digest, &issued)
             .await?;
         upkeep::audit(&tx, new.tenant, &actor.subject, "create_claim", &subject).await?;

@@ -3,6 +3,7 @@
 
 use std::time::SystemTime;
 
+use kit::once::{self, Known, Once};
 use wire::{KeyId, PublicKey, TenantId};
 
 use super::installation::{device_root_signer, sealed};
@@ -85,6 +86,7 @@ impl App {
         &self,
         actor: &Actor,
         mut key: Key,
+        once: Option<&Once>,
         now: SystemTime,
     ) -> Result<Key, Error> {
         field::display_name("key.display_name", &key.display_name)?;
@@ -101,6 +103,11 @@ impl App {
         if !tenants::lock_tenant(&tx, key.tenant).await? {
             return Err(Error::NotFound);
         }
+        if let Known::Done(id) = once::begin(&tx, key.tenant, once, now).await? {
+            let id = id.parse().map_err(|_| Error::Corrupt { column: "requests.outcome" })?;
+            return found(tenants::key(&tx, key.tenant, id).await?);
+        }
+        once::finish(&tx, key.tenant, once, &key.id.to_string()).await?;
         if !tenants::insert_key(&tx, &key).await? {
             return Err(Error::AlreadyExists("the tenant has this public key already"));
         }

@@ -37,6 +37,7 @@ impl App {
     pub(crate) async fn sweep_rows(&self, now: SystemTime) -> Result<(), Error> {
         let tx = self.store.every().await?;
         upkeep::sweep(&tx, now).await?;
+        kit::once::forget(&tx, now).await?;
         tx.commit().await?;
         Ok(())
     }

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use kit::once::Once;
 use kit::status;
+use prost::Message;
 use proto::name::TenantName;
 use proto::registry::v1::claim_service_server::ClaimService;
 use proto::registry::v1::{
@@ -20,7 +22,9 @@ impl ClaimService for Api {
     async fn create_claim(&self, request: Request<CreateClaimRequest>) -> Result<Response<PbClaim>, Status> {
         let tenant = own(&request, tenant_name("parent", &request.get_ref().parent)?)?;
         let actor = actor(&request)?;
-        let asked = request.into_inner();
+        let mut asked = request.into_inner();
+        let request_id = std::mem::take(&mut asked.request_id);
+        let once = Once::read(&request_id, "CreateClaim", &asked.encode_to_vec())?;
         let ttl = asked.ttl.ok_or_else(|| status::invalid("ttl", "is missing"))?;
         let ttl = Duration::try_from(ttl).map_err(|_| status::invalid("ttl", "must not be negative"))?;
         let new = NewClaim {
@@ -30,7 +34,7 @@ impl ClaimService for Api {
             ttl,
             public_key: asked.public_key,
         };
-        let claim = self.app.create_claim(&actor, new, SystemTime::now()).await?;
+        let claim = self.app.create_claim(&actor, new, once.as_ref(), SystemTime::now()).await?;
         Ok(Response::new(encode::claim(claim, self.app.enroll_address())))
     }
 

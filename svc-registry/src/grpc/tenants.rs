@@ -2,7 +2,9 @@
 
 use std::time::SystemTime;
 
+use kit::once::Once;
 use kit::status;
+use prost::Message;
 use proto::name::{KeyName, TenantName};
 use proto::registry::v1::tenant_service_server::TenantService;
 use proto::registry::v1::{
@@ -50,8 +52,12 @@ impl TenantService for Api {
     async fn create_key(&self, request: Request<CreateKeyRequest>) -> Result<Response<PbKey>, Status> {
         let tenant = own(&request, tenant_name("parent", &request.get_ref().parent)?)?;
         let actor = actor(&request)?;
-        let key = request.into_inner().key.ok_or_else(|| status::invalid("key", "is missing"))?;
-        let made = self.app.create_key(&actor, new_key(tenant, key)?, SystemTime::now()).await?;
+        let mut asked = request.into_inner();
+        let request_id = std::mem::take(&mut asked.request_id);
+        let once = Once::read(&request_id, "CreateKey", &asked.encode_to_vec())?;
+        let key = asked.key.ok_or_else(|| status::invalid("key", "is missing"))?;
+        let key = new_key(tenant, key)?;
+        let made = self.app.create_key(&actor, key, once.as_ref(), SystemTime::now()).await?;
         Ok(Response::new(encode::key(made)))
     }
 

@@ -197,6 +197,7 @@ async fn create(
             parent: parent.to_owned(),
             device: device.clone(),
             bundle: bundle.clone(),
+            ..Default::default()
         };
         ota.create_deployment(request).await.with_context(|| format!("deploying to {device}"))?;
     }

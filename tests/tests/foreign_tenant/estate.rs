@@ -54,6 +54,7 @@ impl Estate {
             parent: owner.person.tenant.clone(),
             device: device.clone(),
             bundle: bundle.name.clone(),
+            ..Default::default()
         };
         let deployment = deployments.create_deployment(request).await?.into_inner();
 

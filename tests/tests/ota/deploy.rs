@@ -52,6 +52,7 @@ impl Scene {
             parent: self.tenant.person.tenant.clone(),
             device: self.device.name.clone(),
             bundle: bundle.into(),
+            ..Default::default()
         };
         Ok(self.deployments.create_deployment(request).await?.into_inner())
     }
@@ -336,6 +337,7 @@ async fn a_deployment_that_cannot_be_is_refused_with_its_reason() -> Result<()> 
         parent: stranger.person.tenant.clone(),
         device: scene.device.name.clone(),
         bundle: theirs.name,
+        ..Default::default()
     };
     assert_eq!(refusal(deployments.create_deployment(request).await).0, Code::NotFound);
 

@@ -73,6 +73,7 @@ impl Device {
             devices_max: 1,
             ttl: Some(Duration::from_secs(3600).try_into()?),
             public_key: claim_key.subject_public_key_info(),
+            ..Default::default()
         };
         let mut claims = ClaimServiceClient::new(tenant.person.client(stack, Service::Registry).await?);
         let claim = claims.create_claim(request).await?.into_inner().certificate;

@@ -6,6 +6,7 @@ mod deploy;
 mod device;
 mod faults;
 mod lies;
+mod once;
 mod proxy;
 mod tenant;
 mod upload;

@@ -136,6 +136,7 @@ pub(crate) fn claim_request(person: &Person, key: &KeyPair, devices_max: i64) ->
         devices_max,
         ttl: Some(std::time::Duration::from_secs(3600).try_into().expect("an hour fits")),
         public_key: key.subject_public_key_info(),
+        ..Default::default()
     }
 }
 

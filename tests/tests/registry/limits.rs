@@ -39,7 +39,7 @@ async fn a_tenant_has_a_bounded_number_of_keys_and_a_key_of_sign_ins() -> Result
     let mut create = async || {
         let public_key = KeyPair::generate()?.subject_public_key_info();
         let key = Key { display_name: "k".into(), role: Role::Viewer.into(), public_key, ..Key::default() };
-        let request = CreateKeyRequest { parent: admin.tenant.clone(), key: Some(key) };
+        let request = CreateKeyRequest { parent: admin.tenant.clone(), key: Some(key), ..Default::default() };
         anyhow::Ok(tenants.create_key(request).await)
     };
     create().await??;

@@ -179,7 +179,8 @@ async fn keys_are_made_listed_and_refused_by_field() -> Result<()> {
         public_key: KeyPair::generate()?.subject_public_key_info(),
         ..Key::default()
     };
-    let create = |key: Option<Key>| CreateKeyRequest { parent: admin.tenant.clone(), key };
+    let create =
+        |key: Option<Key>| CreateKeyRequest { parent: admin.tenant.clone(), key, ..Default::default() };
     for (field, key) in [
         ("key", None),
         ("key.role", Some(Key { role: 0, ..good.clone() })),
