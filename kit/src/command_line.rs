@@ -1,5 +1,6 @@
 //! What every service understands when it is started: nothing, `--check-config`, `--help`, `--version`, and commands of its own.
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use crate::config::{self, Config};
@@ -19,9 +20,31 @@ pub struct Extra {
 pub const MIGRATE: Extra =
     Extra { usage: "migrate", about: "Bring its database schema up to date, and end; serving does so too" };
 
+/// A service's whole main: provider, logs, configuration, then `serve` with that and with what was typed of `extras` (nothing: it is
+/// to serve); its error is logged.
+pub async fn run<C: Config>(
+    service: &'static str,
+    extras: &[Extra],
+    serve: impl AsyncFnOnce(C, &[&str]) -> Result<(), Box<dyn Error>>,
+) -> ExitCode {
+    crate::start(service);
+    let (config, typed) = match configured::<C>(service, extras) {
+        Ok(configured) => configured,
+        Err(code) => return code,
+    };
+    let typed: Vec<&str> = typed.iter().map(String::as_str).collect();
+    match serve(config, &typed).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = crate::status::chain(error.as_ref()), "cannot run");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// The configuration, and what else was typed: a command of `extras`, or nothing. An exit code when that was all.
 #[expect(clippy::print_stdout, reason = "what was asked for is the output")]
-pub fn configured<C: Config>(service: &str, extras: &[Extra]) -> Result<(C, Vec<String>), ExitCode> {
+fn configured<C: Config>(service: &str, extras: &[Extra]) -> Result<(C, Vec<String>), ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--help" | "-h"] => {

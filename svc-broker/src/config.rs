@@ -62,7 +62,7 @@ mod tests {
     fn every_bound_is_configured_by_its_name_and_refused_below_its_least() {
         let names: Vec<(String, usize)> =
             Bounds::default().named().into_iter().map(|(name, least, _)| (name, least)).collect();
-        assert_eq!(names.len(), 14 + 3 * 7);
+        assert_eq!(names.len(), 15 + 3 * 7);
         for (name, least) in names {
             let variable = format!("HOLDFAST_{}", name.to_uppercase());
             let read =

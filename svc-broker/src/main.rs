@@ -2,30 +2,18 @@
 
 use std::process::ExitCode;
 
-use svc_broker::{App, Config, Error, Ready};
+use svc_broker::{App, Config, Ready};
 
 const NAME: &str = "svc-broker";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    kit::start(NAME);
-    let config = match kit::command_line::configured::<Config>(NAME, &[]) {
-        Ok((config, _)) => config,
-        Err(code) => return code,
-    };
-    match run(config).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = kit::status::chain(&error), "cannot run");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn run(config: Config) -> Result<(), Error> {
-    let app = App::build(config).await?;
-    announce(app.ready());
-    app.run().await
+    kit::command_line::run::<Config>(NAME, &[], async |config, _| {
+        let app = App::build(config).await?;
+        announce(app.ready());
+        Ok(app.run().await?)
+    })
+    .await
 }
 
 fn announce(ready: Ready) {

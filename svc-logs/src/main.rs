@@ -2,34 +2,20 @@
 
 use std::process::ExitCode;
 
-use kit::command_line::{MIGRATE, configured};
-use kit::status::chain;
+use kit::command_line::{MIGRATE, run};
 use svc_logs::{Config, Server};
 
 const NAME: &str = "svc-logs";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    kit::start(NAME);
-    let (config, typed) = match configured::<Config>(NAME, &[MIGRATE]) {
-        Ok(configured) => configured,
-        Err(code) => return code,
-    };
-    let result = match typed.is_empty() {
-        true => run(config).await,
-        false => svc_logs::migrate(&config).await.map_err(Into::into),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = chain(error.as_ref()), "cannot run");
-            ExitCode::FAILURE
+    run::<Config>(NAME, &[MIGRATE], async |config, typed| {
+        if typed == ["migrate"] {
+            return Ok(svc_logs::migrate(&config).await?);
         }
-    }
-}
-
-async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
-    let server = Server::build(config).await?;
-    kit::serve::ready(NAME, &server.listeners());
-    Ok(server.run().await?)
+        let server = Server::build(config).await?;
+        kit::serve::ready(NAME, &server.listeners());
+        Ok(server.run().await?)
+    })
+    .await
 }

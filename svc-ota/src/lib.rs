@@ -19,4 +19,4 @@ mod service;
 mod store;
 
 pub use config::Config;
-pub use service::{Service, StartError, migrate_only};
+pub use service::{Service, StartError, migrate};

@@ -49,9 +49,9 @@ pub enum StartError {
 }
 
 /// Brings the schema up to date.
-pub async fn migrate_only(config: &Config) -> Result<(), StartError> {
+pub async fn migrate(config: &Config) -> Result<(), StartError> {
     let tls = Tls::load(&config.common.tls)?;
-    migrate(&Pg::new(config.postgres_url.expose(), &tls)?).await.map_err(StartError::from)
+    migrated(&Pg::new(config.postgres_url.expose(), &tls)?).await.map_err(StartError::from)
 }
 
 impl Service {
@@ -63,7 +63,7 @@ impl Service {
         let server = Grpc::bind(config.common.grpc_listen).await?;
         let grpc_address = server.address();
         let pg = Pg::new(config.postgres_url.expose(), &tls)?;
-        migrate(&pg).await?;
+        migrated(&pg).await?;
         let hellos = Hellos::new(kit::redis::connect(config.redis_url.expose())?);
         let registry = tls.channel(&config.registry_url)?;
         let sweep_every = config.sweep;
@@ -100,7 +100,7 @@ impl Service {
 }
 
 /// Moves the schema; waits for a database that is not up yet.
-async fn migrate(pg: &Pg) -> Result<(), kit::pg::Error> {
+async fn migrated(pg: &Pg) -> Result<(), kit::pg::Error> {
     let deadline = tokio::time::Instant::now() + MIGRATE_WAIT_MAX;
     loop {
         match pg.migrate("ota", store::migrations()).await {
