@@ -20,6 +20,14 @@ pub(crate) enum Command {
     Markdown,
     /// Print what each error of the servers means, as Markdown.
     Errors,
+    /// Write the FileDescriptorSet of the APIs, comments included, for grpcurl, buf and generators of code.
+    #[command(
+        after_help = "Example:\n  holdfast manual descriptors holdfast.binpb && grpcurl -protoset holdfast.binpb describe"
+    )]
+    Descriptors {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 pub(crate) fn run(command: &Command) -> Result<()> {
@@ -30,6 +38,8 @@ pub(crate) fn run(command: &Command) -> Result<()> {
             written.with_context(|| format!("cannot write to {}", dir.display()))
         }
         Command::Markdown => output::line(markdown().trim_end()),
+        Command::Descriptors { file } => std::fs::write(file, proto::DESCRIPTORS)
+            .with_context(|| format!("cannot write {}", file.display())),
         Command::Errors => output::line(proto::errors::page().trim_end()),
     }
 }
