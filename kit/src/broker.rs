@@ -16,6 +16,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use wire::DeviceId;
 
+use crate::config::without_user;
 use crate::seal::Secret;
 use crate::tls::{Tls, TlsError};
 
@@ -106,7 +107,7 @@ impl BrokerControl {
                 Some("https") => Kind::SvcBroker(SvcBroker::new(tls, url)?),
                 Some("emqx+https") => Kind::Emqx(Emqx::new(tls, url, key)?),
                 Some("mqtts") => Kind::Mosquitto(Mosquitto::new(tls, url)?),
-                _ => return Err(ControlError::Scheme { url: url.clone() }),
+                _ => return Err(ControlError::Scheme { url: without_user(url) }),
             };
             Ok(Node { url: url.clone(), kind })
         };

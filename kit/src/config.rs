@@ -175,7 +175,7 @@ impl Source {
         let given = self.values.get(key);
         let shown = given.map(|given| match type_id == TypeId::of::<Secret<String>>() {
             true => "…".to_owned(),
-            false => given.text.clone(),
+            false => without_user(&given.text),
         });
         self.asked.push(Setting {
             key: key.to_owned(),
@@ -202,7 +202,8 @@ impl Source {
         let given = self.values.get(key);
         let text = given.map(|given| given.text.clone()).unwrap_or_default();
         let origin = given.map_or(Origin::Default, |given| given.origin);
-        self.asked.push(Setting { key: key.to_owned(), value: Some(text.clone()), origin, file: None });
+        let shown = text.split(',').map(without_user).collect::<Vec<_>>().join(",");
+        self.asked.push(Setting { key: key.to_owned(), value: Some(shown), origin, file: None });
         let mut values = Vec::new();
         let mut wrong = false;
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -244,6 +245,14 @@ impl Source {
             };
             self.values.insert(key, Given { text, origin: Origin::File });
         }
+    }
+}
+
+/// A URL without the user and password it should not have had; other text as it is.
+pub(crate) fn without_user(text: &str) -> String {
+    match text.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?))) {
+        Some((scheme, (_, address))) => format!("{scheme}://…@{address}"),
+        None => text.to_owned(),
     }
 }
 

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use wire::DeviceId;
 
 use super::{Cause, ControlError, Ended, NODE_MAX};
+use crate::config::without_user;
 use crate::seal::Secret;
 use crate::tls::Tls;
 
@@ -54,7 +55,7 @@ impl Emqx {
         // Credentials do not belong in an address: addresses are logged.
         let usable = reqwest::Url::parse(address).is_ok_and(|url| url.username().is_empty());
         if !usable {
-            return Err(ControlError::Address { url: url.to_owned() });
+            return Err(ControlError::Address { url: without_user(url) });
         }
         let client = Client::builder()
             .use_preconfigured_tls(tls.anonymous_client_config()?)

@@ -178,6 +178,13 @@ mod tests {
     }
 
     #[test]
+    fn a_password_in_an_address_is_no_less_a_secret() {
+        let vars = [("HOLDFAST_EXTRA", "emqx+https://key:s3cr@t@host:1")];
+        let text = report(&vars).to_string();
+        assert!(text.contains("emqx+https://…@host:1") && !text.contains("s3cr"), "{text}");
+    }
+
+    #[test]
     fn keys_are_as_far_apart_as_letters_must_change() {
         assert_eq!(distance("kitten", "sitting"), 3);
         assert_eq!((distance("", "ab"), distance("ab", ""), distance("ab", "ab")), (2, 2, 0));
