@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, anyhow};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic_health::pb::HealthCheckRequest;
@@ -30,13 +30,7 @@ pub(super) async fn check(service: &str, url: &str, ca: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
     match certificate_days(url, ca).await {
         Err(error) => {
-            let advice = match error.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
-                Some(std::io::ErrorKind::InvalidData) => {
-                    "is the context's CA the one that signs this server?"
-                }
-                _ => UNREACHED,
-            };
-            findings.push(Finding::failed(service, format!("{url}: {error:#}"), advice));
+            findings.push(Finding::failed(service, format!("{url}: {error:#}"), advice(&error)));
             return findings;
         }
         Ok(days) if days < CERTIFICATE_DAYS_MIN => findings.push(Finding::warning(
@@ -60,6 +54,28 @@ pub(super) async fn check(service: &str, url: &str, ca: &Path) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// By what stood in the way.
+fn advice(error: &anyhow::Error) -> &'static str {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    let tls = io.and_then(|error| error.get_ref()).and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match (io.map(std::io::Error::kind), tls) {
+        (_, Some(rustls::Error::InvalidCertificate(why))) => match why {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "give the server another certificate and restart it"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "is the address the one the server's certificate was made for?"
+            }
+            _ => "is the context's CA the one that signs this server?",
+        },
+        // Reading the CA is the only thing here that can find nothing.
+        (Some(std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied), _) => {
+            "bring the CA's file back, or `holdfast context add`"
+        }
+        _ => UNREACHED,
+    }
 }
 
 /// Days until the server's certificate ends; below zero is refused by the handshake already.
@@ -108,6 +124,20 @@ fn skew(service: &str, theirs: SystemTime, ours: SystemTime) -> Option<Finding> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_advice_is_about_what_stood_in_the_way() {
+        let io = |error: rustls::Error| {
+            anyhow::Error::new(std::io::Error::new(std::io::ErrorKind::InvalidData, error))
+        };
+        let certificate = |why| advice(&io(rustls::Error::InvalidCertificate(why)));
+        assert!(certificate(CertificateError::Expired).contains("another certificate"));
+        assert!(certificate(CertificateError::NotValidForName).contains("address"));
+        assert!(certificate(CertificateError::UnknownIssuer).contains("CA"));
+        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+        assert!(advice(&anyhow::Error::new(missing).context("cannot read the server CA")).contains("file"));
+        assert_eq!(advice(&anyhow!("something else")), UNREACHED);
+    }
 
     #[test]
     fn a_clock_that_is_apart_is_told_which_way() {
