@@ -103,11 +103,15 @@ impl BrokerControl {
     /// `urls`: one address a node; none when nothing can be asked. `key`: `key:secret` for an EMQX.
     pub fn new(tls: &Tls, urls: &[String], key: Option<&Secret<String>>) -> Result<Self, ControlError> {
         let node = |url: &String| {
+            // Credentials do not belong in an address: addresses are logged.
+            if without_user(url) != *url {
+                return Err(ControlError::Address { url: without_user(url) });
+            }
             let kind = match url.split_once("://").map(|(scheme, _)| scheme) {
                 Some("https") => Kind::SvcBroker(SvcBroker::new(tls, url)?),
                 Some("emqx+https") => Kind::Emqx(Emqx::new(tls, url, key)?),
                 Some("mqtts") => Kind::Mosquitto(Mosquitto::new(tls, url)?),
-                _ => return Err(ControlError::Scheme { url: without_user(url) }),
+                _ => return Err(ControlError::Scheme { url: url.clone() }),
             };
             Ok(Node { url: url.clone(), kind })
         };

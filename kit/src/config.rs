@@ -9,12 +9,15 @@ mod check;
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::seal::Secret;
+use crate::tls::Tls;
+use crate::{mqtt, status, trace};
 
 pub(crate) use check::{FILE, keys};
 pub use check::{Report, check};
@@ -38,6 +41,27 @@ const FILE_KEY: &str = "HOLDFAST_CONFIG";
 pub trait Config: Sized {
     /// `None` only after at least one problem was noted in `from`.
     fn read(from: &mut Source) -> Option<Self>;
+
+    /// What only using a value would find: makes of each what the service will, and connects to nothing.
+    fn verify(&self, _tls: &Tls, _wrong: &mut Wrong) {}
+}
+
+/// What [`Config::verify`] found.
+#[derive(Debug, Default)]
+pub struct Wrong(Vec<String>);
+
+impl Wrong {
+    /// Notes the error of a value that cannot be used.
+    pub fn note<T>(&mut self, key: &str, made: Result<T, impl Error + 'static>) {
+        if let Err(error) = made {
+            self.0.push(format!("{PREFIX}{}: {}", key.to_uppercase(), status::chain(&error)));
+        }
+    }
+
+    /// The same of the link's `BROKER_URL`.
+    pub fn note_broker(&mut self, url: &str) {
+        self.note("broker_url", mqtt::host_port(url).ok_or(mqtt::LinkError::Url));
+    }
 }
 
 /// What every service has.
@@ -268,6 +292,12 @@ impl Config for Common {
             otlp_endpoint: otlp_endpoint?,
             tls: tls?,
         })
+    }
+
+    fn verify(&self, _: &Tls, wrong: &mut Wrong) {
+        if let Some(endpoint) = &self.otlp_endpoint {
+            wrong.note("otlp_endpoint", trace::is_encrypted(endpoint));
+        }
     }
 }
 

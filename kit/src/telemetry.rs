@@ -51,6 +51,11 @@ pub enum TelemetryError {
     CollectorScheme { endpoint: String },
 }
 
+/// Whether this is what `HOLDFAST_LOG` may be.
+pub(crate) fn is_filter(text: &str) -> bool {
+    EnvFilter::try_new(text).is_ok()
+}
+
 /// JSON logs on stderr. A second call changes nothing.
 pub fn logs(service: &'static str) {
     let filter = EnvFilter::try_from_env(LOG_KEY).unwrap_or_else(|_| EnvFilter::new("info"));

@@ -60,11 +60,10 @@ pub struct Malformed;
 pub fn export(service: &'static str, endpoint: Option<&str>, tls: &Tls) -> Result<(), TelemetryError> {
     let Some(endpoint) = endpoint else { return Ok(()) };
     let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint);
-    let exporter = match endpoint.split_once("://").map(|(scheme, _)| scheme) {
-        Some("http") => exporter,
-        Some("https") => exporter
+    let exporter = match is_encrypted(endpoint)? {
+        false => exporter,
+        true => exporter
             .with_tls_config(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(tls.server_ca()))),
-        _ => return Err(TelemetryError::CollectorScheme { endpoint: endpoint.to_owned() }),
     };
     let exporter = exporter.with_timeout(SEND_MAX).build()?;
     let bounds =
@@ -76,6 +75,15 @@ pub fn export(service: &'static str, endpoint: Option<&str>, tls: &Tls) -> Resul
     // A second one, in tests, changes nothing.
     let _ = PROVIDER.set(provider);
     Ok(())
+}
+
+/// By the scheme of an endpoint; an error for one that cannot be used.
+pub(crate) fn is_encrypted(endpoint: &str) -> Result<bool, TelemetryError> {
+    match endpoint.split_once("://").map(|(scheme, _)| scheme) {
+        Some("http") => Ok(false),
+        Some("https") => Ok(true),
+        _ => Err(TelemetryError::CollectorScheme { endpoint: endpoint.to_owned() }),
+    }
 }
 
 /// Sends what waits; last of all, after the drain.

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use kit::config::{Common, Config as Read, Source};
+use kit::config::{Common, Config as Read, Source, Wrong};
+use kit::tls::Tls;
 
 use crate::model::limits::Bounds;
 
@@ -35,6 +36,11 @@ impl Read for Config {
             registry_url: registry_url?,
             bounds: bounds?,
         })
+    }
+
+    fn verify(&self, tls: &Tls, wrong: &mut Wrong) {
+        self.common.verify(tls, wrong);
+        wrong.note("registry_url", tls.channel(&self.registry_url));
     }
 }
 

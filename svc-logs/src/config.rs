@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use kit::Secret;
-use kit::config::{Common, Config as Read, Source};
+use kit::config::{Common, Config as Read, Source, Wrong};
+use kit::pg::Pg;
+use kit::tls::Tls;
 
 /// How long records are kept by default, in days.
 const RETENTION_DAYS: u32 = 30;
@@ -45,5 +47,12 @@ impl Read for Config {
             broker_url: broker_url?,
             retention_days: retention_days?,
         })
+    }
+
+    fn verify(&self, tls: &Tls, wrong: &mut Wrong) {
+        self.common.verify(tls, wrong);
+        wrong.note("postgres_url", Pg::new(self.postgres_url.expose(), tls));
+        wrong.note("registry_url", tls.channel(&self.registry_url));
+        wrong.note_broker(&self.broker_url);
     }
 }

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kit::Secret;
-use kit::config::{Common, Source};
+use kit::config::{Common, Source, Wrong};
+use kit::pg::Pg;
+use kit::seal::MasterKey;
+use kit::tls::Tls;
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -58,11 +61,23 @@ impl kit::config::Config for Config {
             sweep: sweep?.max(Duration::from_millis(10)),
         })
     }
+
+    fn verify(&self, tls: &Tls, wrong: &mut Wrong) {
+        self.common.verify(tls, wrong);
+        wrong.note("postgres_url", Pg::new(self.postgres_url.expose(), tls));
+        wrong.note("redis_url", kit::redis::connect(self.redis_url.expose()));
+        wrong.note("registry_url", tls.channel(&self.registry_url));
+        wrong.note_broker(&self.broker_url);
+        wrong.note("master_key_file", MasterKey::load(&self.master_key_file));
+    }
 }
 
 impl kit::config::Config for S3 {
     fn read(from: &mut Source) -> Option<Self> {
-        let endpoint = from.required("s3_endpoint");
+        let endpoint: Option<String> = from.required("s3_endpoint");
+        if endpoint.as_ref().is_some_and(|it| !it.starts_with("http://") && !it.starts_with("https://")) {
+            from.problem("s3_endpoint", "must begin with http:// or https://");
+        }
         let bucket = from.required("s3_bucket");
         let region = from.or("s3_region", "us-east-1".to_owned());
         let access_key = from.required("s3_access_key");

@@ -9,7 +9,11 @@ use std::time::Duration;
 
 use kit::Secret;
 use kit::auth::token::TOKEN_TTL_MAX_S;
-use kit::config::{Common, Config as Read, Source};
+use kit::broker::BrokerControl;
+use kit::config::{Common, Config as Read, Source, Wrong};
+use kit::pg::Pg;
+use kit::seal::MasterKey;
+use kit::tls::Tls;
 
 const DEVICE_CERTIFICATE_S: u64 = 365 * 24 * 3600;
 /// Above the 15 minutes between a device's hellos.
@@ -61,6 +65,16 @@ impl Read for Config {
             token: token?,
             presence_lease: presence_lease?,
         })
+    }
+
+    fn verify(&self, tls: &Tls, wrong: &mut Wrong) {
+        self.common.verify(tls, wrong);
+        wrong.note("postgres_url", Pg::new(self.postgres_url.expose(), tls));
+        wrong.note("redis_url", kit::redis::connect(self.redis_url.expose()));
+        wrong.note_broker(&self.broker_url);
+        let key = self.broker_control_key.as_ref();
+        wrong.note("broker_control_urls", BrokerControl::new(tls, &self.broker_control_urls, key));
+        wrong.note("master_key_file", MasterKey::load(&self.master_key_file));
     }
 }
 

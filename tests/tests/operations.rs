@@ -41,6 +41,31 @@ async fn every_service_shows_what_it_runs_with_but_no_secret_and_all_that_is_wro
             ensure!(line.ends_with("environment") && line.contains(value.as_str()) != secret(key), "{line}");
         }
 
+        // What parses and still cannot be used is found without using it.
+        for (key, value) in [
+            ("HOLDFAST_OTLP_ENDPOINT", "collector:4317"),
+            ("HOLDFAST_POSTGRES_URL", "nonsense"),
+            ("HOLDFAST_REDIS_URL", "nonsense"),
+            ("HOLDFAST_REGISTRY_URL", "http://localhost:1"),
+            ("HOLDFAST_BROKER_URL", "zzz"),
+            ("HOLDFAST_BROKER_CONTROL_URLS", "http://localhost:1"),
+            ("HOLDFAST_MASTER_KEY_FILE", "/etc/hostname"),
+            ("HOLDFAST_S3_ENDPOINT", "s3.example.com"),
+        ] {
+            if key != "HOLDFAST_OTLP_ENDPOINT" && !env.iter().any(|(known, _)| known == key) {
+                continue;
+            }
+            let mut env = env.clone();
+            env.retain(|(known, _)| known != key);
+            env.push((key.into(), value.into()));
+            let bad = check_config(service, &env).await?;
+            ensure!(
+                bad.code == 2 && bad.stdout.contains(&format!("wrong: {key}: ")),
+                "{service:?}: {}",
+                bad.stdout
+            );
+        }
+
         // Everything wrong at once.
         env.retain(|(key, _)| key != "HOLDFAST_METRICS_LISTEN");
         env.push(("HOLDFAST_GRPC_LISTEN".into(), "nowhere".into()));

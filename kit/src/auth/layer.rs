@@ -208,10 +208,17 @@ where
 /// Counts calls by what their headers say; errors raised after a stream began are not seen here.
 fn measure(method: &Method, response: &Response<Body>, started: Instant, span: &mut Span) {
     let code = response.headers().get("grpc-status").and_then(|v| v.to_str().ok()).unwrap_or("0").to_owned();
-    span.set("rpc.grpc.status_code", code.clone());
-    if code != "0" {
-        let name = format!("{:?}", Code::from_bytes(code.as_bytes()));
-        tracing::info!(method = method.path, code = name, trace_id = %span.trace().id(), "call failed");
+    let number = Code::from_bytes(code.as_bytes());
+    span.set("rpc.grpc.status_code", i64::from(i32::from(number)));
+    if number != Code::Ok {
+        let (name, trace_id) = (format!("{number:?}"), span.trace().id().to_string());
+        // Strangers are counted; what they send does not fill the log.
+        match number {
+            Code::Unauthenticated => {
+                tracing::debug!(method = method.path, code = name, trace_id, "call failed")
+            }
+            _ => tracing::info!(method = method.path, code = name, trace_id, "call failed"),
+        }
         span.failed(name);
     }
     metrics::counter!("grpc_requests_total", "method" => method.path, "code" => code).increment(1);

@@ -10,7 +10,6 @@ use serde::Deserialize;
 use wire::DeviceId;
 
 use super::{Cause, ControlError, Ended, NODE_MAX};
-use crate::config::without_user;
 use crate::seal::Secret;
 use crate::tls::Tls;
 
@@ -52,11 +51,7 @@ impl Emqx {
         let (key, secret) = key.and_then(|pair| pair.expose().split_once(':')).ok_or_else(wanted)?;
         let address = url.strip_prefix("emqx+").unwrap_or(url).trim_end_matches('/');
         let base = format!("{address}/api/v5");
-        // Credentials do not belong in an address: addresses are logged.
-        let usable = reqwest::Url::parse(address).is_ok_and(|url| url.username().is_empty());
-        if !usable {
-            return Err(ControlError::Address { url: without_user(url) });
-        }
+        reqwest::Url::parse(address).map_err(|_| ControlError::Address { url: url.to_owned() })?;
         let client = Client::builder()
             .use_preconfigured_tls(tls.anonymous_client_config()?)
             .https_only(true)

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::fs::File;
 
-use super::{Config, FILE_KEY, Origin, PREFIX, Setting, Source, TlsFiles};
+use super::{Config, FILE_KEY, Origin, PREFIX, Setting, Source, TlsFiles, Wrong};
+use crate::telemetry;
 use crate::tls::Tls;
 
 /// Keys that are read elsewhere: before the configuration, or by the command line of whoever shares our environment.
@@ -24,8 +25,7 @@ pub struct Report {
 /// Reads the configuration from these variables as the service would, opens every file it names, and looks for keys nobody reads.
 pub fn check<C: Config>(vars: impl IntoIterator<Item = (String, String)>) -> Report {
     let mut source = Source::new(vars);
-    // What it gives is not needed: what is wrong is in the source.
-    let _ = C::read(&mut source);
+    let config = C::read(&mut source);
     let settings = std::mem::take(&mut source.asked);
     for setting in &settings {
         if let Some(Err(error)) = setting.file.as_ref().map(File::open) {
@@ -37,14 +37,23 @@ pub fn check<C: Config>(vars: impl IntoIterator<Item = (String, String)>) -> Rep
     }
     if source.problems.is_empty()
         && let Some(files) = TlsFiles::read(&mut source)
-        && let Err(error) = Tls::load(&files)
     {
-        source.problems.push(format!(
-            "{PREFIX}TLS_*, {PREFIX}SERVICE_*, {PREFIX}SERVER_CA: {}",
-            crate::status::chain(&error)
-        ));
+        match Tls::load(&files) {
+            Ok(tls) => {
+                let mut wrong = Wrong::default();
+                config.iter().for_each(|config| config.verify(&tls, &mut wrong));
+                source.problems.extend(wrong.0);
+            }
+            Err(error) => source.problems.push(format!(
+                "{PREFIX}TLS_*, {PREFIX}SERVICE_*, {PREFIX}SERVER_CA: {}",
+                crate::status::chain(&error)
+            )),
+        }
     }
     let mut warnings = Vec::new();
+    if let Some(given) = source.values.get("log").filter(|given| !telemetry::is_filter(&given.text)) {
+        warnings.push(format!("{PREFIX}LOG: `{}` is no filter, `info` is used", given.text.escape_debug()));
+    }
     for (key, given) in &source.values {
         let known = |setting: &Setting| setting.key == *key;
         if settings.iter().any(known) || ELSEWHERE.contains(&key.as_str()) {
@@ -145,6 +154,7 @@ mod tests {
             (FILE_KEY, path),
             ("HOLDFAST_LOG", "debug"),
         ];
+        assert!(report(&[("HOLDFAST_LOG", "a=b=c")]).warnings[0].contains("is no filter"));
         let text = report(&vars).to_string();
         assert!(!text.contains("s3cret"));
         for (key, words) in

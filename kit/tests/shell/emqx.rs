@@ -143,7 +143,14 @@ fn addresses_of_no_known_broker_and_an_emqx_without_its_key_are_refused_at_start
     for url in ["http://h:1", "emqx+http://h:1", "mqtt://h:1", "h:1", ""] {
         assert!(matches!(new(url, Some(KEY)), Err(ControlError::Scheme { .. })), "{url}");
     }
-    for url in ["mqtts://h", "mqtts://:1", "emqx+https://", "emqx+https://user:word@h:1"] {
+    for url in [
+        "mqtts://h",
+        "mqtts://:1",
+        "emqx+https://",
+        "emqx+https://user:word@h:1",
+        "https://user:word@h:1",
+        "mqtts://user:word@h:1",
+    ] {
         assert!(matches!(new(url, Some(KEY)), Err(ControlError::Address { .. })), "{url}");
     }
     for key in [None, Some("no-colon"), Some("")] {
