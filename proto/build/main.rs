@@ -11,8 +11,13 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 /// Fields that carry bulk: decoded as `Bytes`, without a copy of each chunk.
-const BULK_FIELDS: [&str; 2] =
-    [".holdfast.device.v1.LayerDown.data", ".holdfast.ota.v1.WriteLayerRequest.data"];
+const BULK_FIELDS: [&str; 5] = [
+    ".holdfast.debug.v1.DebugFrame.data",
+    ".holdfast.device.v1.DebugDown.data",
+    ".holdfast.device.v1.DebugUp.data",
+    ".holdfast.device.v1.LayerDown.data",
+    ".holdfast.ota.v1.WriteLayerRequest.data",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));

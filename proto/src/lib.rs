@@ -26,6 +26,7 @@ macro_rules! package {
 
 package!(auth);
 package!(broker);
+package!(debug);
 package!(device);
 package!(logs);
 package!(ota);

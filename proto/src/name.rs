@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use wire::id::{BundleId, ClaimId, DeploymentId, DeviceId, KeyId, PendingId, TenantId, UploadId};
+use wire::id::{BundleId, ClaimId, DebugSessionId, DeploymentId, DeviceId, KeyId, PendingId, TenantId, UploadId};
 
 /// An id that is named within a tenant, and the collection it is named in.
 pub trait Child: FromStr + fmt::Display {
@@ -35,6 +35,7 @@ pub type KeyName = Name<KeyId>;
 pub type BundleName = Name<BundleId>;
 pub type UploadName = Name<UploadId>;
 pub type DeploymentName = Name<DeploymentId>;
+pub type DebugSessionName = Name<DebugSessionId>;
 pub type PendingName = Name<PendingId>;
 pub type KeysetName = Name<KeysetVersion>;
 
@@ -134,6 +135,7 @@ children! {
     BundleId, "bundles", "bundle";
     UploadId, "uploads", "upload";
     DeploymentId, "deployments", "deployment";
+    DebugSessionId, "debugSessions", "session";
     PendingId, "pendingEnrollments", "pending";
     KeysetVersion, "keysets", "version";
 }

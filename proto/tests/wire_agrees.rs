@@ -119,6 +119,27 @@ proptest! {
     }
 
     #[test]
+    fn debug_agrees(
+        session in "\\PC{0,40}", epoch: u32, boot in option::of(boot()), (open, answer) in any::<(bool, bool)>(),
+        data in bytes(), (number, received_up_to, delivered_up_to, credit_up_to) in any::<(u64, u64, u64, u64)>(), end in 0..8,
+    ) {
+        assert_agrees!(
+            owned::DebugDown {
+                session: session.clone(), epoch, boot, open, answer, number, data: data.clone().into(),
+                received_up_to, delivered_up_to, credit_up_to, end,
+            },
+            DebugDown
+        );
+        assert_agrees!(
+            owned::DebugUp {
+                session, epoch, boot, number, data: data.into(), received_up_to, credit_up_to,
+                forgotten_up_to: delivered_up_to, end,
+            },
+            DebugUp
+        );
+    }
+
+    #[test]
     fn enroll_agrees(
         (csr, old_key_signature, vouching_certificate, vouching_signature) in (bytes(), bytes(), bytes(), bytes()),
         (hardware_id, board) in ("\\PC{0,8}", "\\PC{0,8}"),

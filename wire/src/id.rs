@@ -106,6 +106,10 @@ id!(
     DeploymentId, "dp"
 );
 id!(
+    /// A debug session: `ds…`.
+    DebugSessionId, "ds"
+);
+id!(
     /// An enrolment that waits for an operator: `pn…`.
     PendingId, "pn"
 );

@@ -33,8 +33,8 @@ pub mod suit;
 pub mod topic;
 
 pub use id::{
-    BundleId, ClaimId, ClientNonce, DeploymentId, DeviceId, KeyId, Nonce, PendingId, RelayId, TenantId,
-    UploadId,
+    BundleId, ClaimId, ClientNonce, DebugSessionId, DeploymentId, DeviceId, KeyId, Nonce, PendingId, RelayId,
+    TenantId, UploadId,
 };
 pub use key::{Digest, Hasher, KeyHash, PublicKey, Signature};
 pub use service::Service;

@@ -20,6 +20,12 @@ pub const LAYER_WINDOW_BYTES_MAX: usize = 128 * 1024;
 pub const LOG_TEXT_BYTES_MAX: usize = 512;
 /// Records of one `up/log` message.
 pub const LOG_BATCH_RECORDS_MAX: usize = 64;
+/// Bytes of one frame of a debug session.
+pub const DEBUG_FRAME_BYTES_MAX: usize = 4 * 1024;
+/// Frames of a debug session that one end may have sent and the other not yet taken, each way.
+pub const DEBUG_WINDOW_FRAMES_MAX: u64 = 32;
+/// Seconds without a word from any relay after which a device forgets a debug session.
+pub const DEBUG_SILENCE_MAX_S: u32 = 120;
 /// Longest signed keyset.
 pub const KEYSET_BYTES_MAX: usize = 4096;
 /// Longest signed directive.

@@ -1,8 +1,9 @@
 //! The device's messages, against bytes that protoc made.
 
 use proptest::prelude::*;
+use wire::limits::{DEBUG_FRAME_BYTES_MAX, PACKET_BYTES_MAX, TOPIC_BYTES_MAX};
 use wire::msg::{
-    BootId, BootReason, Counters, EnrollDown, EnrollReason, EnrollStatus, EnrollUp, EnumValue, HelloDown,
+    BootId, BootReason, Counters, DebugDown, DebugEnd, DebugUp, EnrollDown, EnrollReason, EnrollStatus, EnrollUp, EnumValue, HelloDown,
     HelloUp, LayerDown, LayerError, LayerUp, LogDown, LogLevel, LogRecord, LogSource, LogUp, Message,
     Repeated, ResultAck, Slot, SlotStatus, UpdateDown, UpdateReason, UpdateState, UpdateUp, to_vec,
 };
@@ -15,6 +16,7 @@ const DIGEST: &[u8] = &[
     0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,
     15,
 ];
+const DEBUG_SESSION: &str = "dsd3d3d3d3d3d3d3d3d3d3d3d3d3d3d3d3";
 const DEPLOYMENT: &str = "dpd2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d2";
 
 /// The message encodes to these bytes, and these bytes decode to a message that does.
@@ -183,6 +185,64 @@ fn log_down_is_frozen() {
 }
 
 #[test]
+fn debug_down_is_frozen() {
+    let message = DebugDown {
+        session: DEBUG_SESSION,
+        epoch: 2,
+        boot: boot(),
+        open: true,
+        answer: true,
+        number: 300,
+        data: b"frame",
+        received_up_to: 301,
+        delivered_up_to: 299,
+        credit_up_to: 333,
+        end: known(DebugEnd::Closed),
+        ..Default::default()
+    };
+    assert_frozen!(message, frozen::DEBUG_DOWN, DebugDown);
+}
+
+#[test]
+fn debug_up_is_frozen() {
+    let message = DebugUp {
+        session: DEBUG_SESSION,
+        epoch: 2,
+        boot: boot(),
+        number: u64::MAX,
+        data: &[0, 0xff],
+        received_up_to: 300,
+        credit_up_to: 332,
+        forgotten_up_to: 299,
+        end: known(DebugEnd::Done),
+        ..Default::default()
+    };
+    let decoded = assert_frozen!(message, frozen::DEBUG_UP, DebugUp);
+    assert_eq!((decoded.number, decoded.data), (u64::MAX, &[0, 0xff][..]));
+}
+
+#[test]
+fn the_longest_debug_frame_fits_a_packet() {
+    let data = [0; DEBUG_FRAME_BYTES_MAX];
+    let message = DebugDown {
+        session: DEBUG_SESSION,
+        epoch: u32::MAX,
+        boot: boot(),
+        open: true,
+        answer: true,
+        number: u64::MAX,
+        data: &data,
+        received_up_to: u64::MAX,
+        delivered_up_to: u64::MAX,
+        credit_up_to: u64::MAX,
+        end: known(DebugEnd::Done),
+        ..Default::default()
+    };
+    // Fixed header, topic length, packet id and property length are 10 bytes at most.
+    assert!(to_vec(&message).len() + TOPIC_BYTES_MAX + 10 <= PACKET_BYTES_MAX);
+}
+
+#[test]
 fn enroll_up_is_frozen() {
     let message = EnrollUp {
         csr: &[0x30, 0x82],
@@ -247,6 +307,8 @@ fn decode_all(bytes: &[u8]) {
     let _ = LayerUp::decode(bytes);
     let _ = LayerDown::decode(bytes);
     let _ = LogDown::decode(bytes);
+    let _ = DebugUp::decode(bytes);
+    let _ = DebugDown::decode(bytes);
     let _ = EnrollUp::decode(bytes);
     let _ = EnrollDown::decode(bytes);
 }
@@ -259,11 +321,12 @@ proptest! {
 
     #[test]
     fn a_damaged_message_never_makes_a_decoder_panic(
-        which in 0_usize..10, at: prop::sample::Index, value: u8, length: prop::sample::Index,
+        which in 0_usize..12, at: prop::sample::Index, value: u8, length: prop::sample::Index,
     ) {
         let mut bytes = [
             frozen::HELLO_UP, frozen::HELLO_DOWN, frozen::UPDATE_UP, frozen::UPDATE_DOWN, frozen::LAYER_UP,
             frozen::LAYER_DOWN, frozen::LOG_UP, frozen::LOG_DOWN, frozen::ENROLL_UP, frozen::ENROLL_DOWN,
+            frozen::DEBUG_UP, frozen::DEBUG_DOWN,
         ][which].to_vec();
         let at = at.index(bytes.len());
         bytes[at] = value;

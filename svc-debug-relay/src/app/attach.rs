@@ -1,0 +1,233 @@
+//! Attaching: to the session this process holds, or takes because nobody does; or learning who holds it.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use kit::auth::Person;
+use kit::places::Place;
+use tokio::sync::watch;
+use wire::{DebugSessionId, TenantId};
+
+use super::held::Held;
+use super::{App, LEASE, SESSIONS_HELD_MAX};
+use crate::error::Error;
+use crate::model::seat::SeatId;
+use crate::model::session::{Next, Refusal, Rules, Said, Told};
+use crate::model::{EndReason, Position, Role, Session};
+use crate::store::devices::{self, Standing};
+use crate::store::leases::Locked;
+use crate::store::{attachments, events, leases};
+
+/// Where an attachment is served.
+#[derive(Debug)]
+pub(crate) enum Attached {
+    Here(Attachment),
+    /// By another replica, reached there.
+    Elsewhere { url: String, place: Place },
+}
+
+/// One attachment. When it is dropped its stream is gone.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    app: Arc<App>,
+    held: Arc<Held>,
+    seat: SeatId,
+    role: Role,
+    /// When the token it was made with expires, Unix seconds.
+    until_s: u64,
+    _place: Place,
+}
+
+/// Who attaches, and for what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish<'a> {
+    pub(crate) tenant: TenantId,
+    pub(crate) session: DebugSessionId,
+    pub(crate) person: &'a Person,
+    pub(crate) role: Role,
+    pub(crate) position: Option<Position>,
+}
+
+impl App {
+    /// Attaches, or says where to. Who is refused is written down.
+    pub(crate) async fn attach(self: &Arc<Self>, wish: Wish<'_>) -> Result<Attached, Error> {
+        let place = self.places.take(wish.tenant)?;
+        match self.find(wish).await {
+            Ok(Found::Elsewhere(url)) => Ok(Attached::Elsewhere { url, place }),
+            Ok(Found::Here(held)) => match self.sit(&held, wish, place).await {
+                Ok(attachment) => Ok(Attached::Here(attachment)),
+                Err(error) => Err(self.denied(wish, error).await),
+            },
+            Err(error) => Err(self.denied(wish, error).await),
+        }
+    }
+
+    /// The session, here or elsewhere; taken if nobody has it.
+    async fn find(&self, wish: Wish<'_>) -> Result<Found, Error> {
+        let tx = self.store.tx(wish.tenant).await?;
+        let locked = leases::lock(&tx, wish.session).await?.ok_or(Error::NotFound)?;
+        if let Some(reason) = locked.ended {
+            return Err(Refusal::Ended(reason).into());
+        }
+        if devices::standing(&tx, wish.tenant, locked.device).await? != Standing::Good {
+            return Err(Error::DeviceRevoked);
+        }
+        if locked.relay != Some(self.relay) && locked.is_leased {
+            return Ok(Found::Elsewhere(locked.relay_url));
+        }
+        // While the row is locked, so that two who attach at once find the same.
+        if let Some(held) = self.sessions.get(wish.session).filter(|held| held.epoch == locked.epoch)
+            && !held.session().is_lost()
+        {
+            return Ok(Found::Here(held));
+        }
+        if self.sessions.count() >= SESSIONS_HELD_MAX {
+            return Err(Error::RelayFull { max: SESSIONS_HELD_MAX });
+        }
+        let epoch = leases::take(&tx, wish.session, self.relay, &self.url, LEASE).await?;
+        attachments::remove_orphans(&tx, wish.session, epoch, EndReason::RelayLost).await?;
+        let held = Arc::new(Held::new(wish.session, wish.tenant, locked.device, self.begin(&locked, epoch)));
+        let older = self.sessions.insert(held.clone());
+        if let Err(error) = tx.commit().await {
+            self.sessions.remove(&held);
+            return Err(error.into());
+        }
+        if let Some(older) = older {
+            older.session().lose(EndReason::Moved);
+            self.touched(&older);
+        }
+        self.touched(&held);
+        tracing::info!(session = %held.id, device = %held.device, epoch, "debug session taken");
+        Ok(Found::Here(held))
+    }
+
+    fn begin(&self, locked: &Locked, epoch: u32) -> Session {
+        let now = self.now();
+        let rules = Rules {
+            epoch,
+            boot: locked.boot,
+            idle: locked.idle,
+            expires_at: now + locked.expires_in,
+            last_frame_at: now.saturating_sub(locked.silent_for),
+            silence: self.silence,
+            traffic: locked.traffic,
+        };
+        Session::new(rules, now)
+    }
+
+    /// A seat, and its row.
+    async fn sit(
+        self: &Arc<Self>,
+        held: &Arc<Held>,
+        wish: Wish<'_>,
+        place: Place,
+    ) -> Result<Attachment, Error> {
+        let subject = &wish.person.subject;
+        let seat = held.session().attach(wish.role, subject, wish.position, self.now())?;
+        // Dropped on the way, it leaves again.
+        let attachment = Attachment {
+            app: self.clone(),
+            held: held.clone(),
+            seat,
+            role: wish.role,
+            until_s: wish.person.until_s,
+            _place: place,
+        };
+        self.touched(held);
+        let tx = self.store.tx(wish.tenant).await?;
+        let row = attachments::add(&tx, wish.tenant, held.id, held.epoch, subject, wish.role).await?;
+        tx.commit().await?;
+        held.is_row(seat, row);
+        let role = wish.role.name();
+        tracing::info!(session = %held.id, device = %held.device, subject, role, "attached");
+        Ok(attachment)
+    }
+
+    /// Writes down that somebody was refused, where there is a session it can be said of.
+    async fn denied(&self, wish: Wish<'_>, error: Error) -> Error {
+        if matches!(error, Error::NotFound | Error::Database(_)) {
+            return error;
+        }
+        let (subject, reason) = (&wish.person.subject, error.reason());
+        tracing::info!(session = %wish.session, subject, reason, "refused to attach");
+        metrics::counter!("relay_denials_total", "reason" => reason).increment(1);
+        let written = async {
+            let tx = self.store.tx(wish.tenant).await?;
+            events::denied(&tx, wish.session, subject, wish.role, reason).await?;
+            tx.commit().await
+        };
+        match written.await {
+            Ok(()) => error,
+            // A denial that cannot be written down is none that could be shown: the caller comes again.
+            Err(failed) => failed.into(),
+        }
+    }
+}
+
+enum Found {
+    Here(Arc<Held>),
+    Elsewhere(String),
+}
+
+impl Attachment {
+    /// To be awaited when [`Attachment::next`] has nothing.
+    pub(crate) fn news(&self) -> watch::Receiver<u64> {
+        self.held.news()
+    }
+
+    /// What the caller is told next; none: nothing ever again.
+    pub(crate) async fn next(&self, news: &mut watch::Receiver<u64>) -> Option<Told> {
+        loop {
+            news.borrow_and_update();
+            let next = self.held.session().next_told(self.seat, self.app.now());
+            match next {
+                Next::Tell(told) => return Some(told),
+                Next::Over => return None,
+                // The sender lives as long as what is held.
+                Next::Wait => drop(news.changed().await),
+            }
+        }
+    }
+
+    /// The caller says something.
+    pub(crate) fn say(&self, said: Said) {
+        self.held.session().say(self.seat, said, self.app.now());
+        self.app.touched(&self.held);
+    }
+
+    /// The caller has said its last: a writer leaves, a watcher goes on watching.
+    pub(crate) fn finished_speaking(&self) {
+        if self.role == Role::Writer {
+            self.end(EndReason::Left);
+        }
+    }
+
+    /// Ends it, with a last word if the caller still listens.
+    pub(crate) fn end(&self, reason: EndReason) {
+        self.held.session().end_seat(self.seat, reason);
+        self.app.touched(&self.held);
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let now_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.app.left(&self.held, self.seat, why_left(self.until_s, now_s));
+    }
+}
+
+/// Streams end with their token.
+fn why_left(until_s: u64, now_s: u64) -> EndReason {
+    if now_s >= until_s { EndReason::TokenExpired } else { EndReason::Left }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leaves_when_the_token_ends_did_not_leave_by_will() {
+        assert_eq!(why_left(100, 99), EndReason::Left);
+        assert_eq!(why_left(100, 100), EndReason::TokenExpired);
+    }
+}

@@ -1,0 +1,106 @@
+//! Creating, showing, ending sessions, and showing what happened to them.
+
+use wire::{DebugSessionId, DeviceId, TenantId};
+
+use super::{App, SESSIONS_OF_TENANT_MAX};
+use crate::error::Error;
+use crate::model::EndReason;
+use crate::model::timeouts::Timeouts;
+use crate::store::devices::{self, Standing};
+use crate::store::sessions::New;
+use crate::store::{attachments, events, leases, sessions};
+
+pub(crate) use crate::store::events::{Event, Filter as EventFilter, Kind as EventKind};
+pub(crate) use crate::store::sessions::{Filter, Stored};
+
+impl App {
+    pub(crate) async fn create(
+        &self,
+        tenant: TenantId,
+        device: DeviceId,
+        creator: &str,
+        timeouts: Timeouts,
+    ) -> Result<Stored, Error> {
+        let id = DebugSessionId::new(*uuid::Uuid::now_v7().as_bytes());
+        let tx = self.store.tx(tenant).await?;
+        match devices::standing(&tx, tenant, device).await? {
+            Standing::Good => {}
+            Standing::Unknown => return Err(Error::NotFound),
+            Standing::Revoked => return Err(Error::DeviceRevoked),
+        }
+        if sessions::count_open(&tx, tenant).await? >= SESSIONS_OF_TENANT_MAX {
+            return Err(Error::TooManySessions { max: SESSIONS_OF_TENANT_MAX });
+        }
+        if !sessions::create(&tx, &New { id, tenant, device, creator, timeouts }).await? {
+            return Err(Error::DeviceHasSession);
+        }
+        events::created(&tx, id, creator).await?;
+        let made = sessions::get(&tx, id).await?.ok_or(Error::NotFound)?;
+        tx.commit().await?;
+        tracing::info!(session = %id, %device, subject = creator, "debug session created");
+        Ok(made)
+    }
+
+    pub(crate) async fn show(&self, tenant: TenantId, id: DebugSessionId) -> Result<Stored, Error> {
+        let tx = self.store.tx(tenant).await?;
+        let found = sessions::get(&tx, id).await?.ok_or(Error::NotFound)?;
+        tx.commit().await?;
+        Ok(found)
+    }
+
+    /// At most `limit`, newest first, and whether there are more.
+    pub(crate) async fn list(
+        &self,
+        tenant: TenantId,
+        filter: Filter,
+        limit: usize,
+    ) -> Result<(Vec<Stored>, bool), Error> {
+        let tx = self.store.tx(tenant).await?;
+        let page = sessions::list(&tx, filter, limit + 1).await?;
+        tx.commit().await?;
+        Ok(cut(page, limit))
+    }
+
+    /// At most `limit`, newest first, and whether there are more.
+    pub(crate) async fn events(
+        &self,
+        tenant: TenantId,
+        filter: EventFilter,
+        limit: usize,
+    ) -> Result<(Vec<Event>, bool), Error> {
+        let tx = self.store.tx(tenant).await?;
+        let page = events::list(&tx, filter, limit + 1).await?;
+        tx.commit().await?;
+        Ok(cut(page, limit))
+    }
+
+    /// Ends a session, whoever holds it; the holder hears of it and tells the device and those attached.
+    pub(crate) async fn close(
+        &self,
+        tenant: TenantId,
+        id: DebugSessionId,
+        subject: &str,
+    ) -> Result<Stored, Error> {
+        let tx = self.store.tx(tenant).await?;
+        let locked = leases::lock(&tx, id).await?.ok_or(Error::NotFound)?;
+        if sessions::end(&tx, id, None, EndReason::ClosedByOperator, subject).await? && !locked.is_leased {
+            // Whoever served them is gone.
+            attachments::remove_orphans(&tx, id, u32::MAX, EndReason::RelayLost).await?;
+        }
+        let ended = sessions::get(&tx, id).await?.ok_or(Error::NotFound)?;
+        tx.commit().await?;
+        tracing::info!(session = %id, device = %ended.device, subject, "debug session closed");
+        if let Some(held) = self.sessions.get(id) {
+            held.session().end(EndReason::ClosedByOperator, self.now());
+            held.session().settle();
+            self.touched(&held);
+        }
+        Ok(ended)
+    }
+}
+
+fn cut<T>(mut page: Vec<T>, limit: usize) -> (Vec<T>, bool) {
+    let more = page.len() > limit;
+    page.truncate(limit);
+    (page, more)
+}

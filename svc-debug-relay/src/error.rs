@@ -1,0 +1,124 @@
+//! What can go wrong in a use case, and what a caller is told of it.
+
+use kit::places::NoPlace;
+use kit::{pg, status};
+use tonic::{Code, Status};
+
+use crate::model::EndReason;
+use crate::model::session::Refusal;
+use crate::model::timeouts::TimeoutError;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// No such session or device, or not the caller's.
+    #[error("does not exist")]
+    NotFound,
+    #[error(transparent)]
+    Timeout(#[from] TimeoutError),
+    #[error("the device is revoked")]
+    DeviceRevoked,
+    #[error("the device has an open debug session: close it, or attach to it")]
+    DeviceHasSession,
+    #[error("your tenant has {max} open debug sessions: close some")]
+    TooManySessions { max: u64 },
+    #[error("this relay holds {max} debug sessions")]
+    RelayFull { max: usize },
+    #[error(transparent)]
+    NoPlace(#[from] NoPlace),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("this relay is stopping: attach again")]
+    Draining,
+    #[error("database")]
+    Database(#[from] pg::Error),
+}
+
+impl Error {
+    /// The reason a caller is given, and an audit of denials keeps.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Error::NotFound => "NOT_FOUND",
+            Error::Timeout(_) => "INVALID_FIELD",
+            Error::DeviceRevoked => "DEVICE_REVOKED",
+            Error::DeviceHasSession => "DEVICE_HAS_SESSION",
+            Error::TooManySessions { .. } => "DEBUG_SESSIONS_OF_TENANT_MAX",
+            Error::RelayFull { .. } => "DEBUG_SESSIONS_OF_RELAY_MAX",
+            Error::NoPlace(NoPlace::Server { .. }) => "ATTACHMENTS_MAX",
+            Error::NoPlace(NoPlace::Tenant { .. }) => "ATTACHMENTS_OF_TENANT_MAX",
+            Error::Refused(refusal) => refused(*refusal).0,
+            Error::Draining => "RELAY_DRAINING",
+            Error::Database(_) => "UNAVAILABLE",
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> (&'static str, Code) {
+    match refusal {
+        Refusal::WriterPresent => ("WRITER_PRESENT", Code::FailedPrecondition),
+        Refusal::WatchersFull => ("WATCHERS_MAX", Code::ResourceExhausted),
+        Refusal::Leaving => ("ATTACHMENTS_LEAVING_MAX", Code::ResourceExhausted),
+        Refusal::NotResumable => ("POSITION_NOT_RESUMABLE", Code::FailedPrecondition),
+        Refusal::PositionAhead => ("POSITION_AHEAD", Code::InvalidArgument),
+        Refusal::Ended(_) => ("SESSION_ENDED", Code::FailedPrecondition),
+        Refusal::Moving => ("SESSION_MOVING", Code::Unavailable),
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let (reason, text) = (error.reason(), error.to_string());
+        match error {
+            Error::NotFound => status::not_found(),
+            Error::Timeout(TimeoutError::Idle) => status::invalid("debug_session.idle_timeout", text),
+            Error::Timeout(TimeoutError::Total) => status::invalid("debug_session.total_timeout", text),
+            Error::DeviceRevoked | Error::DeviceHasSession => status::precondition(reason, text),
+            Error::TooManySessions { .. } | Error::RelayFull { .. } => status::exhausted(reason, text),
+            Error::NoPlace(full) => full.into(),
+            Error::Refused(Refusal::Ended(why)) => ended(why),
+            Error::Refused(refusal) => status::status(refused(refusal).1, reason, text),
+            Error::Draining => status::unavailable(text),
+            Error::Database(error) => error.into(),
+        }
+    }
+}
+
+/// FAILED_PRECONDITION that says how the session ended.
+fn ended(why: EndReason) -> Status {
+    let metadata = [("end_reason".to_owned(), why.name().to_owned())].into();
+    let text = format!("the session has ended: {}", why.name());
+    status::with_metadata(Code::FailedPrecondition, "SESSION_ENDED", text, metadata)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_a_reason_of_its_own() {
+        let refusals = [
+            Refusal::WriterPresent,
+            Refusal::WatchersFull,
+            Refusal::Leaving,
+            Refusal::NotResumable,
+            Refusal::PositionAhead,
+            Refusal::Ended(EndReason::Idle),
+            Refusal::Moving,
+        ];
+        let mut reasons: Vec<_> = refusals
+            .into_iter()
+            .map(|refusal| {
+                let status = Status::from(Error::from(refusal));
+                assert_eq!(status::reason(&status).as_deref(), Some(Error::from(refusal).reason()));
+                Error::from(refusal).reason()
+            })
+            .collect();
+        reasons.dedup();
+        assert_eq!(reasons.len(), refusals.len());
+    }
+
+    #[test]
+    fn an_ended_session_says_how_it_ended() {
+        let status = Status::from(Error::from(Refusal::Ended(EndReason::Idle)));
+        assert!(status.message().ends_with("idle"), "{status:?}");
+    }
+}
