@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::command::{
-    bootstrap, broker, bundle, claim, completion, context, deploy, device, doctor, key, keyset, logs, manual,
-    tenant, token,
+    bootstrap, broker, bundle, claim, completion, context, debug_session, deploy, device, doctor, key, keyset, logs,
+    manual, tenant, token,
 };
 
 /// Update, watch and read a fleet of microcontrollers.
@@ -86,6 +86,9 @@ pub(crate) enum Command {
     Logs(logs::Args),
     /// Check that this machine, its context and the installation work together.
     Doctor(doctor::Args),
+    /// List, show and close debug sessions, and see what happened to them.
+    #[command(subcommand)]
+    DebugSession(debug_session::Command),
     /// Print rules for another MQTT broker.
     #[command(subcommand)]
     Broker(broker::Command),

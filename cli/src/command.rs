@@ -10,6 +10,7 @@ pub(crate) mod bundle;
 pub(crate) mod claim;
 pub(crate) mod completion;
 pub(crate) mod context;
+pub(crate) mod debug_session;
 pub(crate) mod deploy;
 pub(crate) mod device;
 pub(crate) mod doctor;
@@ -39,6 +40,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         Command::Deployment(command) => deploy::command(global, command).await,
         Command::Logs(args) => logs::run(global, args).await,
         Command::Doctor(args) => doctor::run(global, args).await,
+        Command::DebugSession(command) => debug_session::run(global, command).await,
         Command::Broker(command) => broker::run(global, command),
         Command::Completion(args) => completion::run(args),
         Command::Manual(command) => manual::run(command),

@@ -22,6 +22,9 @@ pub(crate) struct Context {
     pub(crate) ota: String,
     /// https URL of svc-logs.
     pub(crate) logs: String,
+    /// https URL of svc-debug-relay; contexts of before there was one have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) debug: Option<String>,
     /// PEM of the CA that signs the servers' certificates.
     pub(crate) ca: PathBuf,
     /// tenants/{tenant}
@@ -99,6 +102,7 @@ mod tests {
             registry: "https://localhost:1".into(),
             ota: "https://localhost:2".into(),
             logs: "https://localhost:3".into(),
+            debug: Some("https://localhost:4".into()),
             ca: "ca.pem".into(),
             tenant: "tenants/tn1".into(),
             key: "tenants/tn1/keys/ky1".into(),
@@ -118,6 +122,12 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let mode = std::fs::metadata(home.path().join("config.toml")).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0);
+    }
+
+    #[test]
+    fn a_context_of_before_the_debug_relay_is_read() {
+        let old = "registry = 'a'\nota = 'b'\nlogs = 'c'\nca = 'd'\ntenant = 'e'\nkey = 'f'\nkey_file = 'g'\n";
+        assert_eq!(toml::from_str::<Context>(old).unwrap().debug, None);
     }
 
     #[test]

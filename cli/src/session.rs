@@ -5,6 +5,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
+use proto::debug::v1::debug_session_service_client::DebugSessionServiceClient;
 use proto::logs::v1::log_service_client::LogServiceClient;
 use proto::ota::v1::{
     bundle_service_client::BundleServiceClient, deployment_service_client::DeploymentServiceClient,
@@ -22,7 +23,7 @@ use tonic::{Request, Status};
 
 use crate::args::Global;
 use crate::config::{Config, Context};
-use crate::failure::Failure;
+use crate::failure::{Failure, input};
 use crate::keyfile::KeyFile;
 use crate::trace;
 
@@ -128,6 +129,14 @@ impl Session {
 
     pub(crate) async fn logs(&self) -> Result<LogServiceClient<Authorized>> {
         Ok(LogServiceClient::new(self.service(&self.context.logs).await?)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    pub(crate) async fn debug_sessions(&self) -> Result<DebugSessionServiceClient<Authorized>> {
+        let url = self.context.debug.as_deref().ok_or_else(|| {
+            input("this context does not say where svc-debug-relay is: add it again with --debug URL")
+        })?;
+        Ok(DebugSessionServiceClient::new(self.service(url).await?)
             .max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::options::{Broker, Part, Service};
@@ -37,6 +37,7 @@ const LISTENERS: &[(Part, &[&str])] = &[
     (Part::Service(Service::Broker), &["grpc", "metrics", "device", "enroll", "service"]),
     (Part::Service(Service::Ota), &["grpc", "metrics"]),
     (Part::Service(Service::Logs), &["grpc", "metrics"]),
+    (Part::Service(Service::DebugRelay), &["grpc", "metrics"]),
 ];
 
 impl Settings {
@@ -60,7 +61,13 @@ impl Settings {
             return Ok(None);
         }
         let text = std::fs::read_to_string(file)?;
-        serde_json::from_str(&text).with_context(|| format!("reading {}", file.display())).map(Some)
+        let settings: Settings =
+            serde_json::from_str(&text).with_context(|| format!("reading {}", file.display()))?;
+        let roles = Service::ALL.iter().filter_map(|service| service.role());
+        if let Some(role) = roles.into_iter().find(|role| !settings.passwords.contains_key(*role)) {
+            bail!("{} is of before there was {role}: `cargo dev reset` makes a new one", file.display());
+        }
+        Ok(Some(settings))
     }
 
     pub(crate) fn save(&self, file: &Path) -> Result<()> {
@@ -151,7 +158,7 @@ pub(crate) fn of(
             ("S3_ACCESS_KEY", settings.s3_access_key.clone()),
             ("S3_SECRET_KEY", settings.s3_secret_key.clone()),
         ]),
-        Service::Logs => {}
+        Service::Logs | Service::DebugRelay => {}
     }
     env.into_iter().map(|(key, value)| (format!("HOLDFAST_{key}"), value)).collect()
 }

@@ -12,11 +12,13 @@ pub enum Service {
     Broker,
     Ota,
     Logs,
+    DebugRelay,
 }
 
 impl Service {
     /// In the order they start: the registry holds the trust roots that the broker asks for.
-    pub const ALL: [Service; 4] = [Service::Registry, Service::Broker, Service::Ota, Service::Logs];
+    pub const ALL: [Service; 5] =
+        [Service::Registry, Service::Broker, Service::Ota, Service::Logs, Service::DebugRelay];
 
     /// The name of the binary, of the package and of the service's certificate.
     pub fn name(self) -> &'static str {
@@ -25,6 +27,7 @@ impl Service {
             Service::Broker => "svc-broker",
             Service::Ota => "svc-ota",
             Service::Logs => "svc-logs",
+            Service::DebugRelay => "svc-debug-relay",
         }
     }
 
@@ -34,6 +37,7 @@ impl Service {
             Service::Registry => Some("holdfast_registry"),
             Service::Ota => Some("holdfast_ota"),
             Service::Logs => Some("holdfast_logs"),
+            Service::DebugRelay => Some("holdfast_debug"),
             Service::Broker => None,
         }
     }
@@ -62,7 +66,7 @@ impl Part {
     fn needs(self) -> &'static [Part] {
         match self {
             Part::Service(Service::Registry) => &[Part::Postgres, Part::Redis],
-            Part::Service(Service::Logs) => &[Part::Postgres],
+            Part::Service(Service::Logs | Service::DebugRelay) => &[Part::Postgres],
             Part::Service(Service::Ota) => &[Part::Postgres, Part::Redis, Part::S3],
             Part::Service(Service::Broker) | Part::Postgres | Part::Redis | Part::S3 => &[],
         }

@@ -13,7 +13,7 @@ use rcgen::{
 
 use crate::secret;
 
-/// Every name a service certificate is made for; the relay's is here before the relay is.
+/// Every name a service certificate is made for.
 pub(crate) const SERVICES: [&str; 5] =
     ["svc-registry", "svc-broker", "svc-ota", "svc-logs", "svc-debug-relay"];
 

@@ -112,7 +112,8 @@ impl Stack {
         tokio::try_join!(
             start(Service::Broker.into()),
             start(Service::Ota.into()),
-            start(Service::Logs.into())
+            start(Service::Logs.into()),
+            start(Service::DebugRelay.into())
         )?;
         Ok(())
     }
@@ -156,7 +157,9 @@ impl Stack {
 
     /// Stops everything in order, services first, and keeps or removes the state as the options say.
     pub async fn shutdown(self) -> Result<()> {
-        for part in [Service::Ota, Service::Logs, Service::Registry, Service::Broker] {
+        for part in
+            [Service::DebugRelay, Service::Ota, Service::Logs, Service::Registry, Service::Broker]
+        {
             if self.process(part).is_some() {
                 self.stop(part).await?;
             }

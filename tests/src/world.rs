@@ -74,8 +74,9 @@ impl World {
         let registry = self.stack.grpc_url(Service::Registry);
         let ota = self.stack.grpc_url(Service::Ota);
         let logs = self.stack.grpc_url(Service::Logs);
+        let debug = self.stack.grpc_url(Service::DebugRelay);
         let mut args = vec!["bootstrap", "--code", &code, "--tenant", tenant, "--ca", text(&ca)?];
-        args.extend(["--registry", &registry, "--ota", &ota, "--logs", &logs]);
+        args.extend(["--registry", &registry, "--ota", &ota, "--logs", &logs, "--debug", &debug]);
         self.cli(&args).await.map(drop)
     }
 

@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// Address of svc-logs.
     #[arg(long, value_name = "URL")]
     logs: String,
+    /// Address of svc-debug-relay; without it there are no debug sessions.
+    #[arg(long, value_name = "URL")]
+    debug: Option<String>,
     /// PEM of the CA that signs the servers' certificates.
     #[arg(long, value_name = "FILE")]
     ca: PathBuf,
@@ -64,6 +67,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> Result<()> {
         registry: args.registry.clone(),
         ota: args.ota.clone(),
         logs: args.logs.clone(),
+        debug: args.debug.clone(),
         ca,
         tenant: reply.tenant.clone(),
         key: reply.key.clone(),

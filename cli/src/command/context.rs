@@ -36,6 +36,9 @@ pub(crate) struct Add {
     ota: String,
     #[arg(long, value_name = "URL")]
     logs: String,
+    /// Address of svc-debug-relay; without it there are no debug sessions.
+    #[arg(long, value_name = "URL")]
+    debug: Option<String>,
     /// PEM of the CA that signs the servers' certificates.
     #[arg(long, value_name = "FILE")]
     ca: PathBuf,
@@ -80,6 +83,7 @@ fn insert(config: &mut Config, add: &Add) -> Result<()> {
         registry: add.registry.clone(),
         ota: add.ota.clone(),
         logs: add.logs.clone(),
+        debug: add.debug.clone(),
         ca: std::path::absolute(&add.ca)?,
         tenant: tenant.to_owned(),
         key: add.key.clone(),
@@ -118,6 +122,7 @@ fn show(global: &Global, config: &Config, name: Option<&str>) -> Result<()> {
         ("registry", context.registry.clone()),
         ("ota", context.ota.clone()),
         ("logs", context.logs.clone()),
+        ("debug", context.debug.clone().unwrap_or_default()),
         ("ca", context.ca.display().to_string()),
     ])
 }

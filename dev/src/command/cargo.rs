@@ -14,8 +14,16 @@ use tokio::process::Command;
 pub(crate) const FIRMWARE: [&str; 1] = ["gateway-core"];
 
 /// What an installation consists of.
-const BINARIES: [&str; 7] =
-    ["svc-registry", "svc-broker", "svc-ota", "svc-logs", "board-host", "holdfast", "dev-s3"];
+const BINARIES: [&str; 8] = [
+    "svc-registry",
+    "svc-broker",
+    "svc-ota",
+    "svc-logs",
+    "svc-debug-relay",
+    "board-host",
+    "holdfast",
+    "dev-s3",
+];
 
 /// A group of packages built in one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -47,9 +47,12 @@ impl Cli {
         let ca = stack.server_ca_file();
         let mut command = self.command(&["bootstrap", "--tenant", tenant])?;
         command.arg("--ca").arg(ca).env("HOLDFAST_BOOTSTRAP_CODE", code);
-        for (flag, service) in
-            [("--registry", Service::Registry), ("--ota", Service::Ota), ("--logs", Service::Logs)]
-        {
+        for (flag, service) in [
+            ("--registry", Service::Registry),
+            ("--ota", Service::Ota),
+            ("--logs", Service::Logs),
+            ("--debug", Service::DebugRelay),
+        ] {
             command.arg(flag).arg(stack.grpc_url(service));
         }
         let output = command.stdin(Stdio::null()).output().await.context("starting holdfast")?;

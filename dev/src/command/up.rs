@@ -74,17 +74,17 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
 }
 
 async fn print_endpoints(stack: &Stack, cli: &Cli, name: &str) -> Result<()> {
-    for service in [Service::Registry, Service::Ota, Service::Logs] {
+    for service in [Service::Registry, Service::Ota, Service::Logs, Service::DebugRelay] {
         println!(
-            "{:<14} {}   (metrics {})",
+            "{:<16} {}   (metrics {})",
             service.name(),
             stack.grpc_url(service),
             stack.metrics_url(service)
         );
     }
-    println!("{:<14} devices {}, enrolment {}", "broker", stack.device_address(), stack.enroll_address());
-    println!("{:<14} {}", "server CA", stack.server_ca_file().display());
-    println!("{:<14} {}", "logs", stack.dir().join("logs").display());
+    println!("{:<16} devices {}, enrolment {}", "broker", stack.device_address(), stack.enroll_address());
+    println!("{:<16} {}", "server CA", stack.server_ca_file().display());
+    println!("{:<16} {}", "logs", stack.dir().join("logs").display());
     println!("\ntoken (15 minutes)\n{}", cli.run(&["token"]).await?);
 
     let name = match name {

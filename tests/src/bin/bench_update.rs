@@ -215,6 +215,7 @@ fn processes(world: &World) -> Result<Vec<Measured>> {
         (Service::Ota.into(), true),
         (Service::Registry.into(), true),
         (Service::Logs.into(), true),
+        (Service::DebugRelay.into(), true),
         (Part::Postgres, false),
         (Part::Redis, false),
         (Part::S3, false),

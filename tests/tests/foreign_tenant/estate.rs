@@ -6,6 +6,8 @@ use anyhow::{Context, Result, ensure};
 use dev::{Service, Stack};
 use prost::Message;
 use prost_reflect::{DynamicMessage, Value};
+use proto::debug::v1::debug_session_service_client::DebugSessionServiceClient;
+use proto::debug::v1::{CreateDebugSessionRequest, DebugSession};
 use proto::device::v1::EnrollStatus;
 use proto::ota::v1::CreateDeploymentRequest;
 use proto::ota::v1::deployment_service_client::DeploymentServiceClient;
@@ -58,6 +60,15 @@ impl Estate {
         };
         let deployment = deployments.create_deployment(request).await?.into_inner();
 
+        let relay = owner.person.client(stack, Service::DebugRelay).await?;
+        let wanted = DebugSession { device: device.clone(), ..DebugSession::default() };
+        let request = CreateDebugSessionRequest {
+            parent: owner.person.tenant.clone(),
+            debug_session: Some(wanted),
+        };
+        let debug_session =
+            DebugSessionServiceClient::new(relay).create_debug_session(request).await?.into_inner();
+
         let tenant = &owner.person.tenant;
         let mut names = Names(BTreeMap::new());
         for (pattern, name) in [
@@ -70,6 +81,7 @@ impl Estate {
             ("/bundles/{bundle}", bundle.name),
             ("/uploads/{upload}", upload.name),
             ("/deployments/{deployment}", deployment.name),
+            ("/debugSessions/{session}", debug_session.name),
         ] {
             names.0.insert(format!("tenants/{{tenant}}{pattern}"), name);
         }
@@ -87,6 +99,7 @@ impl Estate {
             ("bundles/{bundle}", "bn"),
             ("uploads/{upload}", "ul"),
             ("deployments/{deployment}", "dp"),
+            ("debugSessions/{session}", "ds"),
         ] {
             let (collection, _) = kind.split_once('/').unwrap();
             let name = format!("{}/{collection}/{prefix}{}", person.tenant, "0".repeat(32));

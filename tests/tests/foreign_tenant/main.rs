@@ -30,7 +30,10 @@ use crate::estate::Estate;
 use crate::method::{Answer, Methods};
 
 /// Named in a request and yet not what is asked for: the server gives it, whatever the caller wrote.
-const OUTPUT_ONLY: [(&str, &str); 1] = [("/holdfast.registry.v1.TenantService/CreateKey", "key.name")];
+const OUTPUT_ONLY: [(&str, &str); 2] = [
+    ("/holdfast.registry.v1.TenantService/CreateKey", "key.name"),
+    ("/holdfast.debug.v1.DebugSessionService/CreateDebugSession", "debug_session.name"),
+];
 
 fn is_for_people(access: Access) -> bool {
     matches!(access, Access::Viewer | Access::Operator | Access::Developer | Access::Admin)
@@ -142,7 +145,7 @@ fn dump(stack: &Stack) -> Result<Vec<(String, String)>> {
     // `ota.trash` lists objects that svc-ota's sweep deletes: it shrinks, and grows by what interrupted writers left.
     const MOVING: [&str; 2] = ["registry.assertions", "ota.trash"];
     let tables = stack.sql(
-        "SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname IN ('registry', 'ota', 'logs') ORDER BY 1",
+        "SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname IN ('registry', 'ota', 'logs', 'debug') ORDER BY 1",
     )?;
     let mut digests = Vec::new();
     for table in tables.lines().map(str::trim).filter(|t| !t.is_empty() && !MOVING.contains(t)) {

@@ -90,7 +90,7 @@ impl Method {
         match name {
             _ if begins(&["Get", "List", "Watch", "Tail"]) => 0,
             _ if begins(&["Delete"]) => 3,
-            _ if begins(&["Revoke", "Cancel", "Accept", "Finish"]) => 2,
+            _ if begins(&["Revoke", "Cancel", "Close", "Accept", "Finish"]) => 2,
             _ => 1,
         }
     }
@@ -113,6 +113,7 @@ impl Method {
             "broker" => Service::Broker,
             "ota" => Service::Ota,
             "logs" => Service::Logs,
+            "debug" => Service::DebugRelay,
             other => anyhow::bail!("which service serves {other}? Say so here"),
         })
     }

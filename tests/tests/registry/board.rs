@@ -42,8 +42,8 @@ pub(crate) struct Enrolled {
 
 /// An MQTT session.
 pub(crate) struct Session {
-    client: AsyncClient,
-    events: EventLoop,
+    pub(crate) client: AsyncClient,
+    pub(crate) events: EventLoop,
     /// Came while something else was waited for.
     kept: VecDeque<(String, Vec<u8>)>,
 }

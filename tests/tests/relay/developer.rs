@@ -1,0 +1,147 @@
+//! A developer's end: it keeps what was not acknowledged, attaches again wherever it can, and says what it was told.
+
+use anyhow::{Context, Result, bail};
+use proto::debug::v1::attach_debug_session_request::Message as Say;
+use proto::debug::v1::attach_debug_session_response::Message as Told;
+use proto::debug::v1::debug_session_service_client::DebugSessionServiceClient;
+use proto::debug::v1::{
+    Attach, AttachDebugSessionRequest, AttachDebugSessionResponse, Close, DebugFrame, EndReason, Ended,
+    Position, Progress, Role,
+};
+use scenarios::client::Client;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use crate::board::PATIENCE;
+
+pub(crate) type Api = DebugSessionServiceClient<Client>;
+
+/// One call.
+pub(crate) struct Stream {
+    pub(crate) say: mpsc::Sender<AttachDebugSessionRequest>,
+    pub(crate) told: Streaming<AttachDebugSessionResponse>,
+}
+
+/// A writer over all its calls.
+#[derive(Default)]
+pub(crate) struct Developer {
+    /// All it wants to send.
+    pub(crate) frames: Vec<Vec<u8>>,
+    pub(crate) got: Vec<Vec<u8>>,
+    pub(crate) sent: i64,
+    pub(crate) delivered: i64,
+    credit: i64,
+}
+
+impl Stream {
+    pub(crate) async fn open(api: &Api, attach: Attach) -> Result<Stream, Status> {
+        let (say, requests) = mpsc::channel(64);
+        let first = AttachDebugSessionRequest { message: Some(Say::Attach(attach)) };
+        say.try_send(first).expect("the channel is new");
+        let call = api.clone().attach_debug_session(ReceiverStream::new(requests)).await;
+        Ok(Stream { say, told: call?.into_inner() })
+    }
+
+    pub(crate) async fn say(&self, message: Say) {
+        // A call that has ended hears nothing more; what it was told says why.
+        let _ = self.say.send(AttachDebugSessionRequest { message: Some(message) }).await;
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<Option<Told>> {
+        let told = timeout(PATIENCE, self.told.message()).await.context("nothing was told")??;
+        Ok(told.and_then(|told| told.message))
+    }
+
+    /// How it ends, whatever comes before.
+    pub(crate) async fn ended(&mut self) -> Result<Ended> {
+        loop {
+            match self.next().await? {
+                Some(Told::Ended(ended)) => return Ok(ended),
+                Some(_) => {}
+                None => bail!("the stream ended without a word"),
+            }
+        }
+    }
+
+    pub(crate) async fn reason(&mut self) -> Result<EndReason> {
+        Ok(self.ended().await?.reason())
+    }
+
+    pub(crate) async fn close(&self) {
+        self.say(Say::Close(Close {})).await;
+    }
+}
+
+pub(crate) fn writer(session: &str, position: Option<Position>) -> Attach {
+    Attach { name: session.to_owned(), role: Role::Writer.into(), position }
+}
+
+pub(crate) fn watcher(session: &str) -> Attach {
+    Attach { name: session.to_owned(), role: Role::Watcher.into(), position: None }
+}
+
+impl Developer {
+    pub(crate) fn position(&self) -> Position {
+        Position { received_up_to: self.got.len() as i64, delivered_up_to: self.delivered }
+    }
+
+    /// Attaches where it was; tries again while a relay is missed and its lease runs out.
+    pub(crate) async fn attach(&mut self, api: &Api, session: &str) -> Result<Stream> {
+        let trying = async {
+            loop {
+                match Stream::open(api, writer(session, Some(self.position()))).await {
+                    Ok(stream) => return Ok(stream),
+                    Err(status) if status.code() == tonic::Code::Unavailable => {
+                        tokio::task::yield_now().await;
+                    }
+                    Err(status) => return Err(status),
+                }
+            }
+        };
+        Ok(timeout(PATIENCE, trying).await.context("nobody takes the session")??)
+    }
+
+    /// Sends what it has credit for, without waiting for a word.
+    pub(crate) async fn credit_now(&mut self, stream: &Stream) {
+        while self.sent < self.credit.min(self.frames.len() as i64) {
+            let data = self.frames[self.sent as usize].clone().into();
+            self.sent += 1;
+            stream.say(Say::Frame(DebugFrame { number: self.sent, data, direction: 0 })).await;
+        }
+    }
+
+    /// Reads and writes until something is so, or the stream ends: then it says how.
+    pub(crate) async fn run(
+        &mut self,
+        stream: &mut Stream,
+        until: impl Fn(&Developer) -> bool,
+    ) -> Result<Option<Ended>> {
+        while !until(self) {
+            match stream.next().await? {
+                Some(Told::Attached(attached)) => {
+                    assert_eq!(attached.up_after, self.got.len() as i64);
+                    assert!(attached.down_received_up_to >= self.delivered);
+                    self.sent = attached.down_received_up_to;
+                }
+                Some(Told::Frame(frame)) => {
+                    assert_eq!(frame.number, self.got.len() as i64 + 1, "in order and once");
+                    self.got.push(frame.data.to_vec());
+                    let delivered_up_to = frame.number;
+                    let credit_up_to = delivered_up_to + 32;
+                    stream.say(Say::Progress(Progress { delivered_up_to, credit_up_to })).await;
+                }
+                Some(Told::Progress(progress)) => {
+                    assert!(progress.delivered_up_to >= self.delivered);
+                    (self.delivered, self.credit) = (progress.delivered_up_to, progress.credit_up_to);
+                }
+                Some(Told::Ended(ended)) => return Ok(Some(ended)),
+                Some(Told::Missed(_)) => bail!("a writer misses nothing"),
+                None => bail!("the stream ended without a word"),
+            }
+            self.credit_now(stream).await;
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,131 @@
+//! Every way in which a session or an attachment ends, and what is told and written then.
+
+use proto::debug::v1::attach_debug_session_request::Message as Say;
+use proto::debug::v1::debug_session_event::Kind;
+use proto::debug::v1::{CloseDebugSessionRequest, DebugFrame, DebugSession, EndReason, ListDebugSessionsRequest};
+use proto::device::v1::DebugEnd;
+use proto::registry::v1::RevokeDeviceRequest;
+
+use crate::developer::{Developer, Stream, writer};
+use crate::device::Faults;
+use crate::world::{World, frames};
+
+fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+    Some(prost_types::Duration { seconds, nanos: 0 })
+}
+
+#[tokio::test]
+async fn a_session_ends_as_its_device_says() {
+    let world = World::start().await.unwrap();
+    let api = world.api().await.unwrap();
+    for (faults, reason) in [
+        (Faults { end: Some(DebugEnd::Refused), ..Faults::default() }, EndReason::DeviceRefused),
+        (Faults { end: Some(DebugEnd::Busy), ..Faults::default() }, EndReason::DeviceBusy),
+        (Faults { end: Some(DebugEnd::Restarted), ..Faults::default() }, EndReason::DeviceRestarted),
+        (Faults { end: Some(DebugEnd::Done), ..Faults::default() }, EndReason::DeviceClosed),
+        (Faults { end: Some(DebugEnd::Protocol), ..Faults::default() }, EndReason::ProtocolError),
+        (Faults { rebooted: true, ..Faults::default() }, EndReason::DeviceRestarted),
+        (Faults { lie: true, ..Faults::default() }, EndReason::ProtocolError),
+    ] {
+        world.device.faults(Faults::default());
+        let session = world.session(&api).await.unwrap();
+        let mut developer = Developer { frames: frames("down", 1), ..Developer::default() };
+        let mut stream = developer.attach(&api, &session).await.unwrap();
+        developer.run(&mut stream, |d| d.delivered == 1).await.unwrap();
+        world.device.faults(faults);
+        developer.frames.extend(frames("down", 1));
+        developer.credit_now(&stream).await;
+        assert_eq!(stream.reason().await.unwrap(), reason);
+        assert_eq!(world.show(&api, &session).await.unwrap().end_reason(), reason);
+        let refused = Stream::open(&api, writer(&session, None)).await.err().unwrap();
+        assert_eq!(kit::status::reason(&refused).as_deref(), Some("SESSION_ENDED"));
+    }
+}
+
+#[tokio::test]
+async fn a_session_ends_by_its_deadlines_and_by_a_device_that_is_gone() {
+    let world = World::impatient(2).await.unwrap();
+    let api = world.api().await.unwrap();
+    // Nobody ever attached: no relay holds it.
+    let wanted = DebugSession { idle_timeout: seconds(1), ..DebugSession::default() };
+    let session = world.session_with(&api, wanted.clone()).await.unwrap();
+    assert_eq!(world.end_of(&api, &session).await.unwrap(), EndReason::Idle);
+    // Held.
+    let session = world.session_with(&api, wanted).await.unwrap();
+    let mut stream = Stream::open(&api, writer(&session, None)).await.unwrap();
+    assert_eq!(stream.reason().await.unwrap(), EndReason::Idle);
+    let wanted = DebugSession { total_timeout: seconds(1), ..DebugSession::default() };
+    let session = world.session_with(&api, wanted).await.unwrap();
+    let mut stream = Stream::open(&api, writer(&session, None)).await.unwrap();
+    assert_eq!(stream.reason().await.unwrap(), EndReason::Expired);
+    // Silent from the beginning.
+    world.device.faults(Faults { silent: true, ..Faults::default() });
+    let session = world.session(&api).await.unwrap();
+    let mut stream = Stream::open(&api, writer(&session, None)).await.unwrap();
+    assert_eq!(stream.reason().await.unwrap(), EndReason::DeviceUnreachable);
+    let events = world.events(&api, &session, Kind::Ended, 1).await.unwrap();
+    let end = events.iter().find(|event| event.kind() == Kind::Ended).unwrap();
+    assert_eq!((end.reason(), end.subject.as_str()), (EndReason::DeviceUnreachable, ""));
+}
+
+#[tokio::test]
+async fn a_session_is_closed_by_an_operator_and_by_revocation() {
+    let world = World::start().await.unwrap();
+    let api = world.api().await.unwrap();
+    let session = world.session(&api).await.unwrap();
+    let mut developer = Developer { frames: frames("down", 1), ..Developer::default() };
+    let mut stream = developer.attach(&api, &session).await.unwrap();
+    developer.run(&mut stream, |d| d.delivered == 1).await.unwrap();
+    let close = CloseDebugSessionRequest { name: session.clone() };
+    let closed = api.clone().close_debug_session(close.clone()).await.unwrap().into_inner();
+    assert_eq!(closed.end_reason(), EndReason::ClosedByOperator);
+    let again = api.clone().close_debug_session(close).await.unwrap().into_inner();
+    assert_eq!(again.end_time, closed.end_time, "closing twice changes nothing");
+    let ended = stream.ended().await.unwrap();
+    assert_eq!((ended.reason(), ended.resumable), (EndReason::ClosedByOperator, false));
+    world.device.until("is told", |d| d.told_end).await.unwrap();
+
+    let session = world.session(&api).await.unwrap();
+    let mut stream = Stream::open(&api, writer(&session, None)).await.unwrap();
+    let revoke = RevokeDeviceRequest { name: world.enrolled.name() };
+    world.fleet.devices().await.unwrap().revoke_device(revoke).await.unwrap();
+    assert_eq!(stream.reason().await.unwrap(), EndReason::DeviceRevoked);
+    let refused = world.session(&api).await.unwrap_err();
+    assert!(format!("{refused:?}").contains("DEVICE_REVOKED"), "{refused:?}");
+
+    let list = async |state: i32, page_size: i32, page_token: String| {
+        let request = ListDebugSessionsRequest {
+            parent: world.fleet.admin.tenant.clone(),
+            page_size,
+            page_token,
+            device: world.enrolled.name(),
+            state,
+        };
+        api.clone().list_debug_sessions(request).await.unwrap().into_inner()
+    };
+    assert!(list(1, 0, String::new()).await.debug_sessions.is_empty());
+    let first = list(2, 1, String::new()).await;
+    assert_eq!(first.debug_sessions[0].end_reason(), EndReason::DeviceRevoked, "newest first");
+    let second = list(2, 1, first.next_page_token).await;
+    assert_eq!(second.debug_sessions[0].end_reason(), EndReason::ClosedByOperator);
+    assert!(second.next_page_token.is_empty());
+}
+
+#[tokio::test]
+async fn a_caller_that_breaks_the_rules_or_leaves_ends_its_own_attachment() {
+    let world = World::start().await.unwrap();
+    let api = world.api().await.unwrap();
+    let session = world.session(&api).await.unwrap();
+    let mut stream = Stream::open(&api, writer(&session, None)).await.unwrap();
+    stream.next().await.unwrap();
+    stream.say(Say::Frame(DebugFrame { number: 5, data: "x".into(), direction: 0 })).await;
+    let ended = stream.ended().await.unwrap();
+    assert_eq!((ended.reason(), ended.resumable), (EndReason::CallerError, true));
+    let mut stream = Stream::open(&api, writer(&session, None)).await.unwrap();
+    stream.next().await.unwrap();
+    drop(stream);
+    let events = world.events(&api, &session, Kind::Detached, 2).await.unwrap();
+    let reasons: Vec<_> =
+        events.iter().filter(|e| e.kind() == Kind::Detached).map(|e| e.reason()).collect();
+    assert_eq!(reasons, [EndReason::CallerError, EndReason::Left]);
+}
