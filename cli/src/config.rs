@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn a_context_of_before_the_debug_relay_is_read() {
-        let old = "registry = 'a'\nota = 'b'\nlogs = 'c'\nca = 'd'\ntenant = 'e'\nkey = 'f'\nkey_file = 'g'\n";
+        let old =
+            "registry = 'a'\nota = 'b'\nlogs = 'c'\nca = 'd'\ntenant = 'e'\nkey = 'f'\nkey_file = 'g'\n";
         assert_eq!(toml::from_str::<Context>(old).unwrap().debug, None);
     }
 

@@ -157,9 +157,7 @@ impl Stack {
 
     /// Stops everything in order, services first, and keeps or removes the state as the options say.
     pub async fn shutdown(self) -> Result<()> {
-        for part in
-            [Service::DebugRelay, Service::Ota, Service::Logs, Service::Registry, Service::Broker]
-        {
+        for part in [Service::DebugRelay, Service::Ota, Service::Logs, Service::Registry, Service::Broker] {
             if self.process(part).is_some() {
                 self.stop(part).await?;
             }

@@ -6,7 +6,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use wire::id::{BundleId, ClaimId, DebugSessionId, DeploymentId, DeviceId, KeyId, PendingId, TenantId, UploadId};
+use wire::id::{
+    BundleId, ClaimId, DebugSessionId, DeploymentId, DeviceId, KeyId, PendingId, TenantId, UploadId,
+};
 
 /// An id that is named within a tenant, and the collection it is named in.
 pub trait Child: FromStr + fmt::Display {

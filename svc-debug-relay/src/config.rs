@@ -47,10 +47,9 @@ impl Read for Config {
         let advertise_url: Option<Option<String>> = from.optional("advertise_url");
         let device_silence_s = from.or("device_silence_s", DEVICE_SILENCE_S);
         let audit_retention_days = from.or("audit_retention_days", AUDIT_RETENTION_DAYS);
-        for (key, value) in [
-            ("device_silence_s", device_silence_s),
-            ("audit_retention_days", audit_retention_days),
-        ] {
+        for (key, value) in
+            [("device_silence_s", device_silence_s), ("audit_retention_days", audit_retention_days)]
+        {
             if value == Some(0) {
                 from.problem(key, "must be at least 1");
             }

@@ -89,7 +89,8 @@ impl Server {
         tasks.spawn("keep", app::keep::run(app.clone(), hints, shutdown.clone()));
         let retention = config.audit_retention();
         tasks.spawn("sweep", app::sweep::run(app.clone(), retention, shutdown.clone()));
-        let routes = Routes::new(DebugSessionServiceServer::new(grpc::Relay::new(app, tls.clone(), shutdown.clone())));
+        let routes =
+            Routes::new(DebugSessionServiceServer::new(grpc::Relay::new(app, tls.clone(), shutdown.clone())));
         tasks.spawn("grpc", async move {
             if let Err(error) = grpc.run(&tls, authenticator, routes, shutdown).await {
                 tracing::error!(error = kit::status::chain(&error), "gRPC server ended");

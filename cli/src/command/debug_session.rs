@@ -82,8 +82,7 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
             show(global, &client.close_debug_session(request).await?.into_inner())
         }
         Command::Events { session: id, page } => {
-            let debug_session =
-                id.as_deref().map(|id| session.name("debugSessions", id)).unwrap_or_default();
+            let debug_session = id.as_deref().map(|id| session.name("debugSessions", id)).unwrap_or_default();
             let all = collect(page.limit, async |page_token| {
                 let request = ListDebugSessionEventsRequest {
                     parent: session.tenant(),
@@ -182,7 +181,10 @@ fn events(global: &Global, events: &[DebugSessionEvent]) -> Result<()> {
 fn traffic(traffic: Option<&Traffic>) -> String {
     match traffic {
         Some(t) if t.frames_up + t.frames_down > 0 => {
-            format!("{} frames, {} B up; {} frames, {} B down", t.frames_up, t.bytes_up, t.frames_down, t.bytes_down)
+            format!(
+                "{} frames, {} B up; {} frames, {} B down",
+                t.frames_up, t.bytes_up, t.frames_down, t.bytes_down
+            )
         }
         _ => String::new(),
     }

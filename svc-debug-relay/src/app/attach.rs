@@ -23,7 +23,10 @@ use crate::store::{attachments, events, leases};
 pub(crate) enum Attached {
     Here(Attachment),
     /// By another replica, reached there.
-    Elsewhere { url: String, place: Place },
+    Elsewhere {
+        url: String,
+        place: Place,
+    },
 }
 
 /// One attachment. When it is dropped its stream is gone.
@@ -211,7 +214,8 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        let now_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now_s =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.app.left(&self.held, self.seat, why_left(self.until_s, now_s));
     }
 }

@@ -8,8 +8,6 @@ pub(crate) mod held;
 pub(crate) mod keep;
 pub(crate) mod sessions;
 pub(crate) mod sweep;
-#[cfg(test)]
-mod tests;
 mod turns;
 
 use std::sync::Arc;

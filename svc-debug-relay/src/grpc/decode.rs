@@ -100,7 +100,10 @@ mod tests {
     fn roles_states_and_positions_are_what_the_api_names_and_nothing_else() {
         assert_eq!(role(1).unwrap(), Role::Writer);
         assert_eq!(role(2).unwrap(), Role::Watcher);
-        assert_eq!([state(0).unwrap(), state(1).unwrap(), state(2).unwrap()], [None, Some(true), Some(false)]);
+        assert_eq!(
+            [state(0).unwrap(), state(1).unwrap(), state(2).unwrap()],
+            [None, Some(true), Some(false)]
+        );
         for refused in [role(0).unwrap_err(), role(3).unwrap_err(), state(3).unwrap_err()] {
             assert_eq!(refused.code(), Code::InvalidArgument);
         }
@@ -130,9 +133,8 @@ mod tests {
     #[test]
     fn what_cannot_be_said_is_nothing() {
         let request = |message| AttachDebugSessionRequest { message };
-        let frame = |number| {
-            Message::Frame(api::DebugFrame { number, data: Bytes::from_static(b"x"), direction: 0 })
-        };
+        let frame =
+            |number| Message::Frame(api::DebugFrame { number, data: Bytes::from_static(b"x"), direction: 0 });
         assert!(matches!(said(request(Some(frame(1)))), Some(Said::Frame(_))));
         for message in [
             None,

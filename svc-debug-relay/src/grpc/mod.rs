@@ -131,7 +131,8 @@ impl DebugSessionService for Relay {
         let caller = caller(&request)?;
         let onward = forward::Onward::of(&request);
         let mut said = request.into_inner();
-        let first = self.shutdown.or(decode::first(&mut said)).await.unwrap_or(Err(Error::Draining.into()))?;
+        let first =
+            self.shutdown.or(decode::first(&mut said)).await.unwrap_or(Err(Error::Draining.into()))?;
         let session: DebugSessionName = name("attach.name", &first.name)?;
         let tenant = caller.tenant(session.tenant)?;
         let wish = Wish {

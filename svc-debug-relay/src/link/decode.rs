@@ -80,7 +80,10 @@ mod tests {
         let (session, said) = up(&message().encode_to_vec()).unwrap();
         assert_eq!(session, DebugSessionId::new([3; 16]));
         assert_eq!(said.frame, Some(Frame { number: 5, data: Bytes::from_static(b"abc") }));
-        assert_eq!((said.epoch, said.boot, said.end), (2, Boot { counter: 7, random: 9 }, Some(DeviceEnd::Done)));
+        assert_eq!(
+            (said.epoch, said.boot, said.end),
+            (2, Boot { counter: 7, random: 9 }, Some(DeviceEnd::Done))
+        );
         assert_eq!((said.received_up_to, said.credit_up_to, said.forgotten_up_to), (4, 36, 1));
     }
 

@@ -27,8 +27,7 @@ pub(crate) fn subscribe(setup: &mut LinkSetup, relay: RelayId) -> mpsc::Receiver
 /// Hears devices until shutdown.
 pub(crate) async fn hear(app: Arc<App>, mut incoming: mpsc::Receiver<Incoming>, shutdown: Shutdown) {
     while let Some(Some(message)) = shutdown.or(incoming.recv()).await {
-        let device =
-            message.topic.device_id().filter(|_| message.topic.channel.kind() == ChannelKind::Debug);
+        let device = message.topic.device_id().filter(|_| message.topic.channel.kind() == ChannelKind::Debug);
         let Some(device) = device else { continue };
         match decode::up(&message.payload) {
             Ok((session, said)) => app.hear(device, session, said),

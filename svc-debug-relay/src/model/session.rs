@@ -66,10 +66,16 @@ enum Phase {
     /// No writer has come since this process took the session: the device is not spoken to.
     Waiting,
     /// The device is asked where it stands; the newest writer came with this position.
-    Opening { resume: Option<Position> },
+    Opening {
+        resume: Option<Position>,
+    },
     Live,
     /// Over. `settled`: stored.
-    Ended { reason: EndReason, at: Moment, settled: bool },
+    Ended {
+        reason: EndReason,
+        at: Moment,
+        settled: bool,
+    },
     /// Another process's now, or nobody's: nothing more is said to the device.
     Lost,
 }

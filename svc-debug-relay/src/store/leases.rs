@@ -101,8 +101,7 @@ pub(crate) async fn renew(
     let epochs: Vec<i64> = renewals.iter().map(|r| r.epoch.into()).collect();
     let silent: Vec<i64> = renewals.iter().map(|r| signed(r.silent_for.as_millis() as u64)).collect();
     let counters: Vec<Option<i64>> = renewals.iter().map(|r| r.boot.map(|b| b.counter.into())).collect();
-    let randoms: Vec<Option<i64>> =
-        renewals.iter().map(|r| r.boot.map(|b| b.random.cast_signed())).collect();
+    let randoms: Vec<Option<i64>> = renewals.iter().map(|r| r.boot.map(|b| b.random.cast_signed())).collect();
     let [frames_up, bytes_up, frames_down, bytes_down] = columns(renewals.iter().map(|r| r.traffic));
     let lease = signed(lease.as_millis() as u64);
     let values: [&(dyn ToSql + Sync); 11] = [
@@ -136,10 +135,7 @@ pub(crate) async fn renew(
 }
 
 /// Why sessions ended that have; open ones are missing.
-pub(crate) async fn ends(
-    tx: &Tx,
-    ids: &[DebugSessionId],
-) -> Result<Vec<(DebugSessionId, EndReason)>, Error> {
+pub(crate) async fn ends(tx: &Tx, ids: &[DebugSessionId]) -> Result<Vec<(DebugSessionId, EndReason)>, Error> {
     let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
     let rows = tx
         .query(

@@ -83,10 +83,7 @@ pub(crate) async fn count_open(tx: &Tx, tenant: TenantId) -> Result<u64, Error> 
     )
     .await?;
     let row = tx
-        .query_one(
-            "SELECT count(*) FROM debug.sessions WHERE tenant_id = $1 AND state = 'open'",
-            &[&tenant],
-        )
+        .query_one("SELECT count(*) FROM debug.sessions WHERE tenant_id = $1 AND state = 'open'", &[&tenant])
         .await?;
     Ok(unsigned(row.get(0)))
 }

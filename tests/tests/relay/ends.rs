@@ -2,7 +2,9 @@
 
 use proto::debug::v1::attach_debug_session_request::Message as Say;
 use proto::debug::v1::debug_session_event::Kind;
-use proto::debug::v1::{CloseDebugSessionRequest, DebugFrame, DebugSession, EndReason, ListDebugSessionsRequest};
+use proto::debug::v1::{
+    CloseDebugSessionRequest, DebugFrame, DebugSession, EndReason, ListDebugSessionsRequest,
+};
 use proto::device::v1::DebugEnd;
 use proto::registry::v1::RevokeDeviceRequest;
 
@@ -125,7 +127,6 @@ async fn a_caller_that_breaks_the_rules_or_leaves_ends_its_own_attachment() {
     stream.next().await.unwrap();
     drop(stream);
     let events = world.events(&api, &session, Kind::Detached, 2).await.unwrap();
-    let reasons: Vec<_> =
-        events.iter().filter(|e| e.kind() == Kind::Detached).map(|e| e.reason()).collect();
+    let reasons: Vec<_> = events.iter().filter(|e| e.kind() == Kind::Detached).map(|e| e.reason()).collect();
     assert_eq!(reasons, [EndReason::CallerError, EndReason::Left]);
 }

@@ -3,9 +3,10 @@
 use proptest::prelude::*;
 use wire::limits::{DEBUG_FRAME_BYTES_MAX, PACKET_BYTES_MAX, TOPIC_BYTES_MAX};
 use wire::msg::{
-    BootId, BootReason, Counters, DebugDown, DebugEnd, DebugUp, EnrollDown, EnrollReason, EnrollStatus, EnrollUp, EnumValue, HelloDown,
-    HelloUp, LayerDown, LayerError, LayerUp, LogDown, LogLevel, LogRecord, LogSource, LogUp, Message,
-    Repeated, ResultAck, Slot, SlotStatus, UpdateDown, UpdateReason, UpdateState, UpdateUp, to_vec,
+    BootId, BootReason, Counters, DebugDown, DebugEnd, DebugUp, EnrollDown, EnrollReason, EnrollStatus,
+    EnrollUp, EnumValue, HelloDown, HelloUp, LayerDown, LayerError, LayerUp, LogDown, LogLevel, LogRecord,
+    LogSource, LogUp, Message, Repeated, ResultAck, Slot, SlotStatus, UpdateDown, UpdateReason, UpdateState,
+    UpdateUp, to_vec,
 };
 
 #[path = "../frozen/messages.rs"]

@@ -108,7 +108,8 @@ impl DeviceSide {
 
     /// Something changed that it should know: soon, or at once when it may be waiting for it.
     pub(super) fn owe(&mut self, up: &Lane, now: Moment) {
-        let untold = up.delivered().saturating_sub(self.told.1).max(up.received().saturating_sub(self.told.0));
+        let untold =
+            up.delivered().saturating_sub(self.told.1).max(up.received().saturating_sub(self.told.0));
         let all_read = up.delivered() == up.received() && up.delivered() > self.told.1;
         let at = if untold >= UNTOLD_MAX || all_read { now } else { now + ACK_DELAY };
         self.owe_at(at);

@@ -277,10 +277,7 @@ fn another_process_goes_on_from_what_the_ends_say() {
     session.hear(Up { received_up_to: 6, forgotten_up_to: 8, ..quiet(4) }, START);
     assert_eq!(told(&mut session, writer, START), [], "an answer to the process that lost it");
     session.hear(Up { received_up_to: 6, credit_up_to: 38, forgotten_up_to: 8, ..quiet(5) }, START);
-    assert_eq!(
-        told(&mut session, writer, START)[0],
-        Told::Attached { down_received_up_to: 6, up_after: 10 }
-    );
+    assert_eq!(told(&mut session, writer, START)[0], Told::Attached { down_received_up_to: 6, up_after: 10 });
     let down = downs(&mut session, START);
     assert_eq!((down[0].received_up_to, down[0].credit_up_to), (10, 10 + WINDOW));
     session.say(writer, Said::Frame(frame(7)), START);
@@ -520,7 +517,10 @@ fn a_caller_that_is_gone_leaves_what_went_through_it() {
     assert_eq!(session.traffic(), one);
     for reason in [EndReason::Left, EndReason::TokenExpired] {
         let watcher = session.attach(Role::Watcher, "w", None, START).unwrap();
-        assert_eq!(session.leave(watcher, reason).unwrap(), Departure { reason, traffic: Traffic::default() });
+        assert_eq!(
+            session.leave(watcher, reason).unwrap(),
+            Departure { reason, traffic: Traffic::default() }
+        );
     }
     assert_eq!(session.leave(writer, EndReason::Left).unwrap().traffic, one);
     assert_eq!(session.leave(writer, EndReason::Left), None);
