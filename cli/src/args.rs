@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::command::{
-    bootstrap, broker, bundle, claim, completion, context, debug_session, deploy, device, doctor, key, keyset, logs,
-    manual, tenant, token,
+    bootstrap, broker, bundle, claim, completion, context, debug_session, deploy, device, doctor, key,
+    keyset, logs, manual, tenant, token,
 };
 
 /// Update, watch and read a fleet of microcontrollers.

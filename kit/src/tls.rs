@@ -92,7 +92,13 @@ impl Tls {
 
     /// A lazily connected channel to another service, with our service certificate.
     pub fn channel(&self, url: &str) -> Result<Channel, TlsError> {
-        let config = ClientTlsConfig::new()
+        self.channel_as(url, None)
+    }
+
+    /// The same to a server whose certificate must hold this name; `None`: the host of the URL.
+    pub fn channel_as(&self, url: &str, name: Option<&str>) -> Result<Channel, TlsError> {
+        let config = name.iter().fold(ClientTlsConfig::new(), |config, name| config.domain_name(*name));
+        let config = config
             .ca_certificate(Certificate::from_pem(&self.server_ca))
             .identity(Identity::from_pem(&self.service.cert, self.service.key.expose()));
         let address = |source| TlsError::Address { url: url.to_owned(), source };

@@ -61,6 +61,24 @@ pub const REASONS: &[Reason] = &[
         "Check that the key is registered and not deleted, and the clock of this machine.",
     ),
     reason(
+        "ATTACHMENTS_LEAVING_MAX",
+        "RESOURCE_EXHAUSTED",
+        "Too many attachments of this debug session are being ended.",
+        "Attach again in a moment.",
+    ),
+    reason(
+        "ATTACHMENTS_MAX",
+        "RESOURCE_EXHAUSTED",
+        "This relay serves as many attachments as it may.",
+        "Try again later, or at another replica.",
+    ),
+    reason(
+        "ATTACHMENTS_OF_TENANT_MAX",
+        "RESOURCE_EXHAUSTED",
+        "The tenant has as many attachments at this relay as it may have.",
+        "Detach one.",
+    ),
+    reason(
         "BOOTSTRAP_CODE",
         "UNAUTHENTICATED",
         "The one-time code is not the one that was printed last, or was used.",
@@ -85,12 +103,30 @@ pub const REASONS: &[Reason] = &[
         "The tenant has as many claims as it may have.",
         "Use one for more devices; claims that ended are forgotten after a while.",
     ),
+    reason(
+        "DEBUG_SESSIONS_OF_RELAY_MAX",
+        "RESOURCE_EXHAUSTED",
+        "This relay holds as many debug sessions as it may.",
+        "Attach at another replica.",
+    ),
+    reason(
+        "DEBUG_SESSIONS_OF_TENANT_MAX",
+        "RESOURCE_EXHAUSTED",
+        "The tenant has as many open debug sessions as it may have.",
+        "Close some: `holdfast debug-session list --state open`.",
+    ),
     reason("DEPLOYMENT_OVER", "FAILED_PRECONDITION", "The deployment has ended.", "Make another one."),
     reason(
         "DEPLOYMENT_STARTED",
         "FAILED_PRECONDITION",
         "The device was granted `go` and may be installing: nothing is taken back from here on.",
         "Wait for its end, then deploy again.",
+    ),
+    reason(
+        "DEVICE_HAS_SESSION",
+        "FAILED_PRECONDITION",
+        "The device has an open debug session: its stub serves one.",
+        "Attach to it, or close it: `holdfast debug-session list --state open --device DEVICE`.",
     ),
     reason(
         "DEVICE_REVOKED",
@@ -193,6 +229,18 @@ pub const REASONS: &[Reason] = &[
         "Deploy a bundle made with the device's `--board`.",
     ),
     reason(
+        "POSITION_AHEAD",
+        "INVALID_ARGUMENT",
+        "The position is ahead of all that was ever said in the debug session.",
+        "Attach without a position; whoever made this one mixed sessions up.",
+    ),
+    reason(
+        "POSITION_NOT_RESUMABLE",
+        "FAILED_PRECONDITION",
+        "Neither end holds the frames after this position any more.",
+        "Attach without a position, and begin anew.",
+    ),
+    reason(
         "REQUEST_ID_REUSED",
         "ALREADY_EXISTS",
         "The request id was used within a day for a request that was not this one.",
@@ -209,6 +257,19 @@ pub const REASONS: &[Reason] = &[
         "UNAUTHENTICATED",
         "The method is for Holdfast's own services.",
         "Nothing: people and tools have other methods.",
+    ),
+    reason(
+        "SESSION_ENDED",
+        "FAILED_PRECONDITION",
+        "The debug session has ended; the metadata says how.",
+        "Create another one.",
+    )
+    .with(&["end_reason"]),
+    reason(
+        "SESSION_MOVING",
+        "UNAVAILABLE",
+        "The debug session is going over to another relay process.",
+        "Attach again.",
     ),
     reason(
         "TAILS_MAX",
@@ -271,6 +332,12 @@ pub const REASONS: &[Reason] = &[
         "Finish one; an upload that nobody goes on with is forgotten after a day.",
     ),
     reason(
+        "WATCHERS_MAX",
+        "RESOURCE_EXHAUSTED",
+        "The debug session has as many watchers as it may have.",
+        "Wait until one leaves.",
+    ),
+    reason(
         "WATCHES_MAX",
         "RESOURCE_EXHAUSTED",
         "This server serves as many watches as it may.",
@@ -293,6 +360,12 @@ pub const REASONS: &[Reason] = &[
         "RESOURCE_EXHAUSTED",
         "The tenant uploads as much at once as it may.",
         "Wait for one to end.",
+    ),
+    reason(
+        "WRITER_PRESENT",
+        "FAILED_PRECONDITION",
+        "Somebody else writes in the debug session.",
+        "Attach as a watcher, or close the session.",
     ),
     reason(
         "WRITE_IDLE",

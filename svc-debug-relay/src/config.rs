@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use kit::Secret;
-use kit::config::{Common, Config as Read, Source};
+use kit::config::{Common, Config as Read, Source, Wrong};
+use kit::pg::Pg;
+use kit::tls::Tls;
 
 /// How long a device may be silent before its session ends, by default.
 const DEVICE_SILENCE_S: u32 = 60;
@@ -22,6 +24,9 @@ pub struct Config {
     pub broker_url: String,
     /// `ADVERTISE_URL`: `https://host:port` by which other replicas reach this one; by default the address it listens on.
     pub advertise_url: Option<String>,
+    /// `ADVERTISE_NAME`: the name in the replicas' server certificate, where `ADVERTISE_URL` holds one that is not in it, as a pod's
+    /// address; by default the host of that URL.
+    pub advertise_name: Option<String>,
     /// `DEVICE_SILENCE_S`: a device not heard for so long is given up.
     pub device_silence_s: u32,
     /// `AUDIT_RETENTION_DAYS`: events and ended sessions older than this are deleted.
@@ -45,6 +50,7 @@ impl Read for Config {
         let registry_url = from.required("registry_url");
         let broker_url = from.required("broker_url");
         let advertise_url: Option<Option<String>> = from.optional("advertise_url");
+        let advertise_name = from.optional("advertise_name");
         let device_silence_s = from.or("device_silence_s", DEVICE_SILENCE_S);
         let audit_retention_days = from.or("audit_retention_days", AUDIT_RETENTION_DAYS);
         for (key, value) in
@@ -70,9 +76,20 @@ impl Read for Config {
             registry_url: registry_url?,
             broker_url: broker_url?,
             advertise_url: advertise_url?,
+            advertise_name: advertise_name?,
             device_silence_s: device_silence_s?,
             audit_retention_days: audit_retention_days?,
         })
+    }
+
+    fn verify(&self, tls: &Tls, wrong: &mut Wrong) {
+        self.common.verify(tls, wrong);
+        wrong.note("postgres_url", Pg::new(self.postgres_url.expose(), tls));
+        wrong.note("registry_url", tls.channel(&self.registry_url));
+        wrong.note_broker(&self.broker_url);
+        if let Some(url) = &self.advertise_url {
+            wrong.note("advertise_url", tls.channel_as(url, self.advertise_name.as_deref()));
+        }
     }
 }
 

@@ -46,8 +46,7 @@ impl Error {
             Error::NoPlace(NoPlace::Server { .. }) => "ATTACHMENTS_MAX",
             Error::NoPlace(NoPlace::Tenant { .. }) => "ATTACHMENTS_OF_TENANT_MAX",
             Error::Refused(refusal) => refused(*refusal).0,
-            Error::Draining => "RELAY_DRAINING",
-            Error::Database(_) => "UNAVAILABLE",
+            Error::Draining | Error::Database(_) => "UNAVAILABLE",
         }
     }
 }

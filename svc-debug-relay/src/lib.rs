@@ -58,12 +58,19 @@ pub enum StartError {
     Address(#[from] std::io::Error),
 }
 
+/// Brings the schema up to date.
+pub async fn migrate(config: &Config) -> Result<(), StartError> {
+    let tls = tls::Tls::load(&config.common.tls)?;
+    Ok(Store::new(pg::Pg::new(config.postgres_url.expose(), &tls)?).migrate().await?)
+}
+
 impl Server {
     /// Migrates, binds, and begins to serve.
     pub async fn build(config: Config) -> Result<Self, StartError> {
         let tls = tls::Tls::load(&config.common.tls)?;
         let store = Store::new(pg::Pg::new(config.postgres_url.expose(), &tls)?);
         store.migrate().await?;
+        kit::trace::export("svc-debug-relay", config.common.otlp_endpoint.as_deref(), &tls)?;
         let metrics = telemetry::Metrics::bind(config.common.metrics_listen).await?;
         let metrics_address = metrics.address()?;
         let grpc = serve::Grpc::bind(config.common.grpc_listen).await?;
@@ -89,8 +96,9 @@ impl Server {
         tasks.spawn("keep", app::keep::run(app.clone(), hints, shutdown.clone()));
         let retention = config.audit_retention();
         tasks.spawn("sweep", app::sweep::run(app.clone(), retention, shutdown.clone()));
-        let routes =
-            Routes::new(DebugSessionServiceServer::new(grpc::Relay::new(app, tls.clone(), shutdown.clone())));
+        let peers = grpc::Peers::new(tls.clone(), config.advertise_name);
+        let relay = grpc::Relay::new(app, peers, shutdown.clone());
+        let routes = Routes::new(DebugSessionServiceServer::new(relay));
         tasks.spawn("grpc", async move {
             if let Err(error) = grpc.run(&tls, authenticator, routes, shutdown).await {
                 tracing::error!(error = kit::status::chain(&error), "gRPC server ended");

@@ -1,14 +1,21 @@
 //! Starts svc-debug-relay: configuration, logs, listeners, and runs until a signal.
 
-use anyhow::Context;
+use std::process::ExitCode;
+
+use kit::command_line::{MIGRATE, run};
+use svc_debug_relay::{Config, Server};
 
 const NAME: &str = "svc-debug-relay";
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    kit::start(NAME);
-    let config: svc_debug_relay::Config = kit::config::load()?;
-    let server = svc_debug_relay::Server::build(config).await.context("svc-debug-relay cannot start")?;
-    kit::serve::ready(NAME, &server.listeners());
-    server.run().await.context("svc-debug-relay ended")
+async fn main() -> ExitCode {
+    run::<Config>(NAME, &[MIGRATE], async |config, typed| {
+        if typed == ["migrate"] {
+            return Ok(svc_debug_relay::migrate(&config).await?);
+        }
+        let server = Server::build(config).await?;
+        kit::serve::ready(NAME, &server.listeners());
+        Ok(server.run().await?)
+    })
+    .await
 }

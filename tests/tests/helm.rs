@@ -21,6 +21,10 @@ type Environment = Vec<(String, String)>;
 
 /// Where pods find their Secrets; here below a folder of each pod's own.
 const MOUNTS: &str = "/etc/holdfast";
+/// A pod's address, which nobody here has: each replica listens at a port of its own instead.
+const POD_IP: &str = "10.0.0.7";
+/// What this harness's server certificates name.
+const SERVER_NAME: &str = "localhost";
 
 async fn python(args: &[&str]) -> Result<String> {
     let mut command = Command::new(dev::python());
@@ -169,6 +173,7 @@ fn environment(
     for variable in pod["spec"]["containers"][0]["env"].as_array().context("no env")? {
         let name = variable["name"].as_str().context("no name")?.to_owned();
         let value = match variable["value"].as_str() {
+            None if variable["valueFrom"]["fieldRef"]["fieldPath"] == "status.podIP" => POD_IP.to_owned(),
             None => {
                 let reference = &variable["valueFrom"]["secretKeyRef"];
                 let text = |key: &str| reference[key].as_str().unwrap_or_default().to_owned();
@@ -179,6 +184,13 @@ fn environment(
                 root.join(path.trim_start_matches('/')).display().to_string()
             }
             Some(value) if value.starts_with("0.0.0.0:") => harness[&name].clone(),
+            // Kubernetes fills in what stands before; every pod listens on a port of its own here.
+            Some("https://$(POD_IP):8443") => format!("https://{}", harness["HOLDFAST_GRPC_LISTEN"]),
+            Some(name) if name.ends_with(".svc") => {
+                let behind = manifests.behind(&format!("{name}:8443"))?;
+                ensure!(behind.0 == service.name(), "{name} leads to {behind:?}");
+                SERVER_NAME.to_owned()
+            }
             Some(url) if url.contains(".svc:") => {
                 let address = url.split_once("://").map_or(url, |(_, address)| address);
                 let behind = manifests.behind(address).with_context(|| format!("{name}={url}"))?;

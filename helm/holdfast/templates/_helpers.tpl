@@ -90,6 +90,12 @@ capabilities: { drop: [ALL] }
 - { name: HOLDFAST_DEVICE_ADDRESS, value: {{ $v.addresses.device | quote }} }
 - { name: HOLDFAST_ENROLL_ADDRESS, value: {{ $v.addresses.enroll | quote }} }
 {{- end }}
+{{- if eq .short "debug-relay" }}
+# Replicas pass calls on to the one that holds a session: by the pod's address, and the Service's name in the certificate they share.
+- { name: POD_IP, valueFrom: { fieldRef: { fieldPath: status.podIP } } }
+- { name: HOLDFAST_ADVERTISE_URL, value: "https://$(POD_IP):8443" }
+- { name: HOLDFAST_ADVERTISE_NAME, value: {{ include "holdfast.fullname" .root }}-svc-debug-relay.{{ .root.Release.Namespace }}.svc }
+{{- end }}
 {{- if eq .short "ota" }}
 - { name: HOLDFAST_S3_ENDPOINT, value: {{ $v.s3.endpoint | quote }} }
 - { name: HOLDFAST_S3_BUCKET, value: {{ $v.s3.bucket | quote }} }
@@ -123,7 +129,7 @@ capabilities: { drop: [ALL] }
 
 {{/* Every service there is, as a YAML list of {short, replicas, resources, env}: one more service is one more line. */}}
 {{- define "holdfast.services" -}}
-{{- range $short := list "registry" "ota" "logs" }}
+{{- range $short := list "registry" "ota" "logs" "debug-relay" }}
 {{- $own := index $.Values.services $short }}
 - { short: {{ $short }}, replicas: {{ $own.replicas }}, resources: {{ $own.resources | default dict | toJson }}, env: {{ $own.env | default dict | toJson }} }
 {{- end }}

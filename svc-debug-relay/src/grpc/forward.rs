@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::stream::unfold;
 use kit::places::Place;
@@ -12,6 +13,7 @@ use proto::debug::v1::attach_debug_session_request::Message;
 use proto::debug::v1::debug_session_service_client::DebugSessionServiceClient;
 use proto::debug::v1::{Attach, AttachDebugSessionRequest, AttachDebugSessionResponse};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -27,13 +29,17 @@ use crate::model::session::Told;
 const PEERS_MAX: usize = 64;
 /// Messages on the way from the caller to the other replica.
 const ON_THE_WAY_MAX: usize = 8;
+/// How long another replica may take to answer; one that stands still is not waited for longer.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// A call that was passed on once is not passed on again.
 const FORWARDED: &str = "holdfast-forwarded";
 
 /// Connections to other replicas, by their address.
 #[derive(Debug)]
-pub(super) struct Peers {
+pub(crate) struct Peers {
     tls: Tls,
+    /// The name in their certificate, where it is not the host of their address.
+    name: Option<String>,
     channels: Mutex<HashMap<String, Channel>>,
 }
 
@@ -42,6 +48,22 @@ pub(super) struct Peers {
 pub(super) struct Onward {
     token: Option<MetadataValue<Ascii>>,
     was_forwarded: bool,
+}
+
+/// A call that another replica has taken.
+#[derive(Debug)]
+pub(super) struct Call {
+    said: mpsc::Sender<AttachDebugSessionRequest>,
+    told: Streaming<AttachDebugSessionResponse>,
+}
+
+/// Why it has not.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// It answered: this is for the caller.
+    There(Status),
+    /// It did not answer, or does not hold the session any more.
+    Unanswered,
 }
 
 impl Onward {
@@ -55,8 +77,8 @@ impl Onward {
 }
 
 impl Peers {
-    pub(super) fn new(tls: Tls) -> Self {
-        Self { tls, channels: Mutex::default() }
+    pub(crate) fn new(tls: Tls, name: Option<String>) -> Self {
+        Self { tls, name, channels: Mutex::default() }
     }
 
     fn channel(&self, url: &str) -> Result<Channel, Status> {
@@ -64,7 +86,8 @@ impl Peers {
         if let Some(channel) = channels.get(url) {
             return Ok(channel.clone());
         }
-        let channel = self.tls.channel(url).map_err(|error| status::internal(&error))?;
+        let channel =
+            self.tls.channel_as(url, self.name.as_deref()).map_err(|error| status::internal(&error))?;
         // Addresses change when replicas are replaced; those in use stay open by themselves.
         if channels.len() >= PEERS_MAX {
             channels.clear();
@@ -74,30 +97,39 @@ impl Peers {
     }
 
     /// Makes the call there.
-    pub(super) async fn forward(
-        &self,
-        url: &str,
-        onward: Onward,
-        attach: Attach,
+    pub(super) async fn call(&self, url: &str, onward: &Onward, attach: &Attach) -> Result<Call, Refused> {
+        if onward.was_forwarded {
+            return Err(Refused::Unanswered);
+        }
+        let (said, receiver) = mpsc::channel(ON_THE_WAY_MAX);
+        let first = AttachDebugSessionRequest { message: Some(Message::Attach(attach.clone())) };
+        said.try_send(first).expect("the channel is new");
+        let mut request = Request::new(ReceiverStream::new(receiver));
+        if let Some(token) = &onward.token {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        request.metadata_mut().insert(FORWARDED, MetadataValue::from_static("1"));
+        let mut peer = DebugSessionServiceClient::new(self.channel(url).map_err(Refused::There)?);
+        match timeout(ANSWER_MAX, peer.attach_debug_session(request)).await {
+            Ok(Ok(response)) => Ok(Call { said, told: response.into_inner() }),
+            Ok(Err(error)) if error.code() != Code::Unavailable && !is_transport(&error) => {
+                Err(Refused::There(error))
+            }
+            Ok(Err(_)) | Err(_) => Err(Refused::Unanswered),
+        }
+    }
+}
+
+impl Call {
+    /// Passes both streams on.
+    pub(super) fn pass(
+        self,
         said: Streaming<AttachDebugSessionRequest>,
         place: Place,
         shutdown: Shutdown,
-    ) -> Result<impl Stream<Item = Result<AttachDebugSessionResponse, Status>> + Send + use<>, Status> {
-        if onward.was_forwarded {
-            return Err(status::unavailable("the session moves to another relay: attach again"));
-        }
-        let (sender, receiver) = mpsc::channel(ON_THE_WAY_MAX);
-        let first = AttachDebugSessionRequest { message: Some(Message::Attach(attach)) };
-        sender.try_send(first).expect("the channel is new");
-        let mut request = Request::new(ReceiverStream::new(receiver));
-        if let Some(token) = onward.token {
-            request.metadata_mut().insert("authorization", token);
-        }
-        request.metadata_mut().insert(FORWARDED, MetadataValue::from_static("1"));
-        let mut peer = DebugSessionServiceClient::new(self.channel(url)?);
-        let told = peer.attach_debug_session(request).await.map_err(passed_on)?.into_inner();
-        let passing = EndsTask::new(tokio::spawn(pass(said, sender)).abort_handle());
-        Ok(unfold(Some((told, passing, place, shutdown)), async |state| {
+    ) -> impl Stream<Item = Result<AttachDebugSessionResponse, Status>> + Send + use<> {
+        let passing = EndsTask::new(tokio::spawn(pass(said, self.said)).abort_handle());
+        unfold(Some((self.told, passing, place, shutdown)), async |state| {
             let (mut told, passing, place, shutdown) = state?;
             match shutdown.or(told.message()).await {
                 None => Some((Ok(encode::told(Told::Ended(EndReason::Draining))), None)),
@@ -109,7 +141,7 @@ impl Peers {
                 }
                 Some(Err(error)) => Some((Err(error), None)),
             }
-        }))
+        })
     }
 }
 
@@ -125,12 +157,15 @@ async fn pass(
     }
 }
 
-/// The other replica's own refusal, or that it does not answer.
-fn passed_on(error: Status) -> Status {
-    if is_transport(&error) {
-        return status::unavailable("the relay that holds the session does not answer: attach again");
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::There(status) => status,
+            Refused::Unanswered => {
+                status::unavailable("the relay that holds the session does not answer: attach again")
+            }
+        }
     }
-    error
 }
 
 fn is_transport(error: &Status) -> bool {

@@ -7,9 +7,9 @@ mod stream;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kit::auth::{Caller, caller};
-use kit::tls::Tls;
 use kit::{Shutdown, page, status};
 use proto::debug::v1::debug_session_service_server::DebugSessionService;
 use proto::debug::v1::{
@@ -18,16 +18,23 @@ use proto::debug::v1::{
     ListDebugSessionEventsResponse, ListDebugSessionsRequest, ListDebugSessionsResponse,
 };
 use proto::name::{DebugSessionName, DeviceName, TenantName};
+use tokio::time::{Instant, sleep};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 use wire::DebugSessionId;
 
-use crate::app::App;
 use crate::app::attach::{Attached, Wish};
 use crate::app::sessions::{EventFilter, Filter};
+use crate::app::{App, LEASE};
 use crate::error::Error;
 use decode::name;
-use forward::Peers;
+pub(crate) use forward::Peers;
+use forward::Refused;
+
+/// How long a call waits for a holder that does not answer to lose its lease.
+const TAKEOVER_MAX: Duration = Duration::from_secs(2 * LEASE.as_secs());
+/// How often it looks meanwhile.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Where a page of events ended.
 type EventCursor = u64;
@@ -40,8 +47,8 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    pub(crate) fn new(app: Arc<App>, tls: Tls, shutdown: Shutdown) -> Self {
-        Self { app, peers: Peers::new(tls), shutdown }
+    pub(crate) fn new(app: Arc<App>, peers: Peers, shutdown: Shutdown) -> Self {
+        Self { app, peers, shutdown }
     }
 }
 
@@ -142,12 +149,19 @@ impl DebugSessionService for Relay {
             role: decode::role(first.role)?,
             position: decode::position(first.position)?,
         };
-        let told: Self::AttachDebugSessionStream = match self.app.attach(wish).await? {
-            Attached::Here(attachment) => Box::pin(stream::serve(attachment, said)),
-            Attached::Elsewhere { url, place } => {
-                let shutdown = self.shutdown.clone();
-                Box::pin(self.peers.forward(&url, onward, first, said, place, shutdown).await?)
+        // A holder that does not answer is dead or stands still: its lease runs out, and then the session is taken here.
+        let until = Instant::now() + TAKEOVER_MAX;
+        let told: Self::AttachDebugSessionStream = loop {
+            match self.app.attach(wish).await? {
+                Attached::Here(attachment) => break Box::pin(stream::serve(attachment, said)),
+                Attached::Elsewhere { url, place } => match self.peers.call(&url, &onward, &first).await {
+                    Ok(call) => break Box::pin(call.pass(said, place, self.shutdown.clone())),
+                    Err(Refused::Unanswered) if Instant::now() < until => {}
+                    Err(refused) => return Err(refused.into()),
+                },
             }
+            let asked_again = self.shutdown.or(sleep(ASK_AGAIN)).await;
+            asked_again.ok_or(Error::Draining)?;
         };
         Ok(Response::new(told))
     }

@@ -48,14 +48,14 @@ pub(crate) async fn older_than(tx: &Tx, age: Duration) -> Result<u64, Error> {
     let sessions = tx
         .execute(
             "DELETE FROM debug.sessions WHERE session_id IN (SELECT session_id FROM debug.sessions \
-             WHERE state = 'closed' AND end_time < now() - $1 * interval '1 second' LIMIT $2)",
+             WHERE state = 'closed' AND end_time < now() - $1::bigint * interval '1 second' LIMIT $2)",
             &[&age, &STEP],
         )
         .await?;
     let events = tx
         .execute(
             "DELETE FROM debug.events WHERE event_id IN (SELECT event_id FROM debug.events \
-             WHERE time < now() - $1 * interval '1 second' LIMIT $2)",
+             WHERE time < now() - $1::bigint * interval '1 second' LIMIT $2)",
             &[&age, &STEP],
         )
         .await?;
@@ -67,7 +67,7 @@ pub(crate) async fn stranded(tx: &Tx, after: Duration) -> Result<Vec<DebugSessio
     let rows = tx
         .query(
             "SELECT DISTINCT a.session_id FROM debug.attachments a JOIN debug.sessions s USING (session_id) \
-             WHERE s.state = 'closed' AND s.end_time < now() - $1 * interval '1 second' LIMIT $2",
+             WHERE s.state = 'closed' AND s.end_time < now() - $1::bigint * interval '1 second' LIMIT $2",
             &[&signed(after.as_secs()), &STEP],
         )
         .await?;

@@ -83,7 +83,7 @@ pub(crate) async fn take(
     let row = tx
         .query_one(
             "UPDATE debug.sessions SET epoch = epoch + 1, relay_id = $2, relay_url = $3, \
-                 lease_until = now() + $4 * interval '1 millisecond' WHERE session_id = $1 RETURNING epoch",
+                 lease_until = now() + $4::bigint * interval '1 millisecond' WHERE session_id = $1 RETURNING epoch",
             &[&id.to_string(), &relay.to_string(), &url, &signed(lease.as_millis() as u64)],
         )
         .await?;
@@ -119,7 +119,7 @@ pub(crate) async fn renew(
     ];
     let rows = tx
         .query(
-            "UPDATE debug.sessions s SET lease_until = now() + $2 * interval '1 millisecond', \
+            "UPDATE debug.sessions s SET lease_until = now() + $2::bigint * interval '1 millisecond', \
                  last_frame_time = greatest(s.last_frame_time, now() - k.silent * interval '1 millisecond'), \
                  boot_counter = coalesce(k.counter, s.boot_counter), boot_random = coalesce(k.random, s.boot_random), \
                  frames_up = k.frames_up, bytes_up = k.bytes_up, frames_down = k.frames_down, bytes_down = k.bytes_down \

@@ -66,7 +66,7 @@ pub(crate) async fn create(tx: &Tx, new: &New<'_>) -> Result<bool, Error> {
         .execute(
             "INSERT INTO debug.sessions (session_id, tenant_id, device_id, creator, idle_ms, total_ms, create_time, \
                  expire_time, last_frame_time) \
-             VALUES ($1, $2, $3, $4, $5, $6, now(), now() + $6 * interval '1 millisecond', now()) \
+             VALUES ($1, $2, $3, $4, $5, $6::bigint, now(), now() + $6::bigint * interval '1 millisecond', now()) \
              ON CONFLICT (device_id) WHERE state = 'open' DO NOTHING",
             &values,
         )

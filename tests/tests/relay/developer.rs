@@ -32,7 +32,7 @@ pub(crate) struct Developer {
     pub(crate) got: Vec<Vec<u8>>,
     pub(crate) sent: i64,
     pub(crate) delivered: i64,
-    credit: i64,
+    pub(crate) credit: i64,
 }
 
 impl Stream {

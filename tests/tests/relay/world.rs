@@ -155,3 +155,8 @@ impl World {
 pub(crate) fn frames(what: &str, count: usize) -> Vec<Vec<u8>> {
     (1..=count).map(|n| format!("{what} {n} {}", "x".repeat(n * 37 % 900)).into_bytes()).collect()
 }
+
+/// The reason a call was refused for.
+pub(crate) fn reason_of(refused: &anyhow::Error) -> Option<String> {
+    refused.downcast_ref::<tonic::Status>().and_then(kit::status::reason)
+}
