@@ -1,7 +1,13 @@
 //! What scenarios share. The scenarios themselves are in `tests/`, the programs in `src/bin/`.
 
 pub mod bench;
+#[expect(missing_debug_implementations, reason = "an MQTT session has nothing to print")]
+pub mod board;
 pub mod broker;
 pub mod client;
+#[expect(missing_debug_implementations, reason = "an MQTT session has nothing to print")]
+pub mod debug;
+#[expect(missing_debug_implementations, reason = "a stack and its keys have nothing to print")]
+pub mod fleet;
 pub mod lossy;
 pub mod world;

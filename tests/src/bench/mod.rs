@@ -4,5 +4,6 @@
 pub mod boards;
 pub mod broker;
 pub mod figure;
+pub mod relay;
 pub mod sockets;
 pub mod usage;

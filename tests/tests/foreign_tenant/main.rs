@@ -7,13 +7,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
-#[path = "../registry/board.rs"]
-#[expect(dead_code, reason = "written for the registry's own tests, which use all of it")]
-mod board;
 mod estate;
-#[path = "../registry/fleet.rs"]
-#[expect(dead_code, reason = "written for the registry's own tests, which use all of it")]
-mod fleet;
 mod method;
 #[path = "../ota/tenant.rs"]
 #[expect(dead_code, reason = "written for svc-ota's own tests, which use all of it")]
@@ -24,6 +18,7 @@ use dev::{Options, Stack};
 use proto::auth::v1::Access;
 use proto::registry::v1::Role;
 use scenarios::client::{self, Person};
+use scenarios::{board, fleet};
 use tonic::Code;
 
 use crate::estate::Estate;

@@ -3,15 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
-#[path = "../registry/board.rs"]
-#[expect(dead_code, reason = "written for the registry's own tests, which use all of it")]
-mod board;
-mod developer;
-mod device;
 mod ends;
-#[path = "../registry/fleet.rs"]
-#[expect(dead_code, reason = "written for the registry's own tests, which use all of it")]
-mod fleet;
 mod replicas;
 mod streams;
 mod world;
+
+use scenarios::debug::{developer, device};
+use scenarios::{board, fleet};

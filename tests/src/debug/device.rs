@@ -1,7 +1,7 @@
 //! A device's end of a debug session, played as docs/protocol.md has it: over MQTT, with the identity of an enrolled
 //! device, and able to lose, repeat, fall silent and lie.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -20,34 +20,36 @@ use crate::board::{Enrolled, PATIENCE, Session};
 const RESEND: Duration = Duration::from_millis(200);
 /// Frames it takes before the one before them was taken out of its hands: small boards have little room.
 const ROOM: u64 = 8;
-pub(crate) const BOOT: BootId = BootId { counter: 7, random: 0x0123_4567_89ab_cdef };
+pub const BOOT: BootId = BootId { counter: 7, random: 0x0123_4567_89ab_cdef };
 
 /// What it does besides what it should.
 #[derive(Clone, Default)]
-pub(crate) struct Faults {
+pub struct Faults {
     /// Of all that comes and goes every n-th message is lost, and every m-th comes twice; 0: none.
-    pub(crate) lose: u64,
-    pub(crate) repeat: u64,
+    pub lose: u64,
+    pub repeat: u64,
     /// Says nothing.
-    pub(crate) silent: bool,
+    pub silent: bool,
     /// Says this of every session.
-    pub(crate) end: Option<DebugEnd>,
+    pub end: Option<DebugEnd>,
     /// Claims to have taken frames that were never sent.
-    pub(crate) lie: bool,
+    pub lie: bool,
+    /// Says again what the developer says.
+    pub echo: bool,
     /// Another boot than [`BOOT`].
-    pub(crate) rebooted: bool,
+    pub rebooted: bool,
 }
 
-pub(crate) struct State {
-    pub(crate) faults: Faults,
+pub struct State {
+    pub faults: Faults,
     /// The developer's frames, in order.
-    pub(crate) taken: Vec<Vec<u8>>,
+    pub taken: Vec<Vec<u8>>,
     /// Its own frames.
-    pub(crate) frames: Vec<Vec<u8>>,
-    pub(crate) told_end: bool,
-    pub(crate) highest_epoch: u32,
-    pub(crate) sent: u64,
-    pub(crate) forgotten: u64,
+    pub frames: Vec<Vec<u8>>,
+    pub told_end: bool,
+    pub highest_epoch: u32,
+    pub sent: u64,
+    pub forgotten: u64,
     session: String,
     topic: String,
     received: u64,
@@ -55,15 +57,15 @@ pub(crate) struct State {
     passed: u64,
 }
 
-pub(crate) struct Device {
-    pub(crate) state: Arc<Mutex<State>>,
+pub struct Device {
+    pub state: Arc<Mutex<State>>,
     changed: Arc<watch::Sender<u64>>,
     id: String,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Device {
-    pub(crate) async fn connect(stack: &Stack, enrolled: &Enrolled) -> Result<Device> {
+    pub async fn connect(stack: &Stack, enrolled: &Enrolled) -> Result<Device> {
         let state = State {
             faults: Faults::default(),
             taken: Vec::new(),
@@ -89,7 +91,7 @@ impl Device {
     }
 
     /// A new connection in place of the old; the device remembers everything.
-    pub(crate) async fn reconnect(&mut self, stack: &Stack, enrolled: &Enrolled) -> Result<()> {
+    pub async fn reconnect(&mut self, stack: &Stack, enrolled: &Enrolled) -> Result<()> {
         self.disconnect();
         let chain = [enrolled.answer.leaf.as_slice(), enrolled.answer.intermediate.as_slice()];
         let address = stack.device_address();
@@ -103,7 +105,7 @@ impl Device {
                 let Event::Incoming(Packet::Publish(publish)) = event else { continue };
                 let topic = String::from_utf8_lossy(&publish.topic).replace("/dn/", "/up/");
                 let ups = {
-                    let mut state = state.lock().unwrap();
+                    let mut state = lock(&state);
                     DebugDown::decode(publish.payload).map(|down| state.hear(down, topic)).unwrap_or_default()
                 };
                 changed.send_modify(|count| *count += 1);
@@ -115,31 +117,36 @@ impl Device {
             let mut clock = tokio::time::interval(RESEND);
             loop {
                 clock.tick().await;
-                let ups = state.lock().unwrap().resend();
+                let ups = lock(&state).resend();
                 publish_all(&client, ups);
             }
         }));
         Ok(())
     }
 
-    pub(crate) fn disconnect(&mut self) {
+    pub fn disconnect(&mut self) {
         self.tasks.drain(..).for_each(|task| task.abort());
     }
 
-    pub(crate) fn faults(&self, faults: Faults) {
-        self.state.lock().unwrap().faults = faults;
+    pub fn faults(&self, faults: Faults) {
+        lock(&self.state).faults = faults;
     }
 
     /// More to send.
-    pub(crate) fn say(&self, frames: impl IntoIterator<Item = Vec<u8>>) {
-        self.state.lock().unwrap().frames.extend(frames);
+    pub fn say(&self, frames: impl IntoIterator<Item = Vec<u8>>) {
+        lock(&self.state).frames.extend(frames);
+    }
+
+    /// Forgets what it had to send.
+    pub fn forget(&self) {
+        lock(&self.state).frames.clear();
     }
 
     /// Waits until something is so.
-    pub(crate) async fn until(&self, what: &str, is_so: impl Fn(&State) -> bool) -> Result<()> {
+    pub async fn until(&self, what: &str, is_so: impl Fn(&State) -> bool) -> Result<()> {
         let mut changed = self.changed.subscribe();
         let waiting = async {
-            while !is_so(&self.state.lock().unwrap()) {
+            while !is_so(&lock(&self.state)) {
                 let _ = tokio::time::timeout(RESEND, changed.changed()).await;
             }
         };
@@ -151,6 +158,11 @@ impl Drop for Device {
     fn drop(&mut self) {
         self.disconnect();
     }
+}
+
+/// Also after a test panicked while it looked.
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn publish_all(client: &AsyncClient, ups: Vec<(String, DebugUp)>) {
@@ -186,6 +198,9 @@ impl State {
         let answer = down.open || down.answer || down.number > 0;
         if down.number == self.taken.len() as u64 + 1 {
             self.taken.push(down.data.to_vec());
+            if self.faults.echo {
+                self.frames.push(down.data.to_vec());
+            }
         }
         self.received = self.received.max(down.received_up_to);
         self.forgotten = self.forgotten.max(down.delivered_up_to);

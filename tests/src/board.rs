@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::client::unique;
 use anyhow::{Context, Result, bail};
 use dev::Stack;
 use prost::Message;
@@ -16,49 +17,48 @@ use rumqttc::{TlsConfiguration, Transport};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore};
-use scenarios::client::unique;
 use wire::Digest;
 
 /// How long anything a test waits for may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What stands behind an enrolment: a claim's or a birth certificate, and its key.
-pub(crate) struct Voucher<'a> {
-    pub(crate) certificate: &'a [u8],
-    pub(crate) key: &'a KeyPair,
+pub struct Voucher<'a> {
+    pub certificate: &'a [u8],
+    pub key: &'a KeyPair,
 }
 
 /// A board before it is anybody.
-pub(crate) struct Board {
-    pub(crate) key: KeyPair,
-    pub(crate) hardware_id: String,
+pub struct Board {
+    pub key: KeyPair,
+    pub hardware_id: String,
 }
 
 /// A board that is a device.
-pub(crate) struct Enrolled {
-    pub(crate) board: Board,
-    pub(crate) answer: EnrollDown,
+pub struct Enrolled {
+    pub board: Board,
+    pub answer: EnrollDown,
 }
 
 /// An MQTT session.
-pub(crate) struct Session {
-    pub(crate) client: AsyncClient,
-    pub(crate) events: EventLoop,
+pub struct Session {
+    pub client: AsyncClient,
+    pub events: EventLoop,
     /// Came while something else was waited for.
     kept: VecDeque<(String, Vec<u8>)>,
 }
 
 impl Board {
-    pub(crate) fn new(hardware_id: &str) -> Result<Board> {
+    pub fn new(hardware_id: &str) -> Result<Board> {
         Ok(Board { key: KeyPair::generate()?, hardware_id: hardware_id.into() })
     }
 
-    pub(crate) fn csr(&self) -> Result<Vec<u8>> {
+    pub fn csr(&self) -> Result<Vec<u8>> {
         Ok(CertificateParams::default().serialize_request(&self.key)?.der().to_vec())
     }
 
     /// What this board asks under a client id, with every proof right.
-    pub(crate) fn request(&self, voucher: &Voucher<'_>, client_id: &str) -> Result<EnrollUp> {
+    pub fn request(&self, voucher: &Voucher<'_>, client_id: &str) -> Result<EnrollUp> {
         let csr = self.csr()?;
         let vouching_signature = vouch(voucher.key, &csr, client_id, &self.hardware_id)?;
         Ok(EnrollUp {
@@ -72,12 +72,12 @@ impl Board {
     }
 
     /// Enrols over the broker's enrolment listener.
-    pub(crate) async fn enroll(&self, stack: &Stack, voucher: &Voucher<'_>) -> Result<EnrollDown> {
+    pub async fn enroll(&self, stack: &Stack, voucher: &Voucher<'_>) -> Result<EnrollDown> {
         self.enroll_with(stack, voucher, |request| request).await
     }
 
     /// The same after a change that may break a proof.
-    pub(crate) async fn enroll_with(
+    pub async fn enroll_with(
         &self,
         stack: &Stack,
         voucher: &Voucher<'_>,
@@ -96,25 +96,25 @@ impl Board {
 }
 
 impl Enrolled {
-    pub(crate) fn id(&self) -> &str {
+    pub fn id(&self) -> &str {
         &self.answer.device_id
     }
 
     /// The name under which the tenant knows it.
-    pub(crate) fn name(&self) -> String {
+    pub fn name(&self) -> String {
         format!("tenants/{}/devices/{}", self.answer.tenant_id, self.answer.device_id)
     }
 
-    pub(crate) fn birth(&self) -> Voucher<'_> {
+    pub fn birth(&self) -> Voucher<'_> {
         Voucher { certificate: &self.answer.birth, key: &self.board.key }
     }
 
     /// Connects to the device listener, subscribed to `dn/hello`.
-    pub(crate) async fn connect(&self, stack: &Stack) -> Result<Session> {
+    pub async fn connect(&self, stack: &Stack) -> Result<Session> {
         self.connect_with_will(stack, None).await
     }
 
-    pub(crate) async fn connect_with_will(&self, stack: &Stack, will: Option<&HelloUp>) -> Result<Session> {
+    pub async fn connect_with_will(&self, stack: &Stack, will: Option<&HelloUp>) -> Result<Session> {
         let chain = [self.answer.leaf.as_slice(), self.answer.intermediate.as_slice()];
         let will = will.map(|will| (format!("hf/1/{}/up/hello", self.id()), will.encode_to_vec()));
         let mut session =
@@ -124,19 +124,19 @@ impl Enrolled {
         Ok(session)
     }
 
-    pub(crate) async fn say(&self, session: &mut Session, hello: &HelloUp) -> Result<()> {
+    pub async fn say(&self, session: &mut Session, hello: &HelloUp) -> Result<()> {
         session.publish(&format!("hf/1/{}/up/hello", self.id()), hello.encode_to_vec()).await
     }
 }
 
 impl Session {
-    pub(crate) async fn enrolling(stack: &Stack, voucher: &Voucher<'_>, client_id: &str) -> Result<Session> {
+    pub async fn enrolling(stack: &Stack, voucher: &Voucher<'_>, client_id: &str) -> Result<Session> {
         Session::connect(stack, &stack.enroll_address(), client_id, &[voucher.certificate], voucher.key, None)
             .await
     }
 
     /// Ends in an error when the broker refuses.
-    pub(crate) async fn connect(
+    pub async fn connect(
         stack: &Stack,
         address: &str,
         client_id: &str,
@@ -159,13 +159,13 @@ impl Session {
         Ok(session)
     }
 
-    pub(crate) async fn subscribe_to(&mut self, filter: &str) -> Result<()> {
+    pub async fn subscribe_to(&mut self, filter: &str) -> Result<()> {
         self.client.subscribe(filter, QoS::AtLeastOnce).await?;
         self.until(|packet| matches!(packet, Packet::SubAck(_)).then_some(())).await
     }
 
     /// Says it again, as every board does, while nobody is there to hear it: svc-registry may still be connecting.
-    pub(crate) async fn publish(&mut self, topic: &str, payload: Vec<u8>) -> Result<()> {
+    pub async fn publish(&mut self, topic: &str, payload: Vec<u8>) -> Result<()> {
         loop {
             self.client.publish(topic, QoS::AtLeastOnce, false, payload.clone()).await?;
             let reason = self.until(|packet| match packet {
@@ -179,7 +179,7 @@ impl Session {
     }
 
     /// The next message: topic and payload.
-    pub(crate) async fn message(&mut self) -> Result<(String, Vec<u8>)> {
+    pub async fn message(&mut self) -> Result<(String, Vec<u8>)> {
         match self.kept.pop_front() {
             Some(kept) => Ok(kept),
             None => self.until(message).await,
@@ -187,18 +187,18 @@ impl Session {
     }
 
     /// Asks to enrol on a session that listens already.
-    pub(crate) async fn ask(&mut self, client_id: &str, request: &EnrollUp) -> Result<EnrollDown> {
+    pub async fn ask(&mut self, client_id: &str, request: &EnrollUp) -> Result<EnrollDown> {
         self.publish(&format!("hf/1/{client_id}/up/enroll"), request.encode_to_vec()).await?;
         Ok(EnrollDown::decode(self.message().await?.1.as_slice())?)
     }
 
     /// The next answer to a hello.
-    pub(crate) async fn hello_down(&mut self) -> Result<HelloDown> {
+    pub async fn hello_down(&mut self) -> Result<HelloDown> {
         Ok(HelloDown::decode(self.message().await?.1.as_slice())?)
     }
 
     /// Until the broker ends the connection.
-    pub(crate) async fn closed(mut self) -> Result<()> {
+    pub async fn closed(mut self) -> Result<()> {
         match self.until(|_| None::<()>).await {
             Err(error) if error.to_string().contains("deadline") => Err(error),
             _ => Ok(()),
@@ -230,13 +230,13 @@ fn message(packet: &Packet) -> Option<(String, Vec<u8>)> {
 }
 
 /// The signature that ties a request to its vouching certificate (device.proto, EnrollUp).
-pub(crate) fn vouch(key: &KeyPair, csr: &[u8], client_id: &str, hardware_id: &str) -> Result<Vec<u8>> {
+pub fn vouch(key: &KeyPair, csr: &[u8], client_id: &str, hardware_id: &str) -> Result<Vec<u8>> {
     let digest = Digest::of_parts(&[csr, client_id.as_bytes(), hardware_id.as_bytes()]);
     Ok(key.sign(&[b"holdfast enroll\0".as_slice(), &digest.0].concat())?)
 }
 
 /// What the first hello of a boot says.
-pub(crate) fn hello(boot: u32, sequence: u32) -> HelloUp {
+pub fn hello(boot: u32, sequence: u32) -> HelloUp {
     HelloUp {
         nonce: vec![9; 16],
         boot: Some(BootId { counter: boot, random: 0xfeed }),
@@ -253,7 +253,7 @@ pub(crate) fn hello(boot: u32, sequence: u32) -> HelloUp {
     }
 }
 
-pub(crate) fn slot(version: &str) -> Slot {
+pub fn slot(version: &str) -> Slot {
     Slot {
         component: "app".into(),
         index: 0,

@@ -1,5 +1,6 @@
 //! A tenant with a keyset and a claim, and the few calls every test here makes.
 
+use crate::client::{self, Client, Person};
 use anyhow::{Context, Result, ensure};
 use dev::{Options, Service, Stack};
 use proto::device::v1::EnrollStatus;
@@ -10,31 +11,30 @@ use proto::registry::v1::{Claim, CreateClaimRequest, CreateKeysetRequest, Device
 use rcgen::{KeyPair, PublicKeyData};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use scenarios::client::{self, Client, Person};
 use tonic::Status;
 use wire::sign::{KeysetSpec, ReleaseKeySpec, Signer, SoftKey};
 
 use crate::board::{Board, Enrolled, PATIENCE, Voucher};
 
 /// A stack, its first administrator, a keyset and a claim for many.
-pub(crate) struct Fleet {
-    pub(crate) stack: Stack,
-    pub(crate) admin: Person,
-    pub(crate) claim: Claim,
-    pub(crate) claim_key: KeyPair,
+pub struct Fleet {
+    pub stack: Stack,
+    pub admin: Person,
+    pub claim: Claim,
+    pub claim_key: KeyPair,
 }
 
 /// Registry and broker.
-pub(crate) fn both() -> Options {
+pub fn both() -> Options {
     Options::only([Service::Registry, Service::Broker])
 }
 
 impl Fleet {
-    pub(crate) async fn start() -> Result<Fleet> {
+    pub async fn start() -> Result<Fleet> {
         Fleet::start_with(both()).await
     }
 
-    pub(crate) async fn start_with(options: Options) -> Result<Fleet> {
+    pub async fn start_with(options: Options) -> Result<Fleet> {
         let stack = Stack::start(options).await?;
         let admin = client::bootstrap(&stack).await?;
         publish(&stack, &admin, &keyset(&stack, &admin, 1)?, &[&root(1)]).await?;
@@ -42,32 +42,28 @@ impl Fleet {
         Ok(Fleet { stack, admin, claim, claim_key })
     }
 
-    pub(crate) fn voucher(&self) -> Voucher<'_> {
+    pub fn voucher(&self) -> Voucher<'_> {
         Voucher { certificate: &self.claim.certificate, key: &self.claim_key }
     }
 
     /// A new board becomes a device.
-    pub(crate) async fn enroll(&self, hardware_id: &str) -> Result<Enrolled> {
+    pub async fn enroll(&self, hardware_id: &str) -> Result<Enrolled> {
         let board = Board::new(hardware_id)?;
         let answer = board.enroll(&self.stack, &self.voucher()).await?;
         ensure!(answer.status() == EnrollStatus::Issued, "{:?} {:?}", answer.status(), answer.reason());
         Ok(Enrolled { board, answer })
     }
 
-    pub(crate) async fn devices(&self) -> Result<DeviceServiceClient<Client>> {
+    pub async fn devices(&self) -> Result<DeviceServiceClient<Client>> {
         Ok(DeviceServiceClient::new(self.admin.client(&self.stack, Service::Registry).await?))
     }
 
-    pub(crate) async fn claims(&self) -> Result<ClaimServiceClient<Client>> {
+    pub async fn claims(&self) -> Result<ClaimServiceClient<Client>> {
         Ok(ClaimServiceClient::new(self.admin.client(&self.stack, Service::Registry).await?))
     }
 
     /// The device as soon as it is as wanted.
-    pub(crate) async fn device_becomes(
-        &self,
-        name: &str,
-        wanted: impl Fn(&Device) -> bool,
-    ) -> Result<Device> {
+    pub async fn device_becomes(&self, name: &str, wanted: impl Fn(&Device) -> bool) -> Result<Device> {
         let mut devices = self.devices().await?;
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -82,12 +78,12 @@ impl Fleet {
 }
 
 /// A root key that depends on nothing but the number.
-pub(crate) fn root(number: u8) -> SoftKey {
+pub fn root(number: u8) -> SoftKey {
     SoftKey::from_scalar(&[number; 32]).expect("a scalar")
 }
 
 /// What a keyset says, unless the test changes it; root key 1.
-pub(crate) fn keyset(stack: &Stack, person: &Person, version: u32) -> Result<KeysetSpec> {
+pub fn keyset(stack: &Stack, person: &Person, version: u32) -> Result<KeysetSpec> {
     let anchor = CertificateDer::from_pem_slice(stack.server_ca_pem()?.as_bytes())?.to_vec();
     Ok(KeysetSpec {
         tenant: person.tenant.strip_prefix("tenants/").context("a tenant's name")?.parse()?,
@@ -101,7 +97,7 @@ pub(crate) fn keyset(stack: &Stack, person: &Person, version: u32) -> Result<Key
     })
 }
 
-pub(crate) async fn publish(
+pub async fn publish(
     stack: &Stack,
     person: &Person,
     keyset: &KeysetSpec,
@@ -111,7 +107,7 @@ pub(crate) async fn publish(
     Ok(create_keyset(stack, person, signed).await?)
 }
 
-pub(crate) async fn create_keyset(
+pub async fn create_keyset(
     stack: &Stack,
     person: &Person,
     signed: Vec<u8>,
@@ -122,14 +118,14 @@ pub(crate) async fn create_keyset(
 }
 
 /// A claim for this many devices, and its key.
-pub(crate) async fn new_claim(stack: &Stack, person: &Person, devices_max: i64) -> Result<(Claim, KeyPair)> {
+pub async fn new_claim(stack: &Stack, person: &Person, devices_max: i64) -> Result<(Claim, KeyPair)> {
     let key = KeyPair::generate()?;
     let request = claim_request(person, &key, devices_max);
     let mut service = ClaimServiceClient::new(person.client(stack, Service::Registry).await?);
     Ok((service.create_claim(request).await?.into_inner(), key))
 }
 
-pub(crate) fn claim_request(person: &Person, key: &KeyPair, devices_max: i64) -> CreateClaimRequest {
+pub fn claim_request(person: &Person, key: &KeyPair, devices_max: i64) -> CreateClaimRequest {
     CreateClaimRequest {
         parent: person.tenant.clone(),
         display_name: "line 1".into(),
@@ -141,7 +137,7 @@ pub(crate) fn claim_request(person: &Person, key: &KeyPair, devices_max: i64) ->
 }
 
 /// Code, and the reason or the field the error names.
-pub(crate) fn refusal<T: std::fmt::Debug>(result: Result<T, Status>) -> (tonic::Code, String) {
+pub fn refusal<T: std::fmt::Debug>(result: Result<T, Status>) -> (tonic::Code, String) {
     use tonic_types::StatusExt;
     let status = result.map(|ok| format!("{ok:?}")).expect_err("was to be refused");
     let field =

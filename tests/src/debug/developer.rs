@@ -1,5 +1,6 @@
 //! A developer's end: it keeps what was not acknowledged, attaches again wherever it can, and says what it was told.
 
+use crate::client::Client;
 use anyhow::{Context, Result, bail};
 use proto::debug::v1::attach_debug_session_request::Message as Say;
 use proto::debug::v1::attach_debug_session_response::Message as Told;
@@ -8,7 +9,6 @@ use proto::debug::v1::{
     Attach, AttachDebugSessionRequest, AttachDebugSessionResponse, Close, DebugFrame, EndReason, Ended,
     Position, Progress, Role,
 };
-use scenarios::client::Client;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -16,27 +16,27 @@ use tonic::{Status, Streaming};
 
 use crate::board::PATIENCE;
 
-pub(crate) type Api = DebugSessionServiceClient<Client>;
+pub type Api = DebugSessionServiceClient<Client>;
 
 /// One call.
-pub(crate) struct Stream {
-    pub(crate) say: mpsc::Sender<AttachDebugSessionRequest>,
-    pub(crate) told: Streaming<AttachDebugSessionResponse>,
+pub struct Stream {
+    pub say: mpsc::Sender<AttachDebugSessionRequest>,
+    pub told: Streaming<AttachDebugSessionResponse>,
 }
 
 /// A writer over all its calls.
 #[derive(Default)]
-pub(crate) struct Developer {
+pub struct Developer {
     /// All it wants to send.
-    pub(crate) frames: Vec<Vec<u8>>,
-    pub(crate) got: Vec<Vec<u8>>,
-    pub(crate) sent: i64,
-    pub(crate) delivered: i64,
-    pub(crate) credit: i64,
+    pub frames: Vec<Vec<u8>>,
+    pub got: Vec<Vec<u8>>,
+    pub sent: i64,
+    pub delivered: i64,
+    pub credit: i64,
 }
 
 impl Stream {
-    pub(crate) async fn open(api: &Api, attach: Attach) -> Result<Stream, Status> {
+    pub async fn open(api: &Api, attach: Attach) -> Result<Stream, Status> {
         let (say, requests) = mpsc::channel(64);
         let first = AttachDebugSessionRequest { message: Some(Say::Attach(attach)) };
         say.try_send(first).expect("the channel is new");
@@ -44,18 +44,18 @@ impl Stream {
         Ok(Stream { say, told: call?.into_inner() })
     }
 
-    pub(crate) async fn say(&self, message: Say) {
+    pub async fn say(&self, message: Say) {
         // A call that has ended hears nothing more; what it was told says why.
         let _ = self.say.send(AttachDebugSessionRequest { message: Some(message) }).await;
     }
 
-    pub(crate) async fn next(&mut self) -> Result<Option<Told>> {
+    pub async fn next(&mut self) -> Result<Option<Told>> {
         let told = timeout(PATIENCE, self.told.message()).await.context("nothing was told")??;
         Ok(told.and_then(|told| told.message))
     }
 
     /// How it ends, whatever comes before.
-    pub(crate) async fn ended(&mut self) -> Result<Ended> {
+    pub async fn ended(&mut self) -> Result<Ended> {
         loop {
             match self.next().await? {
                 Some(Told::Ended(ended)) => return Ok(ended),
@@ -65,30 +65,30 @@ impl Stream {
         }
     }
 
-    pub(crate) async fn reason(&mut self) -> Result<EndReason> {
+    pub async fn reason(&mut self) -> Result<EndReason> {
         Ok(self.ended().await?.reason())
     }
 
-    pub(crate) async fn close(&self) {
+    pub async fn close(&self) {
         self.say(Say::Close(Close {})).await;
     }
 }
 
-pub(crate) fn writer(session: &str, position: Option<Position>) -> Attach {
+pub fn writer(session: &str, position: Option<Position>) -> Attach {
     Attach { name: session.to_owned(), role: Role::Writer.into(), position }
 }
 
-pub(crate) fn watcher(session: &str) -> Attach {
+pub fn watcher(session: &str) -> Attach {
     Attach { name: session.to_owned(), role: Role::Watcher.into(), position: None }
 }
 
 impl Developer {
-    pub(crate) fn position(&self) -> Position {
+    pub fn position(&self) -> Position {
         Position { received_up_to: self.got.len() as i64, delivered_up_to: self.delivered }
     }
 
     /// Attaches where it was; tries again while a relay is missed and its lease runs out.
-    pub(crate) async fn attach(&mut self, api: &Api, session: &str) -> Result<Stream> {
+    pub async fn attach(&mut self, api: &Api, session: &str) -> Result<Stream> {
         let trying = async {
             loop {
                 match Stream::open(api, writer(session, Some(self.position()))).await {
@@ -104,7 +104,7 @@ impl Developer {
     }
 
     /// Sends what it has credit for, without waiting for a word.
-    pub(crate) async fn credit_now(&mut self, stream: &Stream) {
+    pub async fn credit_now(&mut self, stream: &Stream) {
         while self.sent < self.credit.min(self.frames.len() as i64) {
             let data = self.frames[self.sent as usize].clone().into();
             self.sent += 1;
@@ -113,7 +113,7 @@ impl Developer {
     }
 
     /// Reads and writes until something is so, or the stream ends: then it says how.
-    pub(crate) async fn run(
+    pub async fn run(
         &mut self,
         stream: &mut Stream,
         until: impl Fn(&Developer) -> bool,
