@@ -22,6 +22,9 @@ use wire::Digest;
 /// How long anything a test waits for may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Messages that wait in the client: twice the window of a debug session.
+const QUEUE_MAX: usize = 2 * wire::limits::DEBUG_WINDOW_FRAMES_MAX as usize;
+
 /// What stands behind an enrolment: a claim's or a birth certificate, and its key.
 pub struct Voucher<'a> {
     pub certificate: &'a [u8],
@@ -153,7 +156,7 @@ impl Session {
         if let Some((topic, payload)) = will {
             options.set_last_will(LastWill::new(topic, payload, QoS::AtLeastOnce, false, None));
         }
-        let (client, events) = AsyncClient::new(options, 16);
+        let (client, events) = AsyncClient::new(options, QUEUE_MAX);
         let mut session = Session { client, events, kept: VecDeque::new() };
         session.until(|packet| matches!(packet, Packet::ConnAck(_)).then_some(())).await?;
         Ok(session)
