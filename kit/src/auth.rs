@@ -8,6 +8,7 @@
 pub mod keys;
 pub mod layer;
 mod lease;
+mod measured;
 pub mod token;
 
 use proto::auth::v1::Access;

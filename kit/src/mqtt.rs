@@ -13,7 +13,7 @@ mod connection;
 mod queue;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rand::Rng;
@@ -44,6 +44,21 @@ pub struct Incoming {
     pub topic: Topic,
     pub payload: Bytes,
     _room: OwnedSemaphorePermit,
+    _measured: Measured,
+}
+
+/// Measures how long a message was ours, from its arrival to its drop.
+#[derive(Debug)]
+struct Measured {
+    channel: &'static str,
+    came: Instant,
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        metrics::histogram!("mqtt_message_seconds", "channel" => self.channel)
+            .record(self.came.elapsed().as_secs_f64());
+    }
 }
 
 /// Why a publish was refused. Send again later, from what is stored.

@@ -100,9 +100,10 @@ pub(crate) async fn run(global: &Global, _: &Args) -> Result<()> {
     let (name, context) = config.context(global.context.as_deref())?;
     tell(Finding::ok("context", format!("{name}, {}", context.tenant)))?;
     tell(key_file(context))?;
-    for (service, url) in
-        [("svc-registry", &context.registry), ("svc-ota", &context.ota), ("svc-logs", &context.logs)]
-    {
+    let services =
+        [("svc-registry", &context.registry), ("svc-ota", &context.ota), ("svc-logs", &context.logs)];
+    let relay = context.debug.iter().map(|url| ("svc-debug-relay", url));
+    for (service, url) in services.into_iter().chain(relay) {
         let findings = timeout(CHECK_MAX, server::check(service, url, &context.ca)).await;
         let late =
             || vec![Finding::failed(service, format!("{url} did not answer in time"), server::UNREACHED)];

@@ -23,6 +23,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::keys::unix_now_s;
 use super::lease::Leased;
+use super::measured::{self, Measured};
 use super::{Authenticator, Caller, Peer, unauthenticated};
 use crate::status;
 use crate::trace::{Span, TRACEPARENT, Trace};
@@ -104,8 +105,7 @@ where
                 }
             };
             let response = span.scope(answer.instrument(logged)).await?;
-            measure(method, &response, started, &mut span);
-            Ok(response)
+            Ok(measure(method, response, started, &mut span))
         })
     }
 }
@@ -205,27 +205,21 @@ where
     }
 }
 
-/// Counts calls by what their headers say; errors raised after a stream began are not seen here.
-fn measure(method: &Method, response: &Response<Body>, started: Instant, span: &mut Span) {
-    let code = response.headers().get("grpc-status").and_then(|v| v.to_str().ok()).unwrap_or("0").to_owned();
-    let number = Code::from_bytes(code.as_bytes());
-    span.set("rpc.grpc.status_code", i64::from(i32::from(number)));
-    if number != Code::Ok {
-        let (name, trace_id) = (format!("{number:?}"), span.trace().id().to_string());
-        // Strangers are counted; what they send does not fill the log.
-        match number {
-            Code::Unauthenticated => {
-                tracing::debug!(method = method.path, code = name, trace_id, "call failed")
-            }
-            _ => tracing::info!(method = method.path, code = name, trace_id, "call failed"),
-        }
-        span.failed(name);
+/// Counts the call when its answer has ended; the span ends with what the headers say.
+fn measure(
+    method: &'static Method,
+    response: Response<Body>,
+    started: Instant,
+    span: &mut Span,
+) -> Response<Body> {
+    let code = measured::code(response.headers());
+    let so_far = code.unwrap_or(Code::Ok);
+    span.set("rpc.grpc.status_code", i64::from(i32::from(so_far)));
+    if so_far != Code::Ok {
+        span.failed(format!("{so_far:?}"));
     }
-    metrics::counter!("grpc_requests_total", "method" => method.path, "code" => code).increment(1);
-    if !method.streaming {
-        metrics::histogram!("grpc_request_seconds", "method" => method.path)
-            .record(started.elapsed().as_secs_f64());
-    }
+    let trace = span.trace().id().to_string();
+    response.map(|body| Body::new(Measured::new(body, method.path, trace, started, code)))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rumqttc::v5::mqttbytes::QoS;
@@ -20,7 +20,7 @@ use wire::{Direction, Service, Topic};
 use crate::trace::{TRACEPARENT, Trace};
 
 use super::queue::Outgoing;
-use super::{Incoming, MESSAGE_WEIGHT_MIN, Subscription, is_bulk};
+use super::{Incoming, MESSAGE_WEIGHT_MIN, Measured, Subscription, is_bulk};
 
 /// Messages handed to rumqttc and not yet written.
 const HANDED_MAX: usize = 16;
@@ -163,7 +163,8 @@ fn offer(subscription: &Subscription, topic: Topic, payload: Bytes) -> bool {
     let Ok(room) = subscription.room.clone().try_acquire_many_owned(weight) else {
         return false;
     };
-    subscription.sender.try_send(Incoming { topic, payload, _room: room }).is_ok()
+    let measured = Measured { channel: subscription.kind.name(), came: Instant::now() };
+    subscription.sender.try_send(Incoming { topic, payload, _room: room, _measured: measured }).is_ok()
 }
 
 fn dropped(channel: &'static str, why: &'static str) {
