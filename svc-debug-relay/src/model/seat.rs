@@ -45,6 +45,8 @@ pub(crate) struct Writer {
 
 #[derive(Debug, Default)]
 pub(crate) struct Watcher {
+    /// The last frames before the first it is given: (to the device, from the device).
+    pub(crate) after: (u64, u64),
     waiting: VecDeque<(Direction, Frame)>,
     /// Lost just before the first that waits.
     missed: u64,
@@ -85,6 +87,10 @@ impl Seat {
 }
 
 impl Watcher {
+    pub(crate) fn after(down: u64, up: u64) -> Self {
+        Self { after: (down, up), ..Self::default() }
+    }
+
     /// False: it has lost too many.
     fn push(&mut self, direction: Direction, frame: Frame) -> bool {
         if self.waiting.len() == WATCHER_FRAMES_MAX {

@@ -227,7 +227,7 @@ impl Session {
         let kind = match role {
             Role::Writer => Kind::Writer(self.admit_writer(subject, position, now)?),
             Role::Watcher if self.watchers() >= WATCHERS_MAX => return Err(Refusal::WatchersFull),
-            Role::Watcher => Kind::Watcher(Watcher::default()),
+            Role::Watcher => Kind::Watcher(Watcher::after(self.down.received(), self.up.received())),
         };
         let id = self.next_seat;
         self.next_seat += 1;
@@ -355,10 +355,10 @@ impl Session {
                 seat.begun = true;
                 Told::Attached { down_received_up_to: self.down.received(), up_after: writer.given }
             }),
-            Kind::Watcher(_) if begins => {
+            Kind::Watcher(watcher) if begins => {
                 seat.begun = true;
-                let (down, up) = (self.down.received(), self.up.received());
-                Some(Told::Attached { down_received_up_to: down, up_after: up })
+                let (down_received_up_to, up_after) = watcher.after;
+                Some(Told::Attached { down_received_up_to, up_after })
             }
             Kind::Writer(writer) if last_words => {
                 writer.next(&self.up, &self.down, seat.ended.is_some(), &mut seat.traffic)
