@@ -13,7 +13,7 @@ mod listen;
 mod migrate;
 mod tx;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime, Timeouts};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -94,4 +94,10 @@ impl Pg {
     pub async fn tx(&self, scope: impl Into<Scope>) -> Result<Tx, Error> {
         Tx::begin(self.pool.get().await?, scope.into()).await
     }
+}
+
+/// Microseconds are what Postgres keeps: a time compares equal after a round trip.
+pub fn micros(now: SystemTime) -> SystemTime {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }

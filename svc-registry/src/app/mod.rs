@@ -16,8 +16,9 @@ mod tokens;
 mod upkeep;
 mod watch;
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use kit::pg::micros;
 use kit::seal::MasterKey;
 use tokio::sync::watch as published;
 use wire::TenantId;
@@ -130,10 +131,4 @@ fn installer(tenant: TenantId, key: wire::KeyId) -> String {
 
 fn found<T>(row: Option<T>) -> Result<T, Error> {
     row.ok_or(Error::NotFound)
-}
-
-/// Microseconds are what Postgres keeps: a time compares equal after a round trip.
-fn micros(now: SystemTime) -> SystemTime {
-    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
