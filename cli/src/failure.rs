@@ -90,6 +90,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         Some(
             Code::InvalidArgument
             | Code::FailedPrecondition
+            | Code::Aborted
             | Code::AlreadyExists
             | Code::OutOfRange
             | Code::ResourceExhausted,

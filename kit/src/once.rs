@@ -1,13 +1,17 @@
-//! Calls that may be repeated (AIP-155): the caller's name for one call, kept with what came of it in the transaction that did it.
+//! Calls that may be repeated (AIP-155), and calls that only ask (AIP-163): what a request says of itself beside what it asks for.
 //!
 //! Holds: however often a call with one request id comes, at once or later, at whichever replica, it is done once; the same id
-//! with another request is refused. An id is the tenant's; it is kept for [`KEPT`], and after that it is a new one.
+//! with another request is refused. What came of it is kept in the transaction that did it. An id is the tenant's; it is kept
+//! for [`KEPT`], and after that it is a new one. A call that only asks leaves nothing behind: its transaction does all of it and is
+//! rolled back.
 //!
-//! Each schema has the table `requests` (tenant_id, request_id, digest, outcome, created_at), with row-level security.
+//! A use case begins with [`Call::begin`], and ends its transaction by [`Call::end`] instead of a commit. Each schema has the table
+//! `requests` (tenant_id, request_id, digest, outcome, created_at), with row-level security.
 
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use proto::Mutation;
 use tonic::{Code, Status};
 use uuid::Uuid;
 use wire::TenantId;
@@ -20,19 +24,28 @@ pub const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// Rows forgotten in one round.
 pub const FORGOTTEN_MAX: i64 = 1000;
 
-/// One call, by the caller's name for it, and what it asks for.
+/// One call: whose, under which name, and whether it is meant.
 #[derive(Clone, Debug)]
-pub struct Once {
+pub struct Call {
+    tenant: TenantId,
+    /// None: the caller gave it no name.
+    named: Option<Named>,
+    validate_only: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Named {
     id: Uuid,
+    /// Of the method and all it asks for.
     digest: Vec<u8>,
 }
 
 /// What is known of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Known {
-    /// Nothing: it is to be done, and [`finish`]ed in the same transaction.
+    /// Nothing: it is to be done.
     New,
-    /// It was done; this is what [`finish`] was told.
+    /// It was done; this is what [`Call::end`] was told.
     Done(String),
 }
 
@@ -53,48 +66,55 @@ impl From<OnceError> for Status {
     }
 }
 
-impl Once {
-    /// `request_id` as it came, empty for a caller that names no call; `method` and `request`, encoded without the id, are
-    /// what must be the same when it comes again.
-    pub fn read(request_id: &str, method: &str, request: &[u8]) -> Result<Option<Once>, Status> {
-        if request_id.is_empty() {
-            return Ok(None);
+impl Call {
+    /// Takes out of a request what it says of itself; what stays is what it asks for. `tenant` is the caller's.
+    pub fn take<M: Mutation>(request: &mut M, tenant: TenantId) -> Result<Call, Status> {
+        let (id, validate_only) = (request.take_request_id(), request.take_validate_only());
+        if id.is_empty() {
+            return Ok(Call { tenant, named: None, validate_only });
         }
-        let id = Uuid::try_parse(request_id).ok().filter(|id| !id.is_nil());
+        let id = Uuid::try_parse(&id).ok().filter(|id| !id.is_nil());
         let id = id.ok_or_else(|| status::invalid("request_id", "must be a UUID, and not the nil one"))?;
-        let whole = [method.as_bytes(), b"\0", request].concat();
-        Ok(Some(Once { id, digest: digest(&SHA256, &whole).as_ref().to_vec() }))
+        let whole = [M::METHOD.as_bytes(), b"\0", &request.encode_to_vec()].concat();
+        let named = Named { id, digest: digest(&SHA256, &whole).as_ref().to_vec() };
+        Ok(Call { tenant, named: Some(named), validate_only })
     }
-}
 
-/// Whether the call was done before. One that is being done elsewhere is waited for: the unique index does.
-pub async fn begin(
-    tx: &Tx,
-    tenant: TenantId,
-    once: Option<&Once>,
-    now: SystemTime,
-) -> Result<Known, OnceError> {
-    let Some(once) = once else { return Ok(Known::New) };
-    let (tenant, id) = (tenant.to_string(), once.id.to_string());
-    let insert = "INSERT INTO requests (tenant_id, request_id, digest, outcome, created_at) VALUES ($1, $2, $3, '', $4) \
-                  ON CONFLICT (tenant_id, request_id) DO NOTHING";
-    if tx.execute(insert, &[&tenant, &id, &once.digest, &now]).await? == 1 {
-        return Ok(Known::New);
+    /// Nothing will come of it.
+    pub fn validates_only(&self) -> bool {
+        self.validate_only
     }
-    let select = "SELECT digest, outcome FROM requests WHERE tenant_id = $1 AND request_id = $2";
-    match tx.query_opt(select, &[&tenant, &id]).await? {
-        Some(row) if row.get::<_, &[u8]>(0) == once.digest => Ok(Known::Done(row.get(1))),
-        // Another request; or it was forgotten between the two statements, which a client that waits a day may hear once.
-        _ => Err(OnceError::Other),
-    }
-}
 
-/// Keeps what came of it; `outcome` is what the answer can be found by.
-pub async fn finish(tx: &Tx, tenant: TenantId, once: Option<&Once>, outcome: &str) -> Result<(), OnceError> {
-    let Some(once) = once else { return Ok(()) };
-    let update = "UPDATE requests SET outcome = $3 WHERE tenant_id = $1 AND request_id = $2";
-    tx.execute(update, &[&tenant.to_string(), &once.id.to_string(), &outcome]).await?;
-    Ok(())
+    /// Whether the call was done before. One that is being done elsewhere is waited for: the unique index does.
+    pub async fn begin(&self, tx: &Tx, now: SystemTime) -> Result<Known, OnceError> {
+        let Some(Named { id, digest }) = &self.named else { return Ok(Known::New) };
+        let (tenant, id) = (self.tenant.to_string(), id.to_string());
+        let insert = "INSERT INTO requests (tenant_id, request_id, digest, outcome, created_at) VALUES ($1, $2, $3, '', $4) \
+                      ON CONFLICT (tenant_id, request_id) DO NOTHING";
+        if tx.execute(insert, &[&tenant, &id, digest, &now]).await? == 1 {
+            return Ok(Known::New);
+        }
+        let select = "SELECT digest, outcome FROM requests WHERE tenant_id = $1 AND request_id = $2";
+        match tx.query_opt(select, &[&tenant, &id]).await? {
+            Some(row) if row.get::<_, &[u8]>(0) == digest.as_slice() => Ok(Known::Done(row.get(1))),
+            // Another request; or it was forgotten between the two statements, which a client that waits a day may hear once.
+            _ => Err(OnceError::Other),
+        }
+    }
+
+    /// Ends the transaction: keeps what the answer can be found by, and commits. False: the call only asked, and nothing was done.
+    pub async fn end(&self, tx: Tx, outcome: &str) -> Result<bool, OnceError> {
+        if self.validate_only {
+            tx.rollback().await?;
+            return Ok(false);
+        }
+        if let Some(Named { id, .. }) = self.named.as_ref().filter(|_| !outcome.is_empty()) {
+            let update = "UPDATE requests SET outcome = $3 WHERE tenant_id = $1 AND request_id = $2";
+            tx.execute(update, &[&self.tenant.to_string(), &id.to_string(), &outcome]).await?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
 }
 
 /// Forgets calls that had their time; in a transaction across tenants.
@@ -107,24 +127,53 @@ pub async fn forget(tx: &Tx, now: SystemTime) -> Result<u64, pg::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proto::registry::v1::{DeleteDeviceRequest, Device, RevokeDeviceRequest, UpdateDeviceRequest};
+
+    const ID: &str = "6f1f9f6e-4f0a-4b1c-8c59-0b0a4a0f1d11";
+
+    fn take<M: Mutation>(mut request: M) -> Result<Call, Status> {
+        Call::take(&mut request, TenantId::new([1; 16]))
+    }
+
+    fn digest_of<M: Mutation>(request: M) -> Vec<u8> {
+        take(request).unwrap().named.unwrap().digest
+    }
+
+    fn delete(request_id: &str, name: &str) -> DeleteDeviceRequest {
+        DeleteDeviceRequest { request_id: request_id.into(), name: name.into(), ..Default::default() }
+    }
 
     #[test]
     fn a_request_id_is_a_uuid_or_absent() {
-        let read = |id: &str| Once::read(id, "/m", b"r").map(|once| once.is_some());
-        assert!(!read("").unwrap());
-        assert!(read("6f1f9f6e-4f0a-4b1c-8c59-0b0a4a0f1d11").unwrap());
-        for bad in ["x", "00000000-0000-0000-0000-000000000000", "6f1f9f6e-4f0a-4b1c-8c59-0b0a4a0f1d1", "\0"]
-        {
-            assert_eq!(read(bad).unwrap_err().code(), Code::InvalidArgument, "{bad}");
+        assert!(take(delete("", "n")).unwrap().named.is_none());
+        assert!(take(delete(ID, "n")).unwrap().named.is_some());
+        for bad in ["x", "00000000-0000-0000-0000-000000000000", &ID[1..], "\0"] {
+            assert_eq!(take(delete(bad, "n")).unwrap_err().code(), Code::InvalidArgument, "{bad}");
         }
     }
 
     #[test]
     fn another_method_or_request_is_another_call() {
-        let id = "6f1f9f6e-4f0a-4b1c-8c59-0b0a4a0f1d11";
-        let digest = |method, request| Once::read(id, method, request).unwrap().unwrap().digest;
-        assert_eq!(digest("/m", b"r"), digest("/m", b"r"));
-        assert_ne!(digest("/m", b"r"), digest("/n", b"r"));
-        assert_ne!(digest("/m", b"r"), digest("/m", b"s"));
+        assert_eq!(digest_of(delete(ID, "n")), digest_of(delete(ID, "n")));
+        assert_ne!(digest_of(delete(ID, "n")), digest_of(delete(ID, "m")));
+        let revoke = RevokeDeviceRequest { request_id: ID.into(), name: "n".into(), ..Default::default() };
+        assert_ne!(digest_of(delete(ID, "n")), digest_of(revoke));
+    }
+
+    #[test]
+    fn to_ask_first_is_the_same_call() {
+        let asks = DeleteDeviceRequest { validate_only: true, ..delete(ID, "n") };
+        assert!(take(asks.clone()).unwrap().validates_only());
+        assert_eq!(digest_of(asks), digest_of(delete(ID, "n")));
+    }
+
+    #[test]
+    fn a_map_says_the_same_in_whatever_order_it_was_filled() {
+        let request = |order: &mut dyn Iterator<Item = u32>| {
+            let labels = order.map(|n| (format!("k{n}"), n.to_string())).collect();
+            let device = Some(Device { labels, ..Default::default() });
+            digest_of(UpdateDeviceRequest { device, request_id: ID.into(), ..Default::default() })
+        };
+        assert_eq!(request(&mut (0..64)), request(&mut (0..64).rev()));
     }
 }

@@ -54,6 +54,11 @@ pub fn precondition(reason: &str, message: impl Into<String>) -> Status {
     status(Code::FailedPrecondition, reason, message)
 }
 
+/// ABORTED (AIP-154): the resource is not what the caller read any more.
+pub fn etag_mismatch() -> Status {
+    status(Code::Aborted, "ETAG_MISMATCH", "it changed since it was read; read it again")
+}
+
 /// UNAVAILABLE with a delay: something we need is away.
 pub fn unavailable(message: impl Into<String>) -> Status {
     let mut details = info("UNAVAILABLE");

@@ -1,10 +1,11 @@
 //! Compiles holdfast/**/*.proto with protox (no protoc on anyone's machine) into prost and tonic code, the descriptor
-//! set that reflection serves, and the table of who may call what.
+//! set that reflection serves, the table of who may call what, and what the requests that change something have in common.
 //!
 //! The build fails when a method does not say who may call it.
 
 #![expect(clippy::print_stdout, reason = "how a build script speaks to cargo")]
 
+mod mutations;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -32,10 +33,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut compiler = protox::Compiler::new([&root])?;
     compiler.include_imports(true).include_source_info(true).open_files(&files)?;
 
-    fs::write(out_dir.join("methods.rs"), table::rust_source(&compiler.descriptor_pool())?)?;
+    let pool = compiler.descriptor_pool();
+    fs::write(out_dir.join("methods.rs"), table::rust_source(&pool)?)?;
+    fs::write(out_dir.join("mutations.rs"), mutations::rust_source(&pool)?)?;
     fs::write(out_dir.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
-    let mut builder = tonic_prost_build::configure().emit_rerun_if_changed(false);
+    // Maps in the order of their keys: equal messages have equal bytes, which a request's digest relies on.
+    let mut builder = tonic_prost_build::configure().emit_rerun_if_changed(false).btree_map(".");
     for field in BULK_FIELDS {
         builder = builder.bytes(field);
     }

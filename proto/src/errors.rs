@@ -142,7 +142,7 @@ pub const REASONS: &[Reason] = &[
     ),
     reason(
         "ETAG_MISMATCH",
-        "FAILED_PRECONDITION",
+        "ABORTED",
         "The resource changed after it was read.",
         "Read it again and repeat the change.",
     ),

@@ -7,9 +7,11 @@
 
 pub mod errors;
 pub mod methods;
+pub mod mutation;
 pub mod name;
 
 pub use methods::{METHODS, Method, method};
+pub use mutation::Mutation;
 
 /// The `FileDescriptorSet` of all files and their imports, options included: for gRPC reflection and generated tests.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

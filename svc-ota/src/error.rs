@@ -13,6 +13,8 @@ use crate::model::state::State;
 pub(crate) enum Error {
     #[error("no such resource")]
     NotFound,
+    #[error("the resource changed since it was read")]
+    Changed,
     #[error("the bundle is refused: {0}")]
     Refused(#[from] Refusal),
     #[error("the upload has no layer {0}")]
@@ -84,6 +86,7 @@ impl From<Error> for Status {
         let message = error.to_string();
         match error {
             Error::NotFound => status::not_found(),
+            Error::Changed => status::etag_mismatch(),
             Error::Refused(Refusal::NoKeyset) => status::precondition("KEYSET_MISSING", message),
             Error::Refused(refusal) => refused(refusal, message),
             Error::NoSuchLayer(_) => status::invalid("digest", "is not a layer of the upload's manifest"),

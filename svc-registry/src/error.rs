@@ -14,6 +14,12 @@ pub(crate) enum Error {
     NotFound,
     #[error("{0}")]
     AlreadyExists(&'static str),
+    /// Not what its etag says any more.
+    #[error("the resource changed since it was read")]
+    Changed,
+    /// Of one of several: the place of it.
+    #[error("number {at}: {error}")]
+    One { at: usize, error: Box<Error> },
     /// Right request, wrong state.
     #[error("{message}")]
     Precondition { reason: &'static str, message: String },
@@ -49,6 +55,19 @@ impl Error {
     pub(crate) fn precondition(reason: &'static str, message: impl Into<String>) -> Self {
         Self::Precondition { reason, message: message.into() }
     }
+
+    /// What is in the way is the one at this place.
+    pub(crate) fn of(self, at: usize) -> Self {
+        Self::One { at, error: Box::new(self) }
+    }
+
+    /// For a caller that spoke of one only.
+    pub(crate) fn alone(self) -> Self {
+        match self {
+            Self::One { error, .. } => *error,
+            other => other,
+        }
+    }
 }
 
 impl From<Error> for Status {
@@ -57,6 +76,8 @@ impl From<Error> for Status {
             Error::Invalid(Invalid { field, reason }) => status::invalid(field, reason),
             Error::NotFound => status::not_found(),
             Error::AlreadyExists(message) => status::already_exists(message),
+            Error::Changed => status::etag_mismatch(),
+            Error::One { error, .. } => (*error).into(),
             Error::Precondition { reason, message } => status::precondition(reason, message),
             Error::Exhausted { reason, message } => status::exhausted(reason, message),
             Error::NoPlace(full) => full.into(),

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use dev::{Service, Stack};
 use proto::registry::v1::tenant_service_client::TenantServiceClient;
 use proto::registry::v1::token_service_client::TokenServiceClient;
@@ -17,7 +17,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 /// How long a connection may take to open.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -75,6 +75,7 @@ pub async fn new_tenant(stack: &Stack, installer: &Person, display_name: &str) -
     let request = CreateTenantRequest {
         display_name: display_name.into(),
         admin_public_key: private.subject_public_key_info(),
+        ..Default::default()
     };
     let tenant = service.create_tenant(request).await?.into_inner();
     Ok(Person { tenant: tenant.name, key: tenant.admin_key, private })
@@ -134,6 +135,20 @@ impl Person {
 pub fn with_token(channel: Channel, token: &str) -> Result<Client> {
     let bearer = format!("Bearer {token}").parse().context("a token is ASCII")?;
     Ok(InterceptedService::new(channel, Bearer(bearer)))
+}
+
+/// Does a call twice under one request id, and another one under the same id, which must be refused. The two answers.
+pub async fn twice<R: Clone, A>(
+    call: impl AsyncFn(R) -> Result<A, Status>,
+    request: R,
+    other: R,
+) -> Result<(A, A)> {
+    let first = call(request.clone()).await?;
+    let again = call(request).await?;
+    let refused = call(other).await.err().context("another request under the same id is no error")?;
+    let why = (refused.code(), kit::status::reason(&refused));
+    ensure!(why == (Code::AlreadyExists, Some("REQUEST_ID_REUSED".into())), "{refused:?}");
+    Ok((first, again))
 }
 
 /// Text that no other call returns.

@@ -113,7 +113,7 @@ pub async fn create_keyset(
     signed: Vec<u8>,
 ) -> Result<proto::registry::v1::Keyset, Status> {
     let channel = person.client(stack, Service::Registry).await.expect("a signed-in person");
-    let request = CreateKeysetRequest { parent: person.tenant.clone(), signed };
+    let request = CreateKeysetRequest { parent: person.tenant.clone(), signed, ..Default::default() };
     Ok(KeysetServiceClient::new(channel).create_keyset(request).await?.into_inner())
 }
 

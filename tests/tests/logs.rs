@@ -214,7 +214,9 @@ async fn publish_keyset(stack: &Stack, person: &Person) -> Result<()> {
     };
     let signed = keyset.sign(&[&key(1)])?;
     let mut service = KeysetServiceClient::new(person.client(stack, Service::Registry).await?);
-    service.create_keyset(CreateKeysetRequest { parent: person.tenant.clone(), signed }).await?;
+    service
+        .create_keyset(CreateKeysetRequest { parent: person.tenant.clone(), signed, ..Default::default() })
+        .await?;
     Ok(())
 }
 
@@ -314,7 +316,7 @@ async fn a_device_that_lies_or_was_revoked_hurts_no_other() {
     assert_eq!(listed[0].text.len(), wire::limits::LOG_TEXT_BYTES_MAX);
 
     let registry = world.person.client(&world.stack, Service::Registry).await.unwrap();
-    let revoke = RevokeDeviceRequest { name: liar.name.clone() };
+    let revoke = RevokeDeviceRequest { name: liar.name.clone(), ..Default::default() };
     DeviceServiceClient::new(registry).revoke_device(revoke).await.unwrap();
     // Its connection ends; whatever it sent last, nothing more of it is stored.
     timeout(PATIENCE, &mut lying.pump).await.unwrap().unwrap();

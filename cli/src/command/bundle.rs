@@ -8,7 +8,7 @@ use clap::{Subcommand, ValueEnum};
 use proto::ota::v1::{Bundle, DeleteBundleRequest, GetBundleRequest, ListBundlesRequest};
 
 use crate::args::{Global, Page};
-use crate::command::{PAGE_SIZE, collect, parse_duration};
+use crate::command::{PAGE_SIZE, collect, fresh_request_id, parse_duration};
 use crate::output;
 use crate::session::Session;
 use crate::signer::{SIGNER_HELP, SignerRef};
@@ -126,7 +126,11 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
         }
         Command::Delete { bundle } => {
             let session = Session::open(global).await?;
-            let request = DeleteBundleRequest { name: session.name("bundles", bundle) };
+            let request = DeleteBundleRequest {
+                name: session.name("bundles", bundle),
+                request_id: fresh_request_id(),
+                ..Default::default()
+            };
             session.bundles().await?.delete_bundle(request).await.context("cannot delete the bundle")?;
             Ok(())
         }

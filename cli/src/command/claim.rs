@@ -88,7 +88,11 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
         Command::Revoke { claim } => show(
             global,
             &client
-                .revoke_claim(RevokeClaimRequest { name: session.name("claims", claim) })
+                .revoke_claim(RevokeClaimRequest {
+                    name: session.name("claims", claim),
+                    request_id: fresh_request_id(),
+                    ..Default::default()
+                })
                 .await?
                 .into_inner(),
         ),
@@ -106,6 +110,7 @@ async fn create(global: &Global, session: &Session, args: &Create) -> Result<()>
         ttl: Some(prost_types::Duration::try_from(args.ttl).context("--ttl is too long")?),
         public_key: key.public_der()?,
         request_id: fresh_request_id(),
+        ..Default::default()
     };
     let created = session.claims().await?.create_claim(request).await;
     // The key is of use inside provision.json only, and of none at all without a certificate.

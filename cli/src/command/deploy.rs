@@ -69,6 +69,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> Result<()> {
         device: session.name("devices", &args.device),
         bundle,
         request_id: args.request_id.clone().unwrap_or_else(fresh_request_id),
+        ..Default::default()
     };
     let deployment =
         session.deployments().await?.create_deployment(request).await.context("cannot deploy")?.into_inner();
@@ -104,7 +105,14 @@ pub(crate) async fn command(global: &Global, command: &Command) -> Result<()> {
         Command::Watch { deployment } => watch(global, &session, name(deployment)).await,
         Command::Cancel { deployment } => show(
             global,
-            &client.cancel_deployment(CancelDeploymentRequest { name: name(deployment) }).await?.into_inner(),
+            &client
+                .cancel_deployment(CancelDeploymentRequest {
+                    name: name(deployment),
+                    request_id: fresh_request_id(),
+                    ..Default::default()
+                })
+                .await?
+                .into_inner(),
         ),
     }
 }

@@ -1,6 +1,6 @@
 //! `holdfast device`: the fleet, device by device.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
@@ -13,7 +13,7 @@ use proto::registry::v1::{
 use tonic::Streaming;
 
 use crate::args::{Global, Page};
-use crate::command::{PAGE_SIZE, collect};
+use crate::command::{PAGE_SIZE, collect, fresh_request_id};
 use crate::failure::{input, is_stale, is_token_expired};
 use crate::output;
 use crate::session::Session;
@@ -92,10 +92,23 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
         Command::Label { device, labels } => label(global, &session, device, labels).await,
         Command::Revoke { device } => show(
             global,
-            &client.revoke_device(RevokeDeviceRequest { name: name(device) }).await?.into_inner(),
+            &client
+                .revoke_device(RevokeDeviceRequest {
+                    name: name(device),
+                    request_id: fresh_request_id(),
+                    ..Default::default()
+                })
+                .await?
+                .into_inner(),
         ),
         Command::Delete { device } => {
-            client.delete_device(DeleteDeviceRequest { name: name(device) }).await?;
+            client
+                .delete_device(DeleteDeviceRequest {
+                    name: name(device),
+                    request_id: fresh_request_id(),
+                    ..Default::default()
+                })
+                .await?;
             Ok(())
         }
         Command::Pending(page) => {
@@ -111,8 +124,11 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
             list_pending(global, &all.await?)
         }
         Command::Accept { pending } => {
-            let request =
-                AcceptPendingEnrollmentRequest { name: session.name("pendingEnrollments", pending) };
+            let request = AcceptPendingEnrollmentRequest {
+                name: session.name("pendingEnrollments", pending),
+                request_id: fresh_request_id(),
+                ..Default::default()
+            };
             show(global, &client.accept_pending_enrollment(request).await?.into_inner())
         }
     }
@@ -127,7 +143,15 @@ async fn label(global: &Global, session: &Session, device: &str, changes: &[Stri
         let mut device = client.get_device(GetDeviceRequest { name: name.clone() }).await?.into_inner();
         change_labels(&mut device.labels, changes)?;
         let update_mask = Some(prost_types::FieldMask { paths: vec!["labels".to_owned()] });
-        match client.update_device(UpdateDeviceRequest { device: Some(device), update_mask }).await {
+        match client
+            .update_device(UpdateDeviceRequest {
+                device: Some(device),
+                update_mask,
+                request_id: fresh_request_id(),
+                ..Default::default()
+            })
+            .await
+        {
             // It said hello meanwhile, or somebody else labelled it: our changes are to keys, not to the whole.
             Err(status) if is_stale(&status) && attempts < LABEL_ATTEMPTS_MAX => {}
             Err(status) => return Err(status.into()),
@@ -136,7 +160,7 @@ async fn label(global: &Global, session: &Session, device: &str, changes: &[Stri
     }
 }
 
-fn change_labels(labels: &mut HashMap<String, String>, changes: &[String]) -> Result<()> {
+fn change_labels(labels: &mut BTreeMap<String, String>, changes: &[String]) -> Result<()> {
     for change in changes {
         match (change.split_once('='), change.strip_suffix('-')) {
             (Some((key, value)), _) => drop(labels.insert(key.to_owned(), value.to_owned())),

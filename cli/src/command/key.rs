@@ -74,8 +74,12 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
                 public_key,
                 ..Key::default()
             };
-            let request =
-                CreateKeyRequest { parent: session.tenant(), key: Some(key), request_id: fresh_request_id() };
+            let request = CreateKeyRequest {
+                parent: session.tenant(),
+                key: Some(key),
+                request_id: fresh_request_id(),
+                ..Default::default()
+            };
             list(global, &[client.create_key(request).await?.into_inner()])
         }
         Command::List(page) => {
@@ -87,7 +91,13 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
             list(global, &all.await?)
         }
         Command::Delete { key } => {
-            client.delete_key(DeleteKeyRequest { name: session.name("keys", key) }).await?;
+            client
+                .delete_key(DeleteKeyRequest {
+                    name: session.name("keys", key),
+                    request_id: fresh_request_id(),
+                    ..Default::default()
+                })
+                .await?;
             Ok(())
         }
     }

@@ -15,7 +15,7 @@ use wire::manifest::Component;
 use wire::sign::{KeysetSpec, ReleaseKeySpec, Signer, assemble_keyset, sign_keyset};
 
 use crate::args::{Global, Page};
-use crate::command::{PAGE_SIZE, collect};
+use crate::command::{PAGE_SIZE, collect, fresh_request_id};
 use crate::failure::input;
 use crate::keyfile::{KeyFile, write_private};
 use crate::output;
@@ -192,7 +192,12 @@ async fn create(global: &Global, args: &Create) -> Result<()> {
 
 async fn upload(global: &Global, session: &Session, signed: Vec<u8>) -> Result<()> {
     keyset::read(&signed).context("not a signed keyset")?;
-    let request = CreateKeysetRequest { parent: session.tenant(), signed };
+    let request = CreateKeysetRequest {
+        parent: session.tenant(),
+        signed,
+        request_id: fresh_request_id(),
+        ..Default::default()
+    };
     let reply =
         session.keysets().await?.create_keyset(request).await.context("the server refused the keyset")?;
     print(global, &reply.into_inner().signed)

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use proto::registry::v1::{CreateTenantRequest, GetTenantRequest, ListTenantsRequest, Tenant};
 
 use crate::args::{Global, Page};
-use crate::command::{PAGE_SIZE, collect};
+use crate::command::{PAGE_SIZE, collect, fresh_request_id};
 use crate::keyfile::KeyFile;
 use crate::output;
 use crate::session::Session;
@@ -36,8 +36,12 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
     match command {
         Command::Create { name, admin_key } => {
             let key = KeyFile::load_or_create(admin_key)?;
-            let request =
-                CreateTenantRequest { display_name: name.clone(), admin_public_key: key.public_der()? };
+            let request = CreateTenantRequest {
+                display_name: name.clone(),
+                admin_public_key: key.public_der()?,
+                request_id: fresh_request_id(),
+                ..Default::default()
+            };
             show(global, &client.create_tenant(request).await?.into_inner())
         }
         Command::Show => {

@@ -1,5 +1,8 @@
 //! Bundles: find, list, delete what nothing uses.
 
+use std::time::SystemTime;
+
+use kit::once::{Call, Known};
 use wire::{BundleId, TenantId};
 
 use super::App;
@@ -25,8 +28,17 @@ pub(crate) async fn list(
 
 /// Forgets a bundle that no unfinished deployment and no confirmed slot of a device needs; its layers go with the next
 /// sweep if no other bundle has them.
-pub(crate) async fn delete(app: &App, tenant: TenantId, id: BundleId) -> Result<(), Error> {
+pub(crate) async fn delete(
+    app: &App,
+    call: &Call,
+    tenant: TenantId,
+    id: BundleId,
+    now: SystemTime,
+) -> Result<(), Error> {
     let tx = app.pg.tx(tenant).await?;
+    if let Known::Done(_) = call.begin(&tx, now).await? {
+        return Ok(());
+    }
     let bundle = bundles::find(&tx, tenant, id).await?.ok_or(Error::NotFound)?;
     match bundles::in_use(&tx, &bundle).await? {
         Some(Use::Deployment) => return Err(Error::InUse("an unfinished deployment uses the bundle")),
@@ -34,6 +46,6 @@ pub(crate) async fn delete(app: &App, tenant: TenantId, id: BundleId) -> Result<
         None => {}
     }
     bundles::delete(&tx, id).await?;
-    tx.commit().await?;
+    call.end(tx, "").await?;
     Ok(())
 }

@@ -2,7 +2,8 @@
 
 use std::time::SystemTime;
 
-use kit::once::{self, Known, Once};
+use kit::once::{Call, Known};
+use kit::pg::micros;
 use kit::trace::Trace;
 use wire::{BundleId, DeploymentId, DeviceId, TenantId};
 
@@ -17,14 +18,15 @@ use crate::store::{Tx, bundles, deployments, devices};
 /// Directs a device to a bundle in place of what it was directed to before, unless that has begun to install.
 pub(crate) async fn create(
     app: &App,
+    call: &Call,
     tenant: TenantId,
     device: DeviceId,
     bundle: BundleId,
-    once: Option<&Once>,
     now: SystemTime,
 ) -> Result<(Deployment, Vec<Effect>), Error> {
+    let now = micros(now);
     let tx = app.pg.tx(tenant).await?;
-    if let Known::Done(id) = once::begin(&tx, tenant, once, now).await? {
+    if let Known::Done(id) = call.begin(&tx, now).await? {
         let id = id.parse().map_err(|_| Error::Corrupt("request"))?;
         // As it is by now: what the caller missed has happened since.
         let made = deployments::find(&tx, tenant, id).await?.ok_or(Error::NotFound)?;
@@ -73,10 +75,11 @@ pub(crate) async fn create(
     if !deployments::insert(&tx, &deployment).await? {
         return Err(Error::Conflict);
     }
-    once::finish(&tx, tenant, once, &deployment.id.to_string()).await?;
     let hello = order::newest_hello(app, &tx, device.id).await?;
     let planned = order::plan(app, &tx, &mut deployment, hello, Occasion::News, now).await?;
-    tx.commit().await?;
+    if !call.end(tx, &deployment.id.to_string()).await? {
+        return Ok((deployment, Vec::new()));
+    }
     app.directed.forget(device.id);
     metrics::counter!("ota_deployments_total", "event" => "created").increment(1);
     let effects = planned.map(|planned| planned.signed(now)).transpose()?;
@@ -112,16 +115,24 @@ pub(crate) async fn list(
     deployments::page(&tx, tenant, device, before, limit as i64).await
 }
 
-/// Calls a deployment off that was not granted `go`.
+/// Calls a deployment off that was not granted `go` and is still as its etag says.
 pub(crate) async fn cancel(
     app: &App,
+    call: &Call,
     tenant: TenantId,
     id: DeploymentId,
+    etag: &str,
     now: SystemTime,
 ) -> Result<(Deployment, Vec<Effect>), Error> {
+    let now = micros(now);
     let tx = app.pg.tx(tenant).await?;
+    let known = call.begin(&tx, now).await?;
     let mut deployment = deployments::lock(&tx, tenant, id).await?.ok_or(Error::NotFound)?;
+    if known == Known::New && !deployment.is_still(etag) {
+        return Err(Error::Changed);
+    }
     if deployment.state == State::Cancelled {
+        call.end(tx, "").await?;
         return Ok((deployment, Vec::new()));
     }
     deployment.state =
@@ -132,7 +143,9 @@ pub(crate) async fn cancel(
     deployment.updated_at = now;
     let hello = order::newest_hello(app, &tx, deployment.device).await?;
     let planned = order::plan(app, &tx, &mut deployment, hello, Occasion::News, now).await?;
-    tx.commit().await?;
+    if !call.end(tx, "").await? {
+        return Ok((deployment, Vec::new()));
+    }
     app.directed.forget(deployment.device);
     metrics::counter!("ota_deployments_total", "event" => "cancelled").increment(1);
     let effects = planned.map(|planned| planned.signed(now)).transpose()?;

@@ -7,6 +7,8 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
+use kit::once::{Call, Known};
+use kit::pg::micros;
 use wire::{BundleId, Digest, TenantId, UploadId};
 
 use super::App;
@@ -39,15 +41,21 @@ pub(crate) struct UploadView {
 /// Opens an upload of a verified envelope, or returns the one under way for the same manifest.
 pub(crate) async fn create(
     app: &App,
+    call: &Call,
     tenant: TenantId,
     envelope: Vec<u8>,
     now: SystemTime,
 ) -> Result<UploadView, Error> {
+    let now = micros(now);
     let tx = app.pg.tx(tenant).await?;
+    if let Known::Done(id) = call.begin(&tx, now).await? {
+        drop(tx);
+        return find(app, tenant, id.parse().map_err(|_| Error::Corrupt("request"))?).await;
+    }
     let keyset = devices::keyset(&tx, tenant).await?;
     let candidate = bundle::verify(&envelope, keyset.as_deref()).inspect_err(count_refusal)?;
     if let Some(open) = uploads::find_open(&tx, tenant, candidate.manifest).await? {
-        drop(tx);
+        call.end(tx, &open.id.to_string()).await?;
         return find(app, tenant, open.id).await;
     }
     if uploads::count_open(&tx, tenant).await? >= UPLOADS_OPEN_MAX {
@@ -74,8 +82,9 @@ pub(crate) async fn create(
         uploads::insert_layer(&tx, &upload, layer).await?;
         layers.push(layer);
     }
-    tx.commit().await?;
-    metrics::counter!("ota_uploads_total", "event" => "created").increment(1);
+    if call.end(tx, &upload.id.to_string()).await? {
+        metrics::counter!("ota_uploads_total", "event" => "created").increment(1);
+    }
     Ok(UploadView { upload, layers })
 }
 
@@ -165,14 +174,24 @@ impl<'a> Writer<'a> {
 /// Makes the bundle of a complete upload; again, the same bundle.
 pub(crate) async fn finish(
     app: &App,
+    call: &Call,
     tenant: TenantId,
     id: UploadId,
     now: SystemTime,
 ) -> Result<Bundle, Error> {
     let _permit = app.finishing.acquire().await.map_err(|_| Error::Draining)?;
+    // The work is long, and no transaction is open for so long: the transaction that ends it asks the same again.
+    let tx = app.pg.tx(tenant).await?;
+    call.begin(&tx, now).await?;
+    tx.rollback().await?;
     let UploadView { upload, layers } = find(app, tenant, id).await?;
     let candidate = bundle::reread(&upload.envelope)?;
-    if upload.bundle.is_none() {
+    if upload.bundle.is_some() {
+        // Nothing is left to do, but the call's name is taken by it.
+        let tx = app.pg.tx(tenant).await?;
+        call.begin(&tx, now).await?;
+        call.end(tx, "").await?;
+    } else {
         if let Some(layer) = layers.iter().find(|layer| layer.committed < layer.bytes) {
             return Err(Error::Incomplete {
                 layer: layer.digest,
@@ -186,7 +205,7 @@ pub(crate) async fn finish(
         {
             stored.push((layer.clone(), store_layer(app, &upload, layer, now).await?));
         }
-        take_on(app, &upload, &candidate, &layers, &stored, now).await?;
+        take_on(app, call, &upload, (&candidate, &layers, &stored), now).await?;
     }
     let tx = app.pg.tx(tenant).await?;
     bundles::find_by_manifest(&tx, tenant, upload.manifest).await?.ok_or(Error::NotFound)
@@ -259,16 +278,17 @@ async fn restart(
 /// The transaction that makes the bundle: takes the layers out of the trash, and throws what was staged into it.
 async fn take_on(
     app: &App,
+    call: &Call,
     upload: &Upload,
-    candidate: &Candidate,
-    layers: &[UploadLayer],
-    stored: &[(CandidateLayer, String)],
+    (candidate, layers, stored): (&Candidate, &[UploadLayer], &[(CandidateLayer, String)]),
     now: SystemTime,
 ) -> Result<(), Error> {
     let tenant = upload.tenant;
     let tx = app.pg.tx(tenant).await?;
+    call.begin(&tx, now).await?;
     let upload = uploads::lock(&tx, tenant, upload.id).await?.ok_or(Error::NotFound)?;
     if upload.bundle.is_some() {
+        call.end(tx, "").await?;
         return Ok(());
     }
     // The keyset may have moved on since the upload began.
@@ -296,7 +316,7 @@ async fn take_on(
     };
     uploads::finish(&tx, upload.id, id).await?;
     throw_away_staged(&tx, &upload, now).await?;
-    tx.commit().await?;
+    call.end(tx, "").await?;
     metrics::counter!("ota_uploads_total", "event" => "finished").increment(1);
     Ok(())
 }

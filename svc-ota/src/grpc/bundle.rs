@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use kit::once::Call;
 use kit::{page, status};
 use proto::name::{BundleName, TenantName, UploadName};
 use proto::ota::v1::bundle_service_server::BundleService;
@@ -15,7 +16,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use wire::limits::ENVELOPE_BYTES_MAX;
 use wire::{BundleId, Digest};
 
-use super::{name, tenant, timestamp};
+use super::{name, named, tenant, timestamp};
 use crate::app::upload::{UploadView, WRITE_BYTES_MAX, Writer};
 use crate::app::{App, bundle, upload};
 use crate::model::bundle as model;
@@ -32,13 +33,16 @@ impl BundleService for Bundles {
     async fn create_upload(&self, request: Request<CreateUploadRequest>) -> Result<Response<Upload>, Status> {
         let parent: TenantName = name("parent", &request.get_ref().parent)?;
         let tenant = tenant(&request, parent.tenant)?;
-        let envelope = request.into_inner().envelope;
+        let mut asked = request.into_inner();
+        let call = Call::take(&mut asked, tenant)?;
+        let envelope = asked.envelope;
         if envelope.is_empty() || envelope.len() > ENVELOPE_BYTES_MAX {
             let text = format!("has {} bytes, not 1 to {ENVELOPE_BYTES_MAX}", envelope.len());
             return Err(status::invalid("envelope", text));
         }
-        let view = upload::create(&self.app, tenant, envelope, SystemTime::now()).await?;
-        Ok(Response::new(upload_message(view)))
+        let view = upload::create(&self.app, &call, tenant, envelope, SystemTime::now()).await?;
+        let made = upload_message(view);
+        Ok(Response::new(Upload { name: named(&call, made.name), ..made }))
     }
 
     async fn get_upload(&self, request: Request<GetUploadRequest>) -> Result<Response<Upload>, Status> {
@@ -84,7 +88,8 @@ impl BundleService for Bundles {
     async fn finish_upload(&self, request: Request<FinishUploadRequest>) -> Result<Response<Bundle>, Status> {
         let asked: UploadName = name("name", &request.get_ref().name)?;
         let tenant = tenant(&request, asked.tenant)?;
-        let bundle = upload::finish(&self.app, tenant, asked.id, SystemTime::now()).await?;
+        let call = Call::take(&mut request.into_inner(), tenant)?;
+        let bundle = upload::finish(&self.app, &call, tenant, asked.id, SystemTime::now()).await?;
         Ok(Response::new(bundle_message(bundle)))
     }
 
@@ -113,7 +118,8 @@ impl BundleService for Bundles {
     async fn delete_bundle(&self, request: Request<DeleteBundleRequest>) -> Result<Response<()>, Status> {
         let asked: BundleName = name("name", &request.get_ref().name)?;
         let tenant = tenant(&request, asked.tenant)?;
-        bundle::delete(&self.app, tenant, asked.id).await?;
+        let call = Call::take(&mut request.into_inner(), tenant)?;
+        bundle::delete(&self.app, &call, tenant, asked.id, SystemTime::now()).await?;
         Ok(Response::new(()))
     }
 }

@@ -4,9 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use kit::once::Once;
+use kit::once::Call;
 use kit::{Shutdown, page, status};
-use prost::Message;
 use proto::name::{BundleName, DeploymentName, DeviceName, TenantName};
 use proto::ota::v1::deployment::State as StateMessage;
 use proto::ota::v1::deployment_service_server::DeploymentService;
@@ -21,7 +20,7 @@ use tonic::{Request, Response, Status};
 use wire::{DeploymentId, TenantId};
 
 use super::bundle::{cursor, next};
-use super::{name, tenant, timestamp};
+use super::{name, named, tenant, timestamp};
 use crate::app::{App, deploy, director};
 use crate::link::Outbox;
 use crate::model::deployment as model;
@@ -51,11 +50,12 @@ impl DeploymentService for Deployments {
         if device.tenant != tenant || bundle.tenant != tenant {
             return Err(status::not_found());
         }
-        let once = once(request.into_inner())?;
-        let (made, effects) =
-            deploy::create(&self.app, tenant, device.id, bundle.id, once.as_ref(), SystemTime::now()).await?;
+        let call = Call::take(&mut request.into_inner(), tenant)?;
+        let now = SystemTime::now();
+        let (made, effects) = deploy::create(&self.app, &call, tenant, device.id, bundle.id, now).await?;
         self.outbox.send(effects);
-        Ok(Response::new(message(made)))
+        let made = message(made);
+        Ok(Response::new(Deployment { name: named(&call, made.name), ..made }))
     }
 
     async fn get_deployment(
@@ -120,7 +120,11 @@ impl DeploymentService for Deployments {
     ) -> Result<Response<Deployment>, Status> {
         let asked: DeploymentName = name("name", &request.get_ref().name)?;
         let tenant = tenant(&request, asked.tenant)?;
-        let (cancelled, effects) = deploy::cancel(&self.app, tenant, asked.id, SystemTime::now()).await?;
+        let mut request = request.into_inner();
+        let call = Call::take(&mut request, tenant)?;
+        let now = SystemTime::now();
+        let (cancelled, effects) =
+            deploy::cancel(&self.app, &call, tenant, asked.id, &request.etag, now).await?;
         self.outbox.send(effects);
         Ok(Response::new(message(cancelled)))
     }
@@ -185,6 +189,7 @@ fn is_final(deployment: &Deployment) -> bool {
 }
 
 fn message(it: model::Deployment) -> Deployment {
+    let etag = it.etag();
     let state = match it.state {
         State::Pending => StateMessage::Pending,
         State::Fetching => StateMessage::Fetching,
@@ -213,11 +218,6 @@ fn message(it: model::Deployment) -> Deployment {
         attempts: it.attempts as i32,
         committed: it.committed,
         version: it.version,
+        etag,
     }
-}
-
-/// The caller's name for the call, and what it asks for.
-fn once(mut request: CreateDeploymentRequest) -> Result<Option<Once>, Status> {
-    let id = std::mem::take(&mut request.request_id);
-    Once::read(&id, "CreateDeployment", &request.encode_to_vec())
 }

@@ -16,6 +16,7 @@ use crate::app::App;
 use crate::app::upload::WRITE_BYTES_MAX;
 use crate::link::Outbox;
 use kit::Shutdown;
+use kit::once::Call;
 
 /// Room for a message's other fields beside its data.
 const MESSAGE_OVERHEAD_BYTES: usize = 64 * 1024;
@@ -30,6 +31,11 @@ pub(crate) fn routes(app: Arc<App>, outbox: Outbox, shutdown: Shutdown) -> Route
 /// The caller's tenant, when the resource it names is in it.
 fn tenant<T>(request: &Request<T>, named: TenantId) -> Result<TenantId, Status> {
     kit::auth::caller(request)?.tenant(named)
+}
+
+/// The name of what a call made: none, when it only asked.
+fn named(call: &Call, name: String) -> String {
+    if call.validates_only() { String::new() } else { name }
 }
 
 /// A resource name of one field.

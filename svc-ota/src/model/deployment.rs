@@ -38,6 +38,21 @@ pub(crate) struct Deployment {
 }
 
 impl Deployment {
+    /// Another one after every change that is shown.
+    pub(crate) fn etag(&self) -> String {
+        let shown = match self.state {
+            // Granted, and not heard of since: it is shown as ready.
+            State::Granted => State::Ready,
+            state => state,
+        };
+        format!("{shown}-{}-{}-{}", self.attempts, self.bytes_done, u8::from(self.committed))
+    }
+
+    /// Whether it still is what `etag` was read from; empty: any.
+    pub(crate) fn is_still(&self, etag: &str) -> bool {
+        etag.is_empty() || self.etag() == etag
+    }
+
     /// What its device is to be told.
     pub(crate) fn order(&self) -> Option<Order> {
         // hello reports the application's floor only: a microvisor's commit could never be seen to have arrived.

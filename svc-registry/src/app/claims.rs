@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use kit::once::{self, Known, Once};
+use kit::once::{Call, Known};
 use wire::{ClaimId, PublicKey, TenantId};
 
 use super::{Actor, App, Effect, Page, found, micros, one_more};
@@ -28,8 +28,8 @@ impl App {
     pub(crate) async fn create_claim(
         &self,
         actor: &Actor,
+        call: &Call,
         new: NewClaim,
-        once: Option<&Once>,
         now: SystemTime,
     ) -> Result<Claim, Error> {
         let now = micros(now);
@@ -57,21 +57,24 @@ impl App {
             key_digest: ca::key_digest(&key),
         };
         let tx = self.store.tx(new.tenant).await?;
-        if !tenants::lock_tenant(&tx, new.tenant).await? {
-            return Err(Error::NotFound);
-        }
-        if let Known::Done(id) = once::begin(&tx, new.tenant, once, now).await? {
+        if let Known::Done(id) = call.begin(&tx, now).await? {
             let id = id.parse().map_err(|_| Error::Corrupt { column: "requests.outcome" })?;
             return found(claims::get_claim(&tx, new.tenant, id).await?);
         }
+        if !tenants::lock_tenant(&tx, new.tenant).await? {
+            return Err(Error::NotFound);
+        }
         claims::insert(&tx, &made).await?;
         let subject = id.to_string();
-        once::finish(&tx, new.tenant, once, &subject).await?;
         authority::insert_certificate(&tx, new.tenant, Kind::Claim, &subject, &made.key_digest, &issued)
             .await?;
         upkeep::audit(&tx, new.tenant, &actor.subject, "create_claim", &subject).await?;
-        tx.commit().await?;
-        Ok(made.claim)
+        let mut claim = made.claim;
+        if !call.end(tx, &subject).await? {
+            // Nobody knows the claim, and yet its certificate leaves no hand of ours.
+            claim.certificate.clear();
+        }
+        Ok(claim)
     }
 
     pub(crate) async fn claim(&self, tenant: TenantId, id: ClaimId) -> Result<Claim, Error> {
@@ -94,16 +97,20 @@ impl App {
     pub(crate) async fn revoke_claim(
         &self,
         actor: &Actor,
+        call: &Call,
         tenant: TenantId,
         id: ClaimId,
         now: SystemTime,
     ) -> Result<(Claim, Vec<Effect>), Error> {
         let tx = self.store.tx(tenant).await?;
+        let known = call.begin(&tx, now).await?;
         let claim = found(claims::revoke(&tx, tenant, id, micros(now)).await?)?;
         let identity = id.to_string();
         upkeep::request_disconnect(&tx, tenant, &identity).await?;
-        upkeep::audit(&tx, tenant, &actor.subject, "revoke_claim", &identity).await?;
-        tx.commit().await?;
-        Ok((claim, vec![Effect::Disconnect(identity)]))
+        if known == Known::New {
+            upkeep::audit(&tx, tenant, &actor.subject, "revoke_claim", &identity).await?;
+        }
+        let effects = if call.end(tx, "").await? { vec![Effect::Disconnect(identity)] } else { Vec::new() };
+        Ok((claim, effects))
     }
 }

@@ -1,12 +1,15 @@
 //! Devices as operators see them: rows of Postgres, with presence from Redis if it answers.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use kit::once::{Call, Known};
 use wire::{DeviceId, TenantId};
 
 use super::{Actor, App, Effect, Page, found, micros, one_more};
 use crate::error::Error;
-use crate::model::{Device, Filter, Labels, Presence, device};
+use crate::model::device::{self, Relabel};
+use crate::model::{Device, Filter, Presence};
 use crate::store::devices::{self, Change};
 use crate::store::{Tx, upkeep};
 
@@ -46,63 +49,81 @@ impl App {
         Ok(Page { items: self.show(page.items, now).await, next: page.next })
     }
 
+    /// All or none; each device once.
     pub(crate) async fn set_labels(
         &self,
         actor: &Actor,
+        call: &Call,
         tenant: TenantId,
-        id: DeviceId,
-        labels: &Labels,
-        etag: &str,
+        changes: &[Relabel],
         now: SystemTime,
-    ) -> Result<Shown, Error> {
-        device::check_labels(labels)?;
-        let tx = self.store.tx(tenant).await?;
-        // Locks the row, so that the etag compared is the one that is replaced.
-        if !devices::set_labels(&tx, tenant, id, labels, etag).await? {
-            let exists = devices::get_device(&tx, tenant, id).await?.is_some();
-            let changed = || {
-                Error::precondition("ETAG_MISMATCH", "the device changed since it was read; read it again")
-            };
-            return Err(if exists { changed() } else { Error::NotFound });
+    ) -> Result<Vec<Shown>, Error> {
+        for (at, change) in changes.iter().enumerate() {
+            device::check_labels(&change.labels).map_err(|invalid| Error::from(invalid).of(at))?;
         }
-        devices::changed(&tx, tenant, id, Change::Labels).await?;
-        upkeep::audit(&tx, tenant, &actor.subject, "set_labels", &id.to_string()).await?;
-        let device = found(devices::get_device(&tx, tenant, id).await?)?;
-        tx.commit().await?;
-        self.show_one(device, now).await
+        let ids: Vec<DeviceId> = changes.iter().map(|change| change.device).collect();
+        let tx = self.store.tx(tenant).await?;
+        if call.begin(&tx, now).await? == Known::New {
+            let locked = devices::lock_many(&tx, tenant, &ids).await?;
+            for (at, change) in changes.iter().enumerate() {
+                still(locked.get(&change.device), &change.etag).map_err(|error| error.of(at))?;
+            }
+            devices::set_labels(&tx, tenant, changes).await?;
+            note(&tx, actor, tenant, &ids, (Change::Labels, "set_labels")).await?;
+        }
+        // Of a call that was done before: as they are by now.
+        let relabelled = in_order(&tx, tenant, &ids).await?;
+        call.end(tx, "").await?;
+        Ok(self.show(relabelled, now).await)
     }
 
     /// Repeating it is no error: the connection is ended again.
     pub(crate) async fn revoke_device(
         &self,
         actor: &Actor,
+        call: &Call,
         tenant: TenantId,
         id: DeviceId,
+        etag: &str,
         now: SystemTime,
     ) -> Result<(Shown, Vec<Effect>), Error> {
         let tx = self.store.tx(tenant).await?;
+        if call.begin(&tx, now).await? == Known::New {
+            still(devices::lock_many(&tx, tenant, &[id]).await?.get(&id), etag)?;
+        }
         let effects = revoke(&tx, actor, tenant, id, now).await?;
         let device = found(devices::get_device(&tx, tenant, id).await?)?;
-        tx.commit().await?;
+        let effects = if call.end(tx, "").await? { effects } else { Vec::new() };
         let shown = Shown { device, presence: Presence::Offline, last_hello_at: None };
         Ok((shown, effects))
     }
 
-    pub(crate) async fn delete_device(
+    /// Those that are revoked; all or none, each once, with the etag it must still have.
+    pub(crate) async fn delete_devices(
         &self,
         actor: &Actor,
+        call: &Call,
         tenant: TenantId,
-        id: DeviceId,
+        doomed: &[(DeviceId, String)],
+        now: SystemTime,
     ) -> Result<(), Error> {
+        let ids: Vec<DeviceId> = doomed.iter().map(|(id, _)| *id).collect();
         let tx = self.store.tx(tenant).await?;
-        if !devices::delete(&tx, tenant, id).await? {
-            found(devices::get_device(&tx, tenant, id).await?)?;
-            return Err(Error::precondition("NOT_REVOKED", "only a revoked device is deleted"));
+        if let Known::Done(_) = call.begin(&tx, now).await? {
+            return Ok(());
         }
-        devices::changed(&tx, tenant, id, Change::Deleted).await?;
-        upkeep::audit(&tx, tenant, &actor.subject, "delete_device", &id.to_string()).await?;
-        tx.commit().await?;
-        self.leases.forget(tenant, id).await;
+        let locked = devices::lock_many(&tx, tenant, &ids).await?;
+        for (at, (id, etag)) in doomed.iter().enumerate() {
+            let device = still(locked.get(id), etag).map_err(|error| error.of(at))?;
+            if device.revoked_at.is_none() {
+                return Err(Error::precondition("NOT_REVOKED", "only a revoked device is deleted").of(at));
+            }
+        }
+        devices::delete(&tx, tenant, &ids).await?;
+        note(&tx, actor, tenant, &ids, (Change::Deleted, "delete_device")).await?;
+        if call.end(tx, "").await? {
+            self.leases.forget(tenant, &ids).await;
+        }
         Ok(())
     }
 
@@ -127,6 +148,33 @@ impl App {
     }
 }
 
+/// A device that is there and as its etag says.
+fn still<'d>(device: Option<&'d Device>, etag: &str) -> Result<&'d Device, Error> {
+    let device = device.ok_or(Error::NotFound)?;
+    if device.is_still(etag) { Ok(device) } else { Err(Error::Changed) }
+}
+
+/// All of them, in the order of `ids`, or an error of the first that is not there.
+async fn in_order(tx: &Tx, tenant: TenantId, ids: &[DeviceId]) -> Result<Vec<Device>, Error> {
+    let found = devices::get_many(tx, tenant, ids).await?;
+    let found: BTreeMap<DeviceId, Device> = found.into_iter().map(|device| (device.id, device)).collect();
+    let one = |(at, id)| found.get(id).cloned().ok_or_else(|| Error::NotFound.of(at));
+    ids.iter().enumerate().map(one).collect()
+}
+
+/// Tells the feed and the audit trail.
+async fn note(
+    tx: &Tx,
+    actor: &Actor,
+    tenant: TenantId,
+    ids: &[DeviceId],
+    (change, action): (Change, &str),
+) -> Result<(), Error> {
+    devices::changed(tx, tenant, ids, change).await?;
+    let targets: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    upkeep::audit_all(tx, tenant, &actor.subject, action, &targets).await
+}
+
 /// Within a transaction that holds a device's fate.
 pub(super) async fn revoke(
     tx: &Tx,
@@ -136,8 +184,7 @@ pub(super) async fn revoke(
     now: SystemTime,
 ) -> Result<Vec<Effect>, Error> {
     if devices::revoke(tx, tenant, id, micros(now)).await? {
-        devices::changed(tx, tenant, id, Change::Revoked).await?;
-        upkeep::audit(tx, tenant, &actor.subject, "revoke_device", &id.to_string()).await?;
+        note(tx, actor, tenant, &[id], (Change::Revoked, "revoke_device")).await?;
     } else {
         found(devices::get_device(tx, tenant, id).await?)?;
     }

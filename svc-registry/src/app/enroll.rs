@@ -246,7 +246,7 @@ impl App {
         if !keep(&tx, proven, scene.tenant, device, &leaf, Some(&birth)).await? {
             return Ok(None);
         }
-        devices::changed(&tx, scene.tenant, device, Change::Created).await?;
+        devices::changed(&tx, scene.tenant, &[device], Change::Created).await?;
         tx.commit().await?;
         Ok(Some((leaf.der, birth.der)))
     }
@@ -268,10 +268,10 @@ impl App {
             return Ok(None);
         }
         upkeep::request_disconnect(&tx, scene.tenant, &device.to_string()).await?;
-        devices::changed(&tx, scene.tenant, device, Change::Rekeyed).await?;
+        devices::changed(&tx, scene.tenant, &[device], Change::Rekeyed).await?;
         upkeep::audit(&tx, scene.tenant, &device.to_string(), "rekey", &device.to_string()).await?;
         tx.commit().await?;
-        self.leases.forget(scene.tenant, device).await;
+        self.leases.forget(scene.tenant, &[device]).await;
         Ok(Some((leaf.der, birth.der)))
     }
 

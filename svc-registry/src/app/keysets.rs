@@ -3,6 +3,7 @@
 
 use std::time::SystemTime;
 
+use kit::once::{Call, Known};
 use kit::pg::Scope;
 use wire::TenantId;
 use wire::cose::P256;
@@ -19,16 +20,22 @@ impl App {
     pub(crate) async fn create_keyset(
         &self,
         actor: &Actor,
+        call: &Call,
         tenant: TenantId,
         signed: &[u8],
         now: SystemTime,
     ) -> Result<SignedKeyset, Error> {
         let tx = self.store.tx(Scope::Tenant(tenant)).await?;
+        if let Known::Done(version) = call.begin(&tx, now).await? {
+            let version = version.parse().map_err(|_| Error::Corrupt { column: "requests.outcome" })?;
+            return found(keysets::version(&tx, tenant, version).await?);
+        }
         if !tenants::lock_tenant(&tx, tenant).await? {
             return Err(Error::NotFound);
         }
         let latest = keysets::latest(&tx, tenant).await?;
         if let Some(latest) = latest.as_ref().filter(|latest| latest.signed == signed) {
+            call.end(tx, &latest.version.to_string()).await?;
             return Ok(latest.clone());
         }
         let keyset = check(signed, latest.as_ref(), tenant)?;
@@ -37,7 +44,7 @@ impl App {
         let made = SignedKeyset { version, signed: signed.to_vec(), created_at: micros(now) };
         keysets::insert(&tx, tenant, &made).await?;
         upkeep::audit(&tx, tenant, &actor.subject, "create_keyset", &made.version.to_string()).await?;
-        tx.commit().await?;
+        call.end(tx, &made.version.to_string()).await?;
         Ok(made)
     }
 

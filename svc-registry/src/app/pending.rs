@@ -4,6 +4,7 @@
 
 use std::time::SystemTime;
 
+use kit::once::{Call, Known};
 use wire::{DeviceId, PendingId, TenantId};
 
 use super::devices::revoke;
@@ -29,11 +30,17 @@ impl App {
     pub(crate) async fn accept_pending(
         &self,
         actor: &Actor,
+        call: &Call,
         tenant: TenantId,
         id: PendingId,
         now: SystemTime,
     ) -> Result<(Shown, Vec<Effect>), Error> {
         let tx = self.store.tx(tenant).await?;
+        if let Known::Done(device) = call.begin(&tx, now).await? {
+            let device = device.parse().map_err(|_| Error::Corrupt { column: "requests.outcome" })?;
+            let device = found(devices::get_device(&tx, tenant, device).await?)?;
+            return Ok((self.show_one(device, now).await?, Vec::new()));
+        }
         let waiting = found(rows::waiting(&tx, tenant, id).await?)?;
         let mut effects = Vec::new();
         if let Some(old) = waiting.pending.holder {
@@ -58,10 +65,12 @@ impl App {
             ));
         }
         rows::delete_pending(&tx, tenant, id).await?;
-        devices::changed(&tx, tenant, device, Change::Created).await?;
+        devices::changed(&tx, tenant, &[device], Change::Created).await?;
         upkeep::audit(&tx, tenant, &actor.subject, "accept_pending", &device.to_string()).await?;
         let shown = found(devices::get_device(&tx, tenant, device).await?)?;
-        tx.commit().await?;
+        if !call.end(tx, &device.to_string()).await? {
+            effects.clear();
+        }
         Ok((Shown { device: shown, presence: Presence::Unknown, last_hello_at: None }, effects))
     }
 }

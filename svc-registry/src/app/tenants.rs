@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use kit::once::{self, Known, Once};
+use kit::once::{Call, Known};
 use wire::{KeyId, PublicKey, TenantId};
 
 use super::installation::{device_root_signer, sealed};
@@ -29,6 +29,7 @@ impl App {
     pub(crate) async fn create_tenant(
         &self,
         actor: &Actor,
+        call: &Call,
         display_name: &str,
         admin_public_key: &[u8],
         now: SystemTime,
@@ -47,10 +48,13 @@ impl App {
             created_at: now,
         };
         let tx = self.store.every().await?;
+        if let Known::Done(made) = call.begin(&tx, now).await? {
+            return made_before(&tx, &made).await;
+        }
         self.make_tenant(&tx, &tenant, &key, now).await?;
         upkeep::audit(&tx, tenant.id, &actor.subject, "create_tenant", &format!("tenants/{}", tenant.id))
             .await?;
-        tx.commit().await?;
+        call.end(tx, &format!("{} {}", tenant.id, key.id)).await?;
         Ok((tenant, key.id))
     }
 
@@ -85,8 +89,8 @@ impl App {
     pub(crate) async fn create_key(
         &self,
         actor: &Actor,
+        call: &Call,
         mut key: Key,
-        once: Option<&Once>,
         now: SystemTime,
     ) -> Result<Key, Error> {
         field::display_name("key.display_name", &key.display_name)?;
@@ -100,19 +104,18 @@ impl App {
         key.id = KeyId::new(kit::fresh_id());
         key.created_at = micros(now);
         let tx = self.store.tx(key.tenant).await?;
-        if !tenants::lock_tenant(&tx, key.tenant).await? {
-            return Err(Error::NotFound);
-        }
-        if let Known::Done(id) = once::begin(&tx, key.tenant, once, now).await? {
+        if let Known::Done(id) = call.begin(&tx, now).await? {
             let id = id.parse().map_err(|_| Error::Corrupt { column: "requests.outcome" })?;
             return found(tenants::key(&tx, key.tenant, id).await?);
         }
-        once::finish(&tx, key.tenant, once, &key.id.to_string()).await?;
+        if !tenants::lock_tenant(&tx, key.tenant).await? {
+            return Err(Error::NotFound);
+        }
         if !tenants::insert_key(&tx, &key).await? {
             return Err(Error::AlreadyExists("the tenant has this public key already"));
         }
         upkeep::audit(&tx, key.tenant, &actor.subject, "create_key", &key.id.to_string()).await?;
-        tx.commit().await?;
+        call.end(tx, &key.id.to_string()).await?;
         Ok(key)
     }
 
@@ -122,9 +125,19 @@ impl App {
         Ok(Page::of(rows, limit, |key| key.id.to_string()))
     }
 
-    pub(crate) async fn delete_key(&self, actor: &Actor, tenant: TenantId, id: KeyId) -> Result<(), Error> {
+    pub(crate) async fn delete_key(
+        &self,
+        actor: &Actor,
+        call: &Call,
+        tenant: TenantId,
+        id: KeyId,
+        now: SystemTime,
+    ) -> Result<(), Error> {
         // Across tenants, to count the installation's administrators; the queries name the tenant.
         let tx = self.store.every().await?;
+        if let Known::Done(_) = call.begin(&tx, now).await? {
+            return Ok(());
+        }
         authority::lock_installation(&tx).await?;
         tenants::lock_tenant(&tx, tenant).await?;
         let key = found(tenants::key(&tx, tenant, id).await?)?;
@@ -142,7 +155,16 @@ impl App {
         }
         tenants::delete_key(&tx, tenant, id).await?;
         upkeep::audit(&tx, tenant, &actor.subject, "delete_key", &id.to_string()).await?;
-        tx.commit().await?;
+        call.end(tx, "").await?;
         Ok(())
     }
+}
+
+/// What an earlier call of the same name made, as it is by now.
+async fn made_before(tx: &Tx, made: &str) -> Result<(Tenant, KeyId), Error> {
+    let corrupt = || Error::Corrupt { column: "requests.outcome" };
+    let (tenant, key) = made.split_once(' ').ok_or_else(corrupt)?;
+    let tenant = tenant.parse().map_err(|_| corrupt())?;
+    let key = key.parse().map_err(|_| corrupt())?;
+    Ok((found(tenants::tenant(tx, tenant).await?)?, key))
 }

@@ -23,7 +23,7 @@ impl App {
         let tenant = upkeep::disconnected(&tx, identity).await?;
         tx.commit().await?;
         if let (Some(tenant), Ok(device)) = (tenant, identity.parse::<DeviceId>()) {
-            self.leases.forget(tenant, device).await;
+            self.leases.forget(tenant, &[device]).await;
         }
         Ok(())
     }

@@ -2,9 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use kit::once::Once;
+use kit::once::Call;
 use kit::status;
-use prost::Message;
 use proto::name::TenantName;
 use proto::registry::v1::claim_service_server::ClaimService;
 use proto::registry::v1::{
@@ -14,7 +13,7 @@ use proto::registry::v1::{
 use tonic::{Request, Response, Status, async_trait};
 use wire::ClaimId;
 
-use super::{Api, Paging, actor, encode, name, own, tenant_name};
+use super::{Api, Paging, actor, encode, name, named, own, tenant_name};
 use crate::app::NewClaim;
 
 #[async_trait]
@@ -23,8 +22,7 @@ impl ClaimService for Api {
         let tenant = own(&request, tenant_name("parent", &request.get_ref().parent)?)?;
         let actor = actor(&request)?;
         let mut asked = request.into_inner();
-        let request_id = std::mem::take(&mut asked.request_id);
-        let once = Once::read(&request_id, "CreateClaim", &asked.encode_to_vec())?;
+        let call = Call::take(&mut asked, tenant)?;
         let ttl = asked.ttl.ok_or_else(|| status::invalid("ttl", "is missing"))?;
         let ttl = Duration::try_from(ttl).map_err(|_| status::invalid("ttl", "must not be negative"))?;
         let new = NewClaim {
@@ -34,8 +32,9 @@ impl ClaimService for Api {
             ttl,
             public_key: asked.public_key,
         };
-        let claim = self.app.create_claim(&actor, new, once.as_ref(), SystemTime::now()).await?;
-        Ok(Response::new(encode::claim(claim, self.app.enroll_address())))
+        let claim = self.app.create_claim(&actor, &call, new, SystemTime::now()).await?;
+        let made = encode::claim(claim, self.app.enroll_address());
+        Ok(Response::new(PbClaim { name: named(&call, made.name), ..made }))
     }
 
     async fn get_claim(&self, request: Request<GetClaimRequest>) -> Result<Response<PbClaim>, Status> {
@@ -64,7 +63,9 @@ impl ClaimService for Api {
         let claim = name::<ClaimId>("name", &request.get_ref().name)?;
         let tenant = own(&request, claim.tenant)?;
         let actor = actor(&request)?;
-        let (claim, effects) = self.app.revoke_claim(&actor, tenant, claim.id, SystemTime::now()).await?;
+        let call = Call::take(&mut request.into_inner(), tenant)?;
+        let now = SystemTime::now();
+        let (claim, effects) = self.app.revoke_claim(&actor, &call, tenant, claim.id, now).await?;
         self.link.carry_out(&effects).await?;
         Ok(Response::new(encode::claim(claim, self.app.enroll_address())))
     }

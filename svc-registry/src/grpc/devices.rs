@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::time::SystemTime;
 
 use futures::stream::{Stream, try_unfold};
+use kit::once::Call;
 use kit::status;
 use proto::name::{DeviceName, TenantName};
 use proto::registry::v1::device_service_server::DeviceService;
@@ -16,10 +17,11 @@ use proto::registry::v1::{
 use tonic::{Request, Response, Status, async_trait};
 use wire::{DeviceId, PendingId, TenantId};
 
-use super::{Api, Paging, actor, encode, name, own, tenant_name};
-use crate::app::{Watch, WatchItem};
+use super::{Api, Paging, actor, encode, name, named, own, tenant_name};
+use crate::app::{Shown, Watch, WatchItem};
 use crate::error::Error;
 use crate::model::Filter;
+use crate::model::device::Relabel;
 
 /// The one field UpdateDevice changes.
 const LABELS: &str = "labels";
@@ -69,22 +71,15 @@ impl DeviceService for Api {
         &self,
         request: Request<UpdateDeviceRequest>,
     ) -> Result<Response<PbDevice>, Status> {
-        let device =
-            request.get_ref().device.clone().ok_or_else(|| status::invalid("device", "is missing"))?;
-        let id = name::<DeviceId>("device.name", &device.name)?;
-        let tenant = own(&request, id.tenant)?;
+        let named = request.get_ref().device.as_ref().map(|device| device.name.as_str());
+        let named = named.ok_or_else(|| status::invalid("device", "is missing"))?;
+        let tenant = own(&request, name::<DeviceId>("device.name", named)?.tenant)?;
         let actor = actor(&request)?;
-        let mask = request.into_inner().update_mask.unwrap_or_default();
-        if mask.paths.is_empty() {
-            return Err(status::invalid("update_mask", "must name labels"));
-        }
-        if mask.paths.iter().any(|path| path != LABELS) {
-            return Err(status::invalid("update_mask", "may name only labels"));
-        }
-        let labels = device.labels.into_iter().collect();
-        let now = SystemTime::now();
-        let shown = self.app.set_labels(&actor, tenant, id.id, &labels, &device.etag, now).await?;
-        Ok(Response::new(encode::device(shown)))
+        let mut asked = request.into_inner();
+        let call = Call::take(&mut asked, tenant)?;
+        let change = [relabel(tenant, asked)?];
+        let shown = self.app.set_labels(&actor, &call, tenant, &change, SystemTime::now()).await;
+        only(shown.map_err(Error::alone)?)
     }
 
     async fn revoke_device(
@@ -94,7 +89,11 @@ impl DeviceService for Api {
         let device = name::<DeviceId>("name", &request.get_ref().name)?;
         let tenant = own(&request, device.tenant)?;
         let actor = actor(&request)?;
-        let (shown, effects) = self.app.revoke_device(&actor, tenant, device.id, SystemTime::now()).await?;
+        let mut asked = request.into_inner();
+        let call = Call::take(&mut asked, tenant)?;
+        let now = SystemTime::now();
+        let revoked = self.app.revoke_device(&actor, &call, tenant, device.id, &asked.etag, now);
+        let (shown, effects) = revoked.await?;
         self.link.carry_out(&effects).await?;
         Ok(Response::new(encode::device(shown)))
     }
@@ -102,8 +101,12 @@ impl DeviceService for Api {
     async fn delete_device(&self, request: Request<DeleteDeviceRequest>) -> Result<Response<()>, Status> {
         let device = name::<DeviceId>("name", &request.get_ref().name)?;
         let tenant = own(&request, device.tenant)?;
-        self.app.delete_device(&actor(&request)?, tenant, device.id).await?;
-        Ok(Response::new(()))
+        let actor = actor(&request)?;
+        let mut asked = request.into_inner();
+        let call = Call::take(&mut asked, tenant)?;
+        let doomed = [(device.id, asked.etag)];
+        let deleted = self.app.delete_devices(&actor, &call, tenant, &doomed, SystemTime::now()).await;
+        Ok(Response::new(deleted.map_err(Error::alone)?))
     }
 
     async fn list_pending_enrollments(
@@ -127,11 +130,37 @@ impl DeviceService for Api {
         let pending = name::<PendingId>("name", &request.get_ref().name)?;
         let tenant = own(&request, pending.tenant)?;
         let actor = actor(&request)?;
-        let (shown, effects) = self.app.accept_pending(&actor, tenant, pending.id, SystemTime::now()).await?;
+        let call = Call::take(&mut request.into_inner(), tenant)?;
+        let now = SystemTime::now();
+        let (shown, effects) = self.app.accept_pending(&actor, &call, tenant, pending.id, now).await?;
         // The new device is there whatever becomes of the old one's connection, which the sweep goes on ending.
         let _ = self.link.carry_out(&effects).await;
-        Ok(Response::new(encode::device(shown)))
+        let made = encode::device(shown);
+        Ok(Response::new(PbDevice { name: named(&call, made.name), ..made }))
     }
+}
+
+/// What is to become of the device that the request names.
+fn relabel(tenant: TenantId, request: UpdateDeviceRequest) -> Result<Relabel, Status> {
+    let device = request.device.ok_or_else(|| status::invalid("device", "is missing"))?;
+    let named = name::<DeviceId>("device.name", &device.name)?;
+    if named.tenant != tenant {
+        return Err(status::not_found());
+    }
+    let mask = request.update_mask.unwrap_or_default();
+    if mask.paths.is_empty() {
+        return Err(status::invalid("update_mask", "must name labels"));
+    }
+    if mask.paths.iter().any(|path| path != LABELS) {
+        return Err(status::invalid("update_mask", "may name only labels"));
+    }
+    Ok(Relabel { device: named.id, labels: device.labels, etag: device.etag })
+}
+
+/// The answer about the one device that was spoken of.
+fn only(mut shown: Vec<Shown>) -> Result<Response<PbDevice>, Status> {
+    let device = shown.pop().map(encode::device).ok_or_else(status::not_found)?;
+    Ok(Response::new(device))
 }
 
 fn watched(tenant: TenantId, item: WatchItem) -> WatchDevicesResponse {

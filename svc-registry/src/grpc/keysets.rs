@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use kit::once::Call;
 use kit::page;
 use proto::name::{KeysetVersion, TenantName};
 use proto::registry::v1::keyset_service_server::KeysetService;
@@ -10,7 +11,7 @@ use proto::registry::v1::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{Api, actor, encode, name, own, tenant_name};
+use super::{Api, actor, encode, name, named, own, tenant_name};
 
 #[async_trait]
 impl KeysetService for Api {
@@ -20,9 +21,11 @@ impl KeysetService for Api {
     ) -> Result<Response<PbKeyset>, Status> {
         let tenant = own(&request, tenant_name("parent", &request.get_ref().parent)?)?;
         let actor = actor(&request)?;
-        let made =
-            self.app.create_keyset(&actor, tenant, &request.get_ref().signed, SystemTime::now()).await?;
-        Ok(Response::new(encode::keyset(tenant, made)))
+        let mut asked = request.into_inner();
+        let call = Call::take(&mut asked, tenant)?;
+        let made = self.app.create_keyset(&actor, &call, tenant, &asked.signed, SystemTime::now()).await?;
+        let made = encode::keyset(tenant, made);
+        Ok(Response::new(PbKeyset { name: named(&call, made.name), ..made }))
     }
 
     async fn get_keyset(&self, request: Request<GetKeysetRequest>) -> Result<Response<PbKeyset>, Status> {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use kit::Shutdown;
 use kit::auth::caller;
+use kit::once::Call;
 use kit::places::Places;
 use kit::{page, status};
 use proto::name::{Child, Name, NameError, TenantName};
@@ -67,6 +68,11 @@ fn actor<T>(request: &Request<T>) -> Result<Actor, Status> {
 /// A resource name's tenant, if it is the caller's own.
 fn own<T>(request: &Request<T>, tenant: TenantId) -> Result<TenantId, Status> {
     caller(request)?.tenant(tenant)
+}
+
+/// The name of what a call made: none, when it only asked.
+fn named(call: &Call, name: String) -> String {
+    if call.validates_only() { String::new() } else { name }
 }
 
 /// A field that is a tenant's name.

@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
-use kit::once::Once;
+use kit::auth::caller;
+use kit::once::Call;
 use kit::status;
-use prost::Message;
 use proto::name::{KeyName, TenantName};
 use proto::registry::v1::tenant_service_server::TenantService;
 use proto::registry::v1::{
@@ -14,7 +14,7 @@ use proto::registry::v1::{
 use tonic::{Request, Response, Status, async_trait};
 use wire::{KeyId, TenantId};
 
-use super::{Api, Paging, actor, encode, name, own, tenant_name};
+use super::{Api, Paging, actor, encode, name, named, own, tenant_name};
 use crate::model::{Key, Role};
 
 #[async_trait]
@@ -24,12 +24,14 @@ impl TenantService for Api {
         request: Request<CreateTenantRequest>,
     ) -> Result<Response<PbTenant>, Status> {
         let actor = actor(&request)?;
-        let asked = request.into_inner();
-        let made =
-            self.app.create_tenant(&actor, &asked.display_name, &asked.admin_public_key, SystemTime::now());
-        let (tenant, key) = made.await?;
-        let admin_key = KeyName::new(tenant.id, key).to_string();
-        Ok(Response::new(PbTenant { admin_key, ..encode::tenant(tenant) }))
+        let caller = caller(&request)?.person()?.tenant;
+        let mut asked = request.into_inner();
+        let call = Call::take(&mut asked, caller)?;
+        let (name, key) = (&asked.display_name, &asked.admin_public_key);
+        let (tenant, key) = self.app.create_tenant(&actor, &call, name, key, SystemTime::now()).await?;
+        let admin_key = named(&call, KeyName::new(tenant.id, key).to_string());
+        let made = encode::tenant(tenant);
+        Ok(Response::new(PbTenant { name: named(&call, made.name), admin_key, ..made }))
     }
 
     async fn get_tenant(&self, request: Request<GetTenantRequest>) -> Result<Response<PbTenant>, Status> {
@@ -53,12 +55,11 @@ impl TenantService for Api {
         let tenant = own(&request, tenant_name("parent", &request.get_ref().parent)?)?;
         let actor = actor(&request)?;
         let mut asked = request.into_inner();
-        let request_id = std::mem::take(&mut asked.request_id);
-        let once = Once::read(&request_id, "CreateKey", &asked.encode_to_vec())?;
+        let call = Call::take(&mut asked, tenant)?;
         let key = asked.key.ok_or_else(|| status::invalid("key", "is missing"))?;
         let key = new_key(tenant, key)?;
-        let made = self.app.create_key(&actor, key, once.as_ref(), SystemTime::now()).await?;
-        Ok(Response::new(encode::key(made)))
+        let made = encode::key(self.app.create_key(&actor, &call, key, SystemTime::now()).await?);
+        Ok(Response::new(PbKey { name: named(&call, made.name), ..made }))
     }
 
     async fn list_keys(
@@ -78,7 +79,9 @@ impl TenantService for Api {
     async fn delete_key(&self, request: Request<DeleteKeyRequest>) -> Result<Response<()>, Status> {
         let key = name::<KeyId>("name", &request.get_ref().name)?;
         let tenant = own(&request, key.tenant)?;
-        self.app.delete_key(&actor(&request)?, tenant, key.id).await?;
+        let actor = actor(&request)?;
+        let call = Call::take(&mut request.into_inner(), tenant)?;
+        self.app.delete_key(&actor, &call, tenant, key.id, SystemTime::now()).await?;
         Ok(Response::new(()))
     }
 }

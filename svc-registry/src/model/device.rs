@@ -59,6 +59,16 @@ pub(crate) struct Slot {
     pub running: bool,
 }
 
+/// What an operator says of a device.
+#[derive(Debug, Clone)]
+pub(crate) struct Relabel {
+    pub device: DeviceId,
+    /// All of them: those that are not here go.
+    pub labels: Labels,
+    /// What the device must still be; empty: any.
+    pub etag: String,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Presence {
     /// Redis cannot be asked, or nothing was ever heard.
@@ -82,6 +92,11 @@ pub(crate) struct Pending {
 }
 
 impl Device {
+    /// Whether it still is what `etag` was read from; empty: any.
+    pub(crate) fn is_still(&self, etag: &str) -> bool {
+        etag.is_empty() || self.etag() == etag
+    }
+
     /// Changes whenever the row or its report does.
     pub(crate) fn etag(&self) -> String {
         match &self.report {

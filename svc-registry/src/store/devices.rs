@@ -1,6 +1,7 @@
 //! Devices as operators see them: read, list, label, revoke, delete; and the change feed's rows, written in the same
 //! transaction as what they tell of.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use kit::pg::Row;
@@ -11,7 +12,7 @@ use wire::{DeviceId, TenantId};
 use super::Tx;
 use super::rows::{get, id, json};
 use crate::error::Error;
-use crate::model::device::{Reported, SLOT_STATUSES};
+use crate::model::device::{Relabel, Reported, SLOT_STATUSES};
 use crate::model::hello::{BOOT_REASONS, Order, Report};
 use crate::model::{Device, Filter, Labels, Slot};
 
@@ -52,9 +53,8 @@ pub(crate) async fn get_device(tx: &Tx, tenant: TenantId, device: DeviceId) -> R
 
 /// Those of `devices` that exist and match.
 pub(crate) async fn get_many(tx: &Tx, tenant: TenantId, devices: &[DeviceId]) -> Result<Vec<Device>, Error> {
-    let ids: Vec<String> = devices.iter().map(ToString::to_string).collect();
     let sql = format!("{SELECT} WHERE d.tenant_id = $1 AND d.device_id = ANY($2)");
-    tx.query(&sql, &[&tenant.to_string(), &ids]).await?.iter().map(read).collect()
+    tx.query(&sql, &[&tenant.to_string(), &texts(devices)]).await?.iter().map(read).collect()
 }
 
 /// Ordered by id, after `after`.
@@ -92,24 +92,27 @@ pub(crate) async fn list(
     tx.query(&sql, &values).await?.iter().map(read).collect()
 }
 
-/// False: no such device of this tenant, or not the one `etag` was read from (empty: any).
-pub(crate) async fn set_labels(
+/// Locks those of `devices` that exist, in the order of their ids, so that no two callers wait for each other; and reads
+/// them as they are then.
+pub(crate) async fn lock_many(
     tx: &Tx,
     tenant: TenantId,
-    device: DeviceId,
-    labels: &Labels,
-    etag: &str,
-) -> Result<bool, Error> {
-    let (tenant_id, device_id) = (tenant.to_string(), device.to_string());
-    let sql = "SELECT 1 FROM registry.devices WHERE tenant_id = $1 AND device_id = $2 FOR UPDATE";
-    tx.query_opt(sql, &[&tenant_id, &device_id]).await?;
-    match get_device(tx, tenant, device).await? {
-        Some(found) if etag.is_empty() || found.etag() == etag => {}
-        _ => return Ok(false),
-    }
-    let sql = "UPDATE registry.devices SET labels = $3, revision = revision + 1
-               WHERE tenant_id = $1 AND device_id = $2";
-    Ok(tx.execute(sql, &[&tenant_id, &device_id, &Json(labels)]).await? == 1)
+    devices: &[DeviceId],
+) -> Result<BTreeMap<DeviceId, Device>, Error> {
+    let sql = "SELECT 1 FROM registry.devices WHERE tenant_id = $1 AND device_id = ANY($2)
+               ORDER BY device_id FOR UPDATE";
+    tx.query(sql, &[&tenant.to_string(), &texts(devices)]).await?;
+    Ok(get_many(tx, tenant, devices).await?.into_iter().map(|device| (device.id, device)).collect())
+}
+
+/// The caller holds them by [`lock_many`].
+pub(crate) async fn set_labels(tx: &Tx, tenant: TenantId, changes: &[Relabel]) -> Result<(), Error> {
+    let ids: Vec<String> = changes.iter().map(|change| change.device.to_string()).collect();
+    let labels: Vec<Json<&Labels>> = changes.iter().map(|change| Json(&change.labels)).collect();
+    let sql = "UPDATE registry.devices d SET labels = k.labels, revision = revision + 1
+               FROM unnest($2::text[], $3::jsonb[]) AS k(id, labels) WHERE d.tenant_id = $1 AND d.device_id = k.id";
+    tx.execute(sql, &[&tenant.to_string(), &ids, &labels]).await?;
+    Ok(())
 }
 
 /// False: no such device, or revoked already.
@@ -124,29 +127,32 @@ pub(crate) async fn revoke(
     Ok(tx.execute(sql, &[&tenant.to_string(), &device.to_string(), &now]).await? == 1)
 }
 
-/// Forgets a revoked device and the certificates it had. False: no such device, or not revoked.
-pub(crate) async fn delete(tx: &Tx, tenant: TenantId, device: DeviceId) -> Result<bool, Error> {
-    let (tenant, device) = (tenant.to_string(), device.to_string());
-    let sql =
-        "DELETE FROM registry.devices WHERE tenant_id = $1 AND device_id = $2 AND revoked_at IS NOT NULL";
-    if tx.execute(sql, &[&tenant, &device]).await? == 0 {
-        return Ok(false);
+/// Forgets devices and the certificates they had. The caller holds them by [`lock_many`].
+pub(crate) async fn delete(tx: &Tx, tenant: TenantId, devices: &[DeviceId]) -> Result<(), Error> {
+    let (tenant, devices) = (tenant.to_string(), texts(devices));
+    for sql in [
+        "DELETE FROM registry.devices WHERE tenant_id = $1 AND device_id = ANY($2)",
+        "DELETE FROM registry.certificates WHERE tenant_id = $1 AND subject = ANY($2)",
+    ] {
+        tx.execute(sql, &[&tenant, &devices]).await?;
     }
-    let sql = "DELETE FROM registry.certificates WHERE tenant_id = $1 AND subject = $2";
-    tx.execute(sql, &[&tenant, &device]).await?;
-    Ok(true)
+    Ok(())
 }
 
 /// Tells the readers of the feed, when the transaction commits.
 pub(crate) async fn changed(
     tx: &Tx,
     tenant: TenantId,
-    device: DeviceId,
+    devices: &[DeviceId],
     change: Change,
 ) -> Result<(), Error> {
-    let sql = "INSERT INTO registry.changes (tenant_id, device, kind) VALUES ($1, $2, $3)";
-    tx.execute(sql, &[&tenant.to_string(), &device.to_string(), &change.as_str()]).await?;
+    let sql = "INSERT INTO registry.changes (tenant_id, device, kind) SELECT $1, unnest($2::text[]), $3";
+    tx.execute(sql, &[&tenant.to_string(), &texts(devices), &change.as_str()]).await?;
     Ok(())
+}
+
+fn texts(devices: &[DeviceId]) -> Vec<String> {
+    devices.iter().map(ToString::to_string).collect()
 }
 
 fn read(row: &Row) -> Result<Device, Error> {

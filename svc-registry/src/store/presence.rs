@@ -166,11 +166,13 @@ impl Leases {
         }
     }
 
-    /// Nothing more is known of a device: revoked, deleted, or under another key.
-    pub(crate) async fn forget(&self, tenant: TenantId, device: DeviceId) {
+    /// Nothing more is known of devices: revoked, deleted, or under another key.
+    pub(crate) async fn forget(&self, tenant: TenantId, devices: &[DeviceId]) {
         let mut commands = pipe();
-        commands.del(key(device)).ignore().zrem("hf:leases", format!("{tenant} {device}")).ignore();
-        commands.publish(CHANNEL, format!("{tenant} {device}")).ignore();
+        for device in devices {
+            commands.del(key(*device)).ignore().zrem("hf:leases", format!("{tenant} {device}")).ignore();
+            commands.publish(CHANNEL, format!("{tenant} {device}")).ignore();
+        }
         let done: RedisResult<()> = commands.query_async(&mut self.redis.clone()).await;
         if let Err(error) = done {
             missed("forget", &error);

@@ -38,8 +38,20 @@ pub(crate) async fn audit(
     action: &str,
     target: &str,
 ) -> Result<(), Error> {
-    let sql = "INSERT INTO registry.audit (tenant_id, actor, action, target) VALUES ($1, $2, $3, $4)";
-    tx.execute(sql, &[&tenant.to_string(), &actor, &action, &target]).await?;
+    audit_all(tx, tenant, actor, action, &[target.to_owned()]).await
+}
+
+/// Who did what, to each of these.
+pub(crate) async fn audit_all(
+    tx: &Tx,
+    tenant: TenantId,
+    actor: &str,
+    action: &str,
+    targets: &[String],
+) -> Result<(), Error> {
+    let sql =
+        "INSERT INTO registry.audit (tenant_id, actor, action, target) SELECT $1, $2, $3, unnest($4::text[])";
+    tx.execute(sql, &[&tenant.to_string(), &actor, &action, &targets]).await?;
     Ok(())
 }
 

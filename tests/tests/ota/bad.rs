@@ -114,8 +114,9 @@ async fn a_tenant_without_a_keyset_is_told_so() -> Result<()> {
     let mut bundles = proto::ota::v1::bundle_service_client::BundleServiceClient::new(
         person.client(&stack, dev::Service::Ota).await?,
     );
-    let refused =
-        bundles.create_upload(CreateUploadRequest { parent: person.tenant.clone(), envelope }).await;
+    let refused = bundles
+        .create_upload(CreateUploadRequest { parent: person.tenant.clone(), envelope, ..Default::default() })
+        .await;
     assert_eq!(refusal(refused), (Code::FailedPrecondition, "KEYSET_MISSING".into()));
     Ok(())
 }

@@ -78,7 +78,7 @@ impl Scene {
     }
 
     pub(crate) async fn cancel(&mut self, deployment: &Deployment) -> Result<Deployment, Status> {
-        let request = CancelDeploymentRequest { name: deployment.name.clone() };
+        let request = CancelDeploymentRequest { name: deployment.name.clone(), ..Default::default() };
         Ok(self.deployments.cancel_deployment(request).await?.into_inner())
     }
 }
@@ -177,7 +177,9 @@ async fn a_device_is_directed_fetches_waits_for_go_confirms_and_raises_its_floor
 
     // What a device holds confirmed is not deleted under it.
     let mut bundles = scene.tenant.bundles(&scene.stack).await?;
-    let deleted = bundles.delete_bundle(DeleteBundleRequest { name: scene.bundle.name.clone() }).await;
+    let deleted = bundles
+        .delete_bundle(DeleteBundleRequest { name: scene.bundle.name.clone(), ..Default::default() })
+        .await;
     assert_eq!(refusal(deleted), (Code::FailedPrecondition, "BUNDLE_IN_USE".into()));
     Ok(())
 }
@@ -238,7 +240,7 @@ async fn what_is_called_off_or_replaced_never_gets_go() -> Result<()> {
     scene.becomes(&cancelled, State::Fetching).await?;
 
     let mut bundles = scene.tenant.bundles(&scene.stack).await?;
-    let request = DeleteBundleRequest { name: scene.bundle.name.clone() };
+    let request = DeleteBundleRequest { name: scene.bundle.name.clone(), ..Default::default() };
     let refused = refusal(bundles.delete_bundle(request).await);
     assert_eq!(
         refused,
@@ -351,7 +353,9 @@ async fn a_deployment_that_cannot_be_is_refused_with_its_reason() -> Result<()> 
 
     let mut devices =
         DeviceServiceClient::new(scene.tenant.person.client(&scene.stack, Service::Registry).await?);
-    devices.revoke_device(RevokeDeviceRequest { name: scene.device.name.clone() }).await?;
+    devices
+        .revoke_device(RevokeDeviceRequest { name: scene.device.name.clone(), ..Default::default() })
+        .await?;
     assert_eq!(refusal(scene.deploy().await), (Code::FailedPrecondition, "DEVICE_REVOKED".into()));
     Ok(())
 }
@@ -368,12 +372,14 @@ async fn a_revoked_device_keeps_no_deployment_open_and_no_bundle() -> Result<()>
 
     let mut devices =
         DeviceServiceClient::new(scene.tenant.person.client(&scene.stack, Service::Registry).await?);
-    devices.revoke_device(RevokeDeviceRequest { name: scene.device.name.clone() }).await?;
+    devices
+        .revoke_device(RevokeDeviceRequest { name: scene.device.name.clone(), ..Default::default() })
+        .await?;
     let ended = scene.becomes(&deployment, State::Cancelled).await?;
     assert_eq!(ended.reason, "device_revoked");
     let bundles = scene.tenant.bundles(&scene.stack).await?;
     eventually("the bundle is free", async || {
-        let request = DeleteBundleRequest { name: scene.bundle.name.clone() };
+        let request = DeleteBundleRequest { name: scene.bundle.name.clone(), ..Default::default() };
         Ok(bundles.clone().delete_bundle(request).await?)
     })
     .await?;

@@ -1,13 +1,19 @@
-//! A call that is repeated is done once: at once or later, at whichever replica (AIP-155).
+//! A call that is repeated is done once: at once or later, at whichever replica (AIP-155); one that only asks does nothing (AIP-163).
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, ensure};
-use dev::{Process, Ready, Service, Spec};
+use anyhow::{Result, ensure};
+use dev::Service;
+use proto::ota::v1::bundle_service_client::BundleServiceClient;
+use proto::ota::v1::deployment::State;
 use proto::ota::v1::deployment_service_client::DeploymentServiceClient;
-use proto::ota::v1::{CreateDeploymentRequest, Deployment, ListDeploymentsRequest};
-use scenarios::client::{Client, channel_to, with_token};
-use tonic::{Code, Status};
+use proto::ota::v1::{
+    CancelDeploymentRequest, CreateDeploymentRequest, CreateUploadRequest, DeleteBundleRequest, Deployment,
+    FinishUploadRequest, ListDeploymentsRequest,
+};
+use scenarios::client::{Client, twice};
+use scenarios::replica::Replica;
+use tonic::{Code, Response, Status};
 
 use crate::deploy::Scene;
 use crate::tenant::*;
@@ -24,6 +30,7 @@ impl Scene {
             device: self.device.name.clone(),
             bundle: self.bundle.name.clone(),
             request_id: request_id.into(),
+            ..Default::default()
         }
     }
 
@@ -38,24 +45,6 @@ type Deployments = DeploymentServiceClient<Client>;
 
 async fn create(mut at: Deployments, request: CreateDeploymentRequest) -> Result<Deployment, Status> {
     Ok(at.create_deployment(request).await?.into_inner())
-}
-
-/// Another svc-ota beside the stack's own, with the same database.
-async fn replica(scene: &Scene) -> Result<(Process, Deployments)> {
-    let log = scene.stack.dir().join("logs/svc-ota-2.log");
-    let mut spec = Spec::new("svc-ota-2", dev::binary("svc-ota")?, log).ready(Ready::Stdout("\"ready\""));
-    spec.env = scene.stack.environment(Service::Ota);
-    for (key, value) in &mut spec.env {
-        if key.ends_with("_LISTEN") {
-            *value = "127.0.0.1:0".into();
-        }
-    }
-    let process = Process::spawn(spec)?;
-    let line: serde_json::Value = serde_json::from_str(&process.ready(PATIENCE).await?)?;
-    let port = line["grpc"].as_str().and_then(|at| at.rsplit_once(':')).context("no port")?.1.to_owned();
-    let channel = channel_to(&scene.stack, &format!("https://localhost:{port}")).await?;
-    let token = scene.tenant.person.token(&scene.stack).await?;
-    Ok((process, DeploymentServiceClient::new(with_token(channel, &token)?)))
 }
 
 #[tokio::test]
@@ -104,7 +93,8 @@ async fn a_repeated_request_id_gives_the_first_answer_and_refuses_another_reques
 #[tokio::test]
 async fn replicas_that_race_under_one_request_id_do_it_once() -> Result<()> {
     let mut scene = Scene::set().await?;
-    let (_process, second) = replica(&scene).await?;
+    let replica = Replica::start(&scene.stack, Service::Ota).await?;
+    let second = DeploymentServiceClient::new(replica.client(&scene.stack, &scene.tenant.person).await?);
     let mut racing = tokio::task::JoinSet::new();
     for number in 0..RACERS {
         let at = if number % 2 == 0 { scene.deployments.clone() } else { second.clone() };
@@ -117,5 +107,90 @@ async fn replicas_that_race_under_one_request_id_do_it_once() -> Result<()> {
         .map(|made| made.map(|made| made.name))
         .collect::<Result<_, _>>()?;
     ensure!(names.len() == 1 && scene.all().await?.len() == 1, "{names:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn uploads_are_begun_and_finished_and_bundles_deleted_once_a_request_id() -> Result<()> {
+    let stack = stack().await?;
+    let tenant = first(&stack).await?;
+    let bundles: BundleServiceClient<Client> = tenant.bundles(&stack).await?;
+    let with_id = |n: u32| format!("6f1f9f6e-4f0a-4b1c-8c59-{n:012}");
+    let layer = noise(1, 1000);
+    let envelope = tenant.sign(&spec("1.0.0", &[&layer]))?.envelope;
+    let next = tenant.sign(&spec("2.0.0", &[&layer]))?.envelope;
+
+    let create =
+        async |request: CreateUploadRequest| Ok(bundles.clone().create_upload(request).await?.into_inner());
+    let asked = CreateUploadRequest {
+        parent: tenant.person.tenant.clone(),
+        envelope,
+        request_id: with_id(1),
+        validate_only: true,
+    };
+    let answer = create(asked.clone()).await?;
+    ensure!(answer.name.is_empty() && answer.layers.len() == 1, "{answer:?}");
+    ensure!(
+        stack.sql("SELECT (SELECT count(*) FROM ota.uploads) + (SELECT count(*) FROM ota.requests)")?.trim()
+            == "0"
+    );
+    let request = CreateUploadRequest { validate_only: false, ..asked };
+    let other = CreateUploadRequest { envelope: next.clone(), ..request.clone() };
+    let (upload, again) = twice(create, request.clone(), other).await?;
+    assert_eq!(upload.name, again.name);
+
+    write(&mut bundles.clone(), &upload, &layer, 0).await?;
+    let finish =
+        async |request: FinishUploadRequest| Ok(bundles.clone().finish_upload(request).await?.into_inner());
+    let request_2 = FinishUploadRequest { name: upload.name.clone(), request_id: with_id(2) };
+    let second =
+        create(CreateUploadRequest { envelope: next, request_id: String::new(), ..request.clone() }).await?;
+    let other = FinishUploadRequest { name: second.name, ..request_2.clone() };
+    let (bundle, again) = twice(finish, request_2, other).await?;
+    assert_eq!(bundle, again);
+    // The upload is over, and the call that began it is still answered with it; without a name it would begin another.
+    assert_eq!(create(request.clone()).await?.name, upload.name);
+    ensure!(create(CreateUploadRequest { request_id: String::new(), ..request }).await?.name != upload.name);
+
+    let delete = async |request: DeleteBundleRequest| {
+        bundles.clone().delete_bundle(request).await.map(Response::into_inner)
+    };
+    let asked = DeleteBundleRequest { name: bundle.name, request_id: with_id(3), validate_only: true };
+    delete(asked.clone()).await?;
+    let request = DeleteBundleRequest { validate_only: false, ..asked };
+    let elsewhere = format!("{}/bundles/bn{}", tenant.person.tenant, "0".repeat(32));
+    twice(delete, request.clone(), DeleteBundleRequest { name: elsewhere, ..request.clone() }).await?;
+    let unnamed = DeleteBundleRequest { request_id: String::new(), ..request };
+    assert_eq!(refusal(delete(unnamed).await).0, Code::NotFound);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deployment_is_called_off_once_a_request_id_and_only_as_it_was_read() -> Result<()> {
+    let mut scene = Scene::set().await?;
+    let asked = CreateDeploymentRequest { validate_only: true, ..scene.named(ONE) };
+    let answer = create(scene.deployments.clone(), asked).await?;
+    ensure!(answer.name.is_empty() && answer.state() == State::Pending, "{answer:?}");
+    ensure!(scene.all().await?.is_empty(), "it was only asked for");
+    let nothing = format!("{}/bundles/bn{}", scene.tenant.person.tenant, "0".repeat(32));
+    let bad = CreateDeploymentRequest { bundle: nothing, validate_only: true, ..scene.named(ONE) };
+    assert_eq!(refusal(create(scene.deployments.clone(), bad).await).0, Code::NotFound);
+
+    let deployment = create(scene.deployments.clone(), scene.named(ONE)).await?;
+    let (deployments, name) = (scene.deployments.clone(), deployment.name.clone());
+    let cancel = async |request: CancelDeploymentRequest| {
+        Ok(deployments.clone().cancel_deployment(request).await?.into_inner())
+    };
+    let stale = CancelDeploymentRequest { name: name.clone(), etag: "pending".into(), ..Default::default() };
+    assert_eq!(refusal(cancel(stale).await), (Code::Aborted, "ETAG_MISMATCH".into()));
+    let now = scene.get(&deployment).await?;
+    let asked = CancelDeploymentRequest { name, request_id: TWO.into(), validate_only: true, etag: now.etag };
+    assert_eq!(cancel(asked.clone()).await?.state(), State::Cancelled);
+    assert_eq!(scene.get(&deployment).await?.state(), State::Pending, "it was only asked");
+    let request = CancelDeploymentRequest { validate_only: false, ..asked };
+    let other = CancelDeploymentRequest { etag: String::new(), ..request.clone() };
+    let (cancelled, again) = twice(cancel, request, other).await?;
+    ensure!(cancelled.state() == State::Cancelled && cancelled.etag != deployment.etag);
+    assert_eq!(cancelled, again);
     Ok(())
 }

@@ -98,7 +98,13 @@ impl Tenant {
     pub(crate) async fn publish(&self, stack: &Stack, keyset: &KeysetSpec) -> Result<()> {
         let signed = keyset.sign(&[&self.root])?;
         let mut service = KeysetServiceClient::new(self.person.client(stack, Service::Registry).await?);
-        service.create_keyset(CreateKeysetRequest { parent: self.person.tenant.clone(), signed }).await?;
+        service
+            .create_keyset(CreateKeysetRequest {
+                parent: self.person.tenant.clone(),
+                signed,
+                ..Default::default()
+            })
+            .await?;
         Ok(())
     }
 
@@ -177,7 +183,11 @@ pub(crate) async fn create(
     tenant: &Tenant,
     envelope: &[u8],
 ) -> Result<Upload, Status> {
-    let request = CreateUploadRequest { parent: tenant.person.tenant.clone(), envelope: envelope.to_vec() };
+    let request = CreateUploadRequest {
+        parent: tenant.person.tenant.clone(),
+        envelope: envelope.to_vec(),
+        ..Default::default()
+    };
     Ok(bundles.create_upload(request).await?.into_inner())
 }
 
@@ -229,7 +239,10 @@ pub(crate) async fn finish(
     bundles: &mut BundleServiceClient<Client>,
     upload: &Upload,
 ) -> Result<Bundle, Status> {
-    Ok(bundles.finish_upload(FinishUploadRequest { name: upload.name.clone() }).await?.into_inner())
+    Ok(bundles
+        .finish_upload(FinishUploadRequest { name: upload.name.clone(), ..Default::default() })
+        .await?
+        .into_inner())
 }
 
 /// Code and reason of a refusal.

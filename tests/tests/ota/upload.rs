@@ -55,7 +55,7 @@ async fn an_uploaded_bundle_is_listed_fetched_and_deleted_with_its_layers() -> R
     assert!(once_more.layers.iter().all(|l| l.committed == l.size), "nothing to write");
     assert_eq!(finish(&mut bundles, &once_more).await?.name, bundle.name);
 
-    bundles.delete_bundle(DeleteBundleRequest { name: bundle.name.clone() }).await?;
+    bundles.delete_bundle(DeleteBundleRequest { name: bundle.name.clone(), ..Default::default() }).await?;
     assert_eq!(refusal(bundles.get_bundle(request).await).0, Code::NotFound);
     objects_become(&stack, &layers, 0).await
 }

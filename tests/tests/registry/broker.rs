@@ -103,10 +103,14 @@ async fn a_certificate_connects_where_it_belongs_and_nowhere_else() -> Result<()
         (Code::InvalidArgument, "listener".into())
     );
 
-    fleet.claims().await?.revoke_claim(RevokeClaimRequest { name: fleet.claim.name.clone() }).await?;
+    fleet
+        .claims()
+        .await?
+        .revoke_claim(RevokeClaimRequest { name: fleet.claim.name.clone(), ..Default::default() })
+        .await?;
     let answer = authority.authorize_connection(claim).await?.into_inner();
     assert_eq!((answer.allowed, answer.refusal.as_str()), (false, "revoked"));
-    let revoke = proto::registry::v1::RevokeDeviceRequest { name: mine.name() };
+    let revoke = proto::registry::v1::RevokeDeviceRequest { name: mine.name(), ..Default::default() };
     fleet.devices().await?.revoke_device(revoke).await?;
     for asked in [good, birth] {
         let answer = authority.authorize_connection(asked).await?.into_inner();

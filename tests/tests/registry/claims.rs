@@ -102,13 +102,17 @@ async fn claims_are_checked_listed_and_revoked() -> Result<()> {
 
     // Revoking ends the connections made with it, and no board gets in again.
     let session = Session::enrolling(&fleet.stack, &fleet.voucher(), &unique()).await?;
-    let revoked =
-        claims.revoke_claim(RevokeClaimRequest { name: fleet.claim.name.clone() }).await?.into_inner();
+    let revoked = claims
+        .revoke_claim(RevokeClaimRequest { name: fleet.claim.name.clone(), ..Default::default() })
+        .await?
+        .into_inner();
     assert!(revoked.revoke_time.is_some());
     session.closed().await?;
     assert!(Session::enrolling(&fleet.stack, &fleet.voucher(), &unique()).await.is_err());
-    let again =
-        claims.revoke_claim(RevokeClaimRequest { name: fleet.claim.name.clone() }).await?.into_inner();
+    let again = claims
+        .revoke_claim(RevokeClaimRequest { name: fleet.claim.name.clone(), ..Default::default() })
+        .await?
+        .into_inner();
     assert_eq!(again.revoke_time, revoked.revoke_time, "the first time stays");
     Ok(())
 }

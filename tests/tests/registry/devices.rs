@@ -1,6 +1,6 @@
 //! Devices as operators see them: lists, labels, watching, revoking, deleting.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -17,11 +17,12 @@ use tonic::{Code, Streaming};
 use crate::board::{PATIENCE, hello, slot};
 use crate::fleet::{Fleet, refusal};
 
-fn update(name: &str, labels: &[(&str, &str)], etag: &str) -> UpdateDeviceRequest {
-    let labels: HashMap<_, _> = labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+pub(crate) fn update(name: &str, labels: &[(&str, &str)], etag: &str) -> UpdateDeviceRequest {
+    let labels: BTreeMap<_, _> = labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     UpdateDeviceRequest {
         device: Some(Device { name: name.into(), labels, etag: etag.into(), ..Device::default() }),
         update_mask: Some(prost_types::FieldMask { paths: vec!["labels".into()] }),
+        ..Default::default()
     }
 }
 
@@ -58,7 +59,7 @@ async fn devices_are_listed_by_filter_page_by_page_and_labelled() -> Result<()> 
         .say(&mut session, &proto::device::v1::HelloUp { slots: vec![slot("2.5.0")], ..hello(1, 1) })
         .await?;
     fleet.device_becomes(&enrolled[1].name(), |d| d.boot_count == 1).await?;
-    devices.revoke_device(RevokeDeviceRequest { name: enrolled[4].name() }).await?;
+    devices.revoke_device(RevokeDeviceRequest { name: enrolled[4].name(), ..Default::default() }).await?;
 
     let all = ["serial-0", "serial-1", "serial-2", "serial-3", "serial-4"];
     for (filter, expected) in [
@@ -99,10 +100,10 @@ async fn labels_are_changed_under_a_mask_and_an_etag() -> Result<()> {
     let name = device.name();
     let before = devices.get_device(GetDeviceRequest { name: name.clone() }).await?.into_inner();
     let after = devices.update_device(update(&name, &[("site", "é")], &before.etag)).await?.into_inner();
-    assert_eq!(after.labels, HashMap::from([("site".into(), "é".into())]));
+    assert_eq!(after.labels, BTreeMap::from([("site".into(), "é".into())]));
     assert_ne!(after.etag, before.etag);
     let stale = devices.update_device(update(&name, &[], &before.etag)).await;
-    assert_eq!(refusal(stale), (Code::FailedPrecondition, "ETAG_MISMATCH".into()));
+    assert_eq!(refusal(stale), (Code::Aborted, "ETAG_MISMATCH".into()));
 
     let good = update(&name, &[], "");
     let mask = |paths: &[&str]| {
@@ -179,9 +180,9 @@ async fn a_watch_gives_a_snapshot_and_then_every_change() -> Result<()> {
     let said =
         all.until(|kind, d| kind == Kind::Changed && d.boot_count == 1 && d.presence() == online).await?;
     assert_eq!(said.slots[0].version, "1.0.0");
-    devices.revoke_device(RevokeDeviceRequest { name: two.name() }).await?;
+    devices.revoke_device(RevokeDeviceRequest { name: two.name(), ..Default::default() }).await?;
     all.until(|_, d| d.name == two.name() && d.revoke_time.is_some()).await?;
-    devices.delete_device(DeleteDeviceRequest { name: two.name() }).await?;
+    devices.delete_device(DeleteDeviceRequest { name: two.name(), ..Default::default() }).await?;
     all.until(|kind, d| kind == Kind::Deleted && d.name == two.name()).await?;
     Ok(())
 }
@@ -191,25 +192,31 @@ async fn a_revoked_device_loses_its_connection_and_does_not_come_back() -> Resul
     let fleet = Fleet::start().await?;
     let (one, two) = (fleet.enroll("serial-1").await?, fleet.enroll("serial-2").await?);
     let mut devices = fleet.devices().await?;
-    let early = devices.delete_device(DeleteDeviceRequest { name: one.name() }).await;
+    let early = devices.delete_device(DeleteDeviceRequest { name: one.name(), ..Default::default() }).await;
     assert_eq!(refusal(early), (Code::FailedPrecondition, "NOT_REVOKED".into()));
 
     let session = one.connect(&fleet.stack).await?;
-    let revoked = devices.revoke_device(RevokeDeviceRequest { name: one.name() }).await?.into_inner();
+    let revoked = devices
+        .revoke_device(RevokeDeviceRequest { name: one.name(), ..Default::default() })
+        .await?
+        .into_inner();
     assert!(revoked.revoke_time.is_some());
     session.closed().await?;
     assert!(one.connect(&fleet.stack).await.is_err());
-    let again = devices.revoke_device(RevokeDeviceRequest { name: one.name() }).await?.into_inner();
+    let again = devices
+        .revoke_device(RevokeDeviceRequest { name: one.name(), ..Default::default() })
+        .await?
+        .into_inner();
     assert_eq!(again.revoke_time, revoked.revoke_time);
     let late = fleet.stack.sql("SELECT count(*) FROM registry.disconnects")?;
     assert_eq!(late.trim(), "0", "every node confirmed");
 
     fleet.stack.stop(Part::Redis).await?;
     let session = two.connect(&fleet.stack).await?;
-    devices.revoke_device(RevokeDeviceRequest { name: two.name() }).await?;
+    devices.revoke_device(RevokeDeviceRequest { name: two.name(), ..Default::default() }).await?;
     session.closed().await?;
     assert!(two.connect(&fleet.stack).await.is_err(), "without Redis too");
-    devices.delete_device(DeleteDeviceRequest { name: two.name() }).await?;
+    devices.delete_device(DeleteDeviceRequest { name: two.name(), ..Default::default() }).await?;
     let gone = devices.get_device(GetDeviceRequest { name: two.name() }).await;
     assert_eq!(refusal(gone).0, Code::NotFound);
     Ok(())
@@ -221,7 +228,8 @@ async fn a_revocation_while_the_broker_is_away_is_kept_and_carried_out_later() -
     let device = fleet.enroll("serial-1").await?;
     let mut devices = fleet.devices().await?;
     fleet.stack.stop(Service::Broker).await?;
-    let unconfirmed = devices.revoke_device(RevokeDeviceRequest { name: device.name() }).await;
+    let unconfirmed =
+        devices.revoke_device(RevokeDeviceRequest { name: device.name(), ..Default::default() }).await;
     assert_eq!(
         refusal(unconfirmed),
         (Code::Unavailable, "UNAVAILABLE".into()),
@@ -290,7 +298,7 @@ async fn a_revocation_is_told_when_the_connection_is_closed() -> Result<()> {
     let session = device.connect(&fleet.stack).await?;
     let mut devices = fleet.devices().await?;
     let started = std::time::Instant::now();
-    devices.revoke_device(RevokeDeviceRequest { name: device.name() }).await?;
+    devices.revoke_device(RevokeDeviceRequest { name: device.name(), ..Default::default() }).await?;
     let answered = started.elapsed();
     session.closed().await?;
     let closed = started.elapsed().saturating_sub(answered);

@@ -174,7 +174,7 @@ async fn a_csr_with_a_victims_hardware_id_waits_for_an_operator() -> Result<()> 
     let shown = fleet.device_becomes(&victim.name(), |_| true).await?;
     assert!(shown.revoke_time.is_none(), "the victim is undisturbed");
 
-    let accept = AcceptPendingEnrollmentRequest { name: pending[0].name.clone() };
+    let accept = AcceptPendingEnrollmentRequest { name: pending[0].name.clone(), ..Default::default() };
     let device = devices.accept_pending_enrollment(accept.clone()).await?.into_inner();
     assert_ne!(device.name, victim.name());
     online.closed().await?;
@@ -237,7 +237,8 @@ async fn a_board_five_years_in_a_warehouse_renews_with_its_birth_certificate() -
     while device.connect(&fleet.stack).await.is_ok() {
         assert!(tokio::time::Instant::now() < deadline, "a certificate that never ends");
     }
-    let claim = proto::registry::v1::RevokeClaimRequest { name: fleet.claim.name.clone() };
+    let claim =
+        proto::registry::v1::RevokeClaimRequest { name: fleet.claim.name.clone(), ..Default::default() };
     fleet.claims().await?.revoke_claim(claim).await?;
 
     let renewed = device.board.enroll(&fleet.stack, &device.birth()).await?;
@@ -274,13 +275,13 @@ async fn a_birth_certificate_opens_only_the_enrolment_listener_and_only_for_its_
     victim.connect(&fleet.stack).await?;
 
     let mut devices = fleet.devices().await?;
-    devices.revoke_device(RevokeDeviceRequest { name: device.name() }).await?;
+    devices.revoke_device(RevokeDeviceRequest { name: device.name(), ..Default::default() }).await?;
     assert!(
         Session::enrolling(&fleet.stack, &device.birth(), &client::unique()).await.is_err(),
         "a revoked board's birth certificate ends too"
     );
     // Deleted, the hardware id is free again.
-    devices.delete_device(DeleteDeviceRequest { name: device.name() }).await?;
+    devices.delete_device(DeleteDeviceRequest { name: device.name(), ..Default::default() }).await?;
     let anew = fleet.enroll("serial-1").await?;
     assert_ne!(anew.id(), device.id());
     Ok(())

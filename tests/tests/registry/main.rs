@@ -8,6 +8,7 @@ mod enroll;
 mod hello;
 mod keysets;
 mod limits;
+mod once;
 mod sign_in;
 
 use scenarios::{board, fleet};

@@ -146,19 +146,20 @@ async fn a_deleted_key_gets_no_new_token_and_the_last_administrator_stays() -> R
     let viewer = admin.colleague(&stack, Role::Viewer).await?;
     viewer.token(&stack).await?;
     let mut tenants = TenantServiceClient::new(admin.client(&stack, Service::Registry).await?);
-    tenants.delete_key(DeleteKeyRequest { name: viewer.key.clone() }).await?;
+    tenants.delete_key(DeleteKeyRequest { name: viewer.key.clone(), ..Default::default() }).await?;
     assert!(viewer.token(&stack).await.is_err());
-    let again = tenants.delete_key(DeleteKeyRequest { name: viewer.key.clone() }).await;
+    let again = tenants.delete_key(DeleteKeyRequest { name: viewer.key.clone(), ..Default::default() }).await;
     assert_eq!(refusal(again).0, Code::NotFound);
-    let last = tenants.delete_key(DeleteKeyRequest { name: admin.key.clone() }).await;
+    let last = tenants.delete_key(DeleteKeyRequest { name: admin.key.clone(), ..Default::default() }).await;
     assert_eq!(refusal(last), (Code::FailedPrecondition, "LAST_ADMIN_KEY".into()));
 
     // A second administrator of the tenant is not one of the installation: the last of those stays too.
     let second = admin.colleague(&stack, Role::Admin).await?;
-    let last = tenants.delete_key(DeleteKeyRequest { name: admin.key.clone() }).await;
+    let last = tenants.delete_key(DeleteKeyRequest { name: admin.key.clone(), ..Default::default() }).await;
     assert_eq!(refusal(last), (Code::FailedPrecondition, "LAST_ADMIN_KEY".into()));
     let mut theirs = TenantServiceClient::new(second.client(&stack, Service::Registry).await?);
-    let forbidden = theirs.delete_key(DeleteKeyRequest { name: admin.key.clone() }).await;
+    let forbidden =
+        theirs.delete_key(DeleteKeyRequest { name: admin.key.clone(), ..Default::default() }).await;
     assert_eq!(refusal(forbidden), (Code::PermissionDenied, "FORBIDDEN".into()));
     let audit = stack.sql("SELECT action FROM registry.audit ORDER BY seq")?;
     assert_eq!(
@@ -238,9 +239,9 @@ async fn the_installer_makes_and_lists_tenants_and_nobody_else_does() -> Result<
     let listed = tenants.list_tenants(ListTenantsRequest { page_size: 0, page_token: String::new() }).await?;
     let listed: Vec<_> = listed.into_inner().tenants.into_iter().map(|t| t.display_name).collect();
     assert_eq!(listed, ["First", "Zweite"]);
-    let bad = CreateTenantRequest { display_name: "\u{7}".into(), admin_public_key: vec![] };
+    let bad = CreateTenantRequest { display_name: "\u{7}".into(), ..Default::default() };
     assert_eq!(refusal(tenants.create_tenant(bad).await), (Code::InvalidArgument, "display_name".into()));
-    let bad = CreateTenantRequest { display_name: "x".into(), admin_public_key: vec![] };
+    let bad = CreateTenantRequest { display_name: "x".into(), ..Default::default() };
     assert_eq!(refusal(tenants.create_tenant(bad).await), (Code::InvalidArgument, "admin_public_key".into()));
 
     let mut theirs = TenantServiceClient::new(other.client(&stack, Service::Registry).await?);
@@ -310,7 +311,7 @@ async fn who_lost_their_key_hears_nothing_more_once_the_token_has_expired() -> R
     assert_eq!(watch.message().await?.map(|event| event.kind()), Some(Kind::Synced));
 
     let mut tenants = TenantServiceClient::new(admin.client(&stack, Service::Registry).await?);
-    tenants.delete_key(DeleteKeyRequest { name: leaver.key.clone() }).await?;
+    tenants.delete_key(DeleteKeyRequest { name: leaver.key.clone(), ..Default::default() }).await?;
     let ended = tokio::time::timeout(Duration::from_secs(30), watch.message()).await?;
     assert_eq!(refusal(ended), (Code::Unauthenticated, "TOKEN_EXPIRED".into()));
     Ok(())

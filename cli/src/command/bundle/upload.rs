@@ -11,6 +11,7 @@ use proto::ota::v1::{
 
 use crate::args::Global;
 use crate::command::bundle::inspect::BundleFile;
+use crate::command::fresh_request_id;
 use crate::failure::input;
 use crate::session::Session;
 
@@ -28,7 +29,12 @@ pub(super) async fn run(global: &Global, path: &Path) -> Result<()> {
 pub(crate) async fn send(global: &Global, session: &Session, path: &Path) -> Result<Bundle> {
     let file = BundleFile::read(path)?;
     let mut client = session.bundles().await?;
-    let request = CreateUploadRequest { parent: session.tenant(), envelope: file.envelope().to_vec() };
+    let request = CreateUploadRequest {
+        parent: session.tenant(),
+        envelope: file.envelope().to_vec(),
+        request_id: fresh_request_id(),
+        ..Default::default()
+    };
     let upload = client.create_upload(request).await.context("the server refused the manifest")?.into_inner();
     let bar = progress_bar(global, &upload)?;
     for layer in upload.layers.iter().filter(|layer| layer.committed < layer.size) {
@@ -39,7 +45,7 @@ pub(crate) async fn send(global: &Global, session: &Session, path: &Path) -> Res
     }
     bar.finish_and_clear();
     let bundle = client
-        .finish_upload(FinishUploadRequest { name: upload.name })
+        .finish_upload(FinishUploadRequest { name: upload.name, request_id: fresh_request_id() })
         .await
         .context("cannot finish the upload")?;
     Ok(bundle.into_inner())
