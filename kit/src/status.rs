@@ -59,6 +59,19 @@ pub fn etag_mismatch() -> Status {
     status(Code::Aborted, "ETAG_MISMATCH", "it changed since it was read; read it again")
 }
 
+/// The same error, of one of several: `place` (`requests[3]`) is where it stands in the request, `name` which resource it is.
+pub fn of_one(status: &Status, place: &str, kind: &str, name: &str) -> Status {
+    let mut details = status.get_error_details();
+    if let Some(bad) = details.bad_request().cloned() {
+        details.set_bad_request(Vec::new());
+        for wrong in bad.field_violations {
+            details.add_bad_request_violation(format!("{place}.{}", wrong.field), wrong.description);
+        }
+    }
+    details.set_resource_info(kind, name, "", "");
+    Status::with_error_details(status.code(), format!("{name}: {}", status.message()), details)
+}
+
 /// UNAVAILABLE with a delay: something we need is away.
 pub fn unavailable(message: impl Into<String>) -> Status {
     let mut details = info("UNAVAILABLE");
@@ -122,6 +135,25 @@ mod tests {
         assert_eq!((violations[0].field.as_str(), violations.len()), ("page_size", 1));
         assert_eq!(status.get_details_error_info().unwrap().domain, DOMAIN);
         assert_eq!(status.get_details_help().unwrap().links[0].url, "docs/errors.md#invalid_field");
+    }
+
+    #[test]
+    fn an_error_of_one_of_several_names_it_and_keeps_its_reason() {
+        let one = |status: Status| {
+            of_one(&status, "requests[3]", "holdfast.registry.v1.Device", "tenants/t/devices/d")
+        };
+        let missing = one(not_found());
+        assert_eq!((missing.code(), reason(&missing).as_deref()), (Code::NotFound, Some("NOT_FOUND")));
+        assert_eq!(missing.message(), "tenants/t/devices/d: no such resource");
+        let named = missing.get_details_resource_info().unwrap();
+        assert_eq!(
+            (named.resource_type.as_str(), named.resource_name.as_str()),
+            ("holdfast.registry.v1.Device", "tenants/t/devices/d")
+        );
+        assert!(missing.get_details_help().is_some() && missing.get_details_bad_request().is_none());
+        let wrong = one(invalid("device.labels", "at most 64 labels"));
+        let violations = wrong.get_details_bad_request().unwrap().field_violations;
+        assert_eq!((violations[0].field.as_str(), violations.len()), ("requests[3].device.labels", 1));
     }
 
     #[test]

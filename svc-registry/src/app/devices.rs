@@ -49,6 +49,19 @@ impl App {
         Ok(Page { items: self.show(page.items, now).await, next: page.next })
     }
 
+    /// In the order of `ids`; all or none.
+    pub(crate) async fn devices_named(
+        &self,
+        tenant: TenantId,
+        ids: &[DeviceId],
+        now: SystemTime,
+    ) -> Result<Vec<Shown>, Error> {
+        let tx = self.store.tx(tenant).await?;
+        let found = in_order(&tx, tenant, ids).await?;
+        tx.commit().await?;
+        Ok(self.show(found, now).await)
+    }
+
     /// All or none; each device once.
     pub(crate) async fn set_labels(
         &self,

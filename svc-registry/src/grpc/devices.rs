@@ -10,13 +10,16 @@ use proto::name::{DeviceName, TenantName};
 use proto::registry::v1::device_service_server::DeviceService;
 use proto::registry::v1::watch_devices_response::Kind;
 use proto::registry::v1::{
-    AcceptPendingEnrollmentRequest, DeleteDeviceRequest, Device as PbDevice, GetDeviceRequest,
-    ListDevicesRequest, ListDevicesResponse, ListPendingEnrollmentsRequest, ListPendingEnrollmentsResponse,
-    RevokeDeviceRequest, UpdateDeviceRequest, WatchDevicesRequest, WatchDevicesResponse,
+    AcceptPendingEnrollmentRequest, BatchDeleteDevicesRequest, BatchGetDevicesRequest,
+    BatchGetDevicesResponse, BatchUpdateDevicesRequest, BatchUpdateDevicesResponse, DeleteDeviceRequest,
+    Device as PbDevice, GetDeviceRequest, ListDevicesRequest, ListDevicesResponse,
+    ListPendingEnrollmentsRequest, ListPendingEnrollmentsResponse, RevokeDeviceRequest, UpdateDeviceRequest,
+    WatchDevicesRequest, WatchDevicesResponse,
 };
 use tonic::{Request, Response, Status, async_trait};
 use wire::{DeviceId, PendingId, TenantId};
 
+use super::batch::Batch;
 use super::{Api, Paging, actor, encode, name, named, own, tenant_name};
 use crate::app::{Shown, Watch, WatchItem};
 use crate::error::Error;
@@ -109,6 +112,51 @@ impl DeviceService for Api {
         Ok(Response::new(deleted.map_err(Error::alone)?))
     }
 
+    async fn batch_get_devices(
+        &self,
+        request: Request<BatchGetDevicesRequest>,
+    ) -> Result<Response<BatchGetDevicesResponse>, Status> {
+        let tenant = own(&request, tenant_name("parent", &request.get_ref().parent)?)?;
+        let batch = Batch::of("names", request.into_inner().names)?;
+        let ids = batch.ids(tenant)?;
+        let shown = self.app.devices_named(tenant, &ids, SystemTime::now()).await;
+        let devices = shown.map_err(|error| batch.told(error))?.into_iter().map(encode::device).collect();
+        Ok(Response::new(BatchGetDevicesResponse { devices }))
+    }
+
+    async fn batch_update_devices(
+        &self,
+        request: Request<BatchUpdateDevicesRequest>,
+    ) -> Result<Response<BatchUpdateDevicesResponse>, Status> {
+        let tenant = own(&request, tenant_name("parent", &request.get_ref().parent)?)?;
+        let actor = actor(&request)?;
+        let mut asked = request.into_inner();
+        let call = Call::take(&mut asked, tenant)?;
+        let name = |one: &UpdateDeviceRequest| one.device.as_ref().map(|device| device.name.clone());
+        let names = asked.requests.iter().map(|one| name(one).unwrap_or_default());
+        let batch = Batch::of("requests", names.collect())?;
+        batch.ids_once(tenant)?;
+        let one = |(at, request)| batch.one(at, relabel_one(tenant, request));
+        let changes: Vec<_> = asked.requests.into_iter().enumerate().map(one).collect::<Result<_, _>>()?;
+        let shown = self.app.set_labels(&actor, &call, tenant, &changes, SystemTime::now()).await;
+        let devices = shown.map_err(|error| batch.told(error))?.into_iter().map(encode::device).collect();
+        Ok(Response::new(BatchUpdateDevicesResponse { devices }))
+    }
+
+    async fn batch_delete_devices(
+        &self,
+        request: Request<BatchDeleteDevicesRequest>,
+    ) -> Result<Response<()>, Status> {
+        let tenant = own(&request, tenant_name("parent", &request.get_ref().parent)?)?;
+        let actor = actor(&request)?;
+        let mut asked = request.into_inner();
+        let call = Call::take(&mut asked, tenant)?;
+        let batch = Batch::of("names", asked.names)?;
+        let doomed: Vec<_> = batch.ids_once(tenant)?.into_iter().map(|id| (id, String::new())).collect();
+        let deleted = self.app.delete_devices(&actor, &call, tenant, &doomed, SystemTime::now()).await;
+        Ok(Response::new(deleted.map_err(|error| batch.told(error))?))
+    }
+
     async fn list_pending_enrollments(
         &self,
         request: Request<ListPendingEnrollmentsRequest>,
@@ -155,6 +203,18 @@ fn relabel(tenant: TenantId, request: UpdateDeviceRequest) -> Result<Relabel, St
         return Err(status::invalid("update_mask", "may name only labels"));
     }
     Ok(Relabel { device: named.id, labels: device.labels, etag: device.etag })
+}
+
+/// One of several: the batch has the one name of the call.
+fn relabel_one(tenant: TenantId, request: UpdateDeviceRequest) -> Result<Relabel, Status> {
+    for (field, set) in
+        [("request_id", !request.request_id.is_empty()), ("validate_only", request.validate_only)]
+    {
+        if set {
+            return Err(status::invalid(field, "stands in the batch, not in one of it"));
+        }
+    }
+    relabel(tenant, request)
 }
 
 /// The answer about the one device that was spoken of.

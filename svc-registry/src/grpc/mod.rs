@@ -4,6 +4,7 @@
 //! exactly like one that does not exist.
 
 mod authority;
+mod batch;
 mod claims;
 mod devices;
 mod encode;

@@ -16,6 +16,8 @@ pub(crate) const LABELS_MAX: usize = 64;
 pub(crate) const LABEL_KEY_MAX: usize = 63;
 /// Characters of a label's value.
 pub(crate) const LABEL_VALUE_MAX: usize = 255;
+/// Devices of one batch.
+pub(crate) const BATCH_MAX: usize = 1000;
 /// Boards of one tenant that may wait for an operator at once.
 pub(crate) const PENDING_PER_TENANT_MAX: i64 = 1000;
 

@@ -112,6 +112,15 @@ impl Estate {
         self.names.fill(method)
     }
 
+    /// The owner's own call. Two methods delete the same device: the first of them only asks.
+    pub(crate) fn fill_own(&self, method: &Method) -> Result<Vec<u8>> {
+        let mut request = DynamicMessage::decode(method.input.clone(), self.fill(method)?.as_slice())?;
+        if method.path.ends_with("/BatchDeleteDevices") {
+            request.set_field_by_name("validate_only", Value::Bool(true));
+        }
+        Ok(request.encode_to_vec())
+    }
+
     /// The same ids under a tenant that does not exist.
     pub(crate) fn in_no_tenant(&self) -> Names {
         self.in_tenant(&format!("tenants/tn{}", "0".repeat(32)))

@@ -2,8 +2,8 @@
 //!
 //! A request's resource names are the string fields whose comment in the .proto file states a pattern
 //! (`tenants/{tenant}/devices/{device}`). Each is filled with what belongs to one tenant and sent by the administrator
-//! of another: the answer is the one for a name that does not exist, and the database is as it was. The owner's own
-//! call, last, shows that the names were good. A method added tomorrow is in this test tomorrow.
+//! of another: the answer is the one for a name that does not exist, and the database is as it was. A list of names has one.
+//! The owner's own call, last, shows that the names were good. A method added tomorrow is in this test tomorrow.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
@@ -67,7 +67,7 @@ async fn a_foreign_tenants_names_look_like_names_that_do_not_exist_and_nothing_c
     let mut own: Vec<_> = methods.all().filter(|m| is_for_people(m.access)).collect();
     own.sort_by_key(|method| method.how_final());
     for method in own {
-        let answer = method.call(&stack, &owner.fill(&method)?, Some(&token)).await?;
+        let answer = method.call(&stack, &owner.fill_own(&method)?, Some(&token)).await?;
         let good = !matches!(answer.code(), Code::NotFound | Code::PermissionDenied | Code::Unauthenticated);
         assert!(good, "{}: the owner gets {answer:?}", method.path);
     }

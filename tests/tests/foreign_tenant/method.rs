@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use dev::{Service, Stack};
 use prost::bytes::{Buf, BufMut};
-use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 use proto::auth::v1::Access;
 use scenarios::client;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -88,8 +88,8 @@ impl Method {
         let name = self.path.rsplit('/').next().unwrap_or_default();
         let begins = |words: &[&str]| words.iter().any(|word| name.starts_with(word));
         match name {
-            _ if begins(&["Get", "List", "Watch", "Tail"]) => 0,
-            _ if begins(&["Delete"]) => 3,
+            _ if begins(&["Get", "BatchGet", "List", "Watch", "Tail"]) => 0,
+            _ if begins(&["Delete", "BatchDelete"]) => 3,
             _ if begins(&["Revoke", "Cancel", "Close", "Accept", "Finish"]) => 2,
             _ => 1,
         }
@@ -139,9 +139,25 @@ impl NameField {
         let (last, way) = self.fields.split_last().unwrap();
         let mut message = request;
         for field in way {
-            message = message.get_field_mut(field).as_message_mut().unwrap();
+            message = inner(message, field);
         }
-        message.set_field(last, prost_reflect::Value::String(name.to_owned()));
+        let name = Value::String(name.to_owned());
+        message.set_field(last, if last.is_list() { Value::List(vec![name]) } else { name });
+    }
+}
+
+/// The message of a field, or the one element of a list of them.
+fn inner<'m>(message: &'m mut DynamicMessage, field: &FieldDescriptor) -> &'m mut DynamicMessage {
+    let value = message.get_field_mut(field);
+    if let Value::List(elements) = value
+        && elements.is_empty()
+    {
+        let Kind::Message(of) = field.kind() else { panic!("{}: no message", field.full_name()) };
+        elements.push(Value::Message(DynamicMessage::new(of)));
+    }
+    match value {
+        Value::List(elements) => elements[0].as_message_mut().unwrap(),
+        message => message.as_message_mut().unwrap(),
     }
 }
 
@@ -149,7 +165,7 @@ fn names_of(message: &MessageDescriptor, way: &[FieldDescriptor], found: &mut Ve
     if way.len() >= DEPTH_MAX {
         return;
     }
-    for field in message.fields().filter(|field| !field.is_list() && !field.is_map()) {
+    for field in message.fields().filter(|field| !field.is_map()) {
         let fields = [way, std::slice::from_ref(&field)].concat();
         match field.kind() {
             Kind::Message(inner) if inner.full_name().starts_with("holdfast.") => {
@@ -158,7 +174,7 @@ fn names_of(message: &MessageDescriptor, way: &[FieldDescriptor], found: &mut Ve
             Kind::String => {
                 let path = fields.iter().map(FieldDescriptor::name).collect::<Vec<_>>().join(".");
                 let pattern = pattern(&comment(&field));
-                let expected = matches!(field.name(), "name" | "parent");
+                let expected = matches!(field.name(), "name" | "names" | "parent");
                 assert!(
                     pattern.is_some() || !expected,
                     "{}: its comment states no pattern",

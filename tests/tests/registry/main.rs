@@ -1,6 +1,7 @@
 //! svc-registry over its sockets, against real Postgres, Redis and broker. Boards are played by the test, so that they
 //! can lie.
 
+mod batch;
 mod broker;
 mod claims;
 mod devices;
