@@ -135,6 +135,18 @@ async fn labels_filters_and_the_watch_agree() -> Result<()> {
     ensure!(found.len() == 1 && name(&found[0])? == devices[0], "{found:?}");
     world.cli(&["device", "label", &devices[0], "ring-"]).await?;
     ensure!(world.json(&["device", "list", "--filter", "labels.ring=canary"]).await?.is_empty());
+
+    // Several at once, in the order they are named; all or none.
+    let both = [devices[1].as_str(), devices[0].as_str()];
+    let labelled = world.json(&["device", "label", both[0], both[1], "ring=beta", "floor=1"]).await?;
+    ensure!(labelled.len() == 2 && name(&labelled[0])? == both[0], "{labelled:?}");
+    let shown = world.json(&["device", "show", both[0], both[1]]).await?;
+    ensure!(shown[0]["labels"]["ring"] == "beta" && shown[1]["labels"]["site"] == "berlin", "{shown:?}");
+    let nobody = format!("dv{}", "0".repeat(32));
+    says(&world.try_cli(&["device", "label", both[0], &nobody, "ring=x"]).await?, NO_SUCH_THING, &nobody)?;
+    says(&world.try_cli(&["device", "label", both[0], "ring=x", both[1]]).await?, REFUSED_INPUT, both[1])?;
+    says(&world.try_cli(&["device", "delete", both[0], both[1]]).await?, REFUSED_INPUT, both[0])?;
+    ensure!(world.json(&["device", "list", "--filter", "labels.ring=beta"]).await?.len() == 2);
     let seen = async {
         while let Some(line) = lines.next_line().await? {
             if line.contains("site=berlin") {

@@ -1,27 +1,26 @@
 //! `holdfast device`: the fleet, device by device.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Result, bail};
 use clap::Subcommand;
 use proto::registry::v1::watch_devices_response::Kind;
 use proto::registry::v1::{
-    AcceptPendingEnrollmentRequest, DeleteDeviceRequest, Device, DeviceSlot, GetDeviceRequest,
+    AcceptPendingEnrollmentRequest, BatchDeleteDevicesRequest, BatchGetDevicesRequest, Device, DeviceSlot,
     ListDevicesRequest, ListPendingEnrollmentsRequest, PendingEnrollment, Presence, RevokeDeviceRequest,
-    UpdateDeviceRequest, WatchDevicesRequest, WatchDevicesResponse,
+    WatchDevicesRequest, WatchDevicesResponse,
 };
 use tonic::Streaming;
 
 use crate::args::{Global, Page};
 use crate::command::{PAGE_SIZE, collect, fresh_request_id};
-use crate::failure::{input, is_stale, is_token_expired};
+use crate::failure::is_token_expired;
 use crate::output;
 use crate::session::Session;
 
+mod label;
 mod wait;
 
-/// How often labels are written again when the device changed meanwhile.
-const LABEL_ATTEMPTS_MAX: u32 = 8;
+/// Devices of one call; more are several calls.
+const BATCH_MAX: usize = 1000;
 const DEVICE: &str = "holdfast.registry.v1.Device";
 const PENDING: &str = "holdfast.registry.v1.PendingEnrollment";
 
@@ -36,8 +35,12 @@ pub(crate) enum Command {
         #[command(flatten)]
         page: Page,
     },
-    /// Show one device.
-    Show { device: String },
+    /// Show devices.
+    Show {
+        /// Devices: dv… or their resource names.
+        #[arg(required = true, value_name = "DEVICE")]
+        devices: Vec<String>,
+    },
     /// Print devices as they change, until Ctrl-C.
     Watch {
         /// As for `list`.
@@ -49,17 +52,28 @@ pub(crate) enum Command {
         after_help = "Examples:\n  holdfast deploy \"$(holdfast device wait)\" app.hfb\n  holdfast device wait --count 50 --running 1.2.0 --filter labels.ring=canary --timeout 10m"
     )]
     Wait(wait::Args),
-    /// Set (KEY=VALUE) or remove (KEY-) labels.
-    #[command(after_help = "Example:\n  holdfast device label dv… site=berlin ring=canary old-")]
+    /// Set (KEY=VALUE) or remove (KEY-) labels of devices: of all that are named, or of none.
+    ///
+    /// More than 1000 devices are labelled by the thousand.
+    #[command(
+        override_usage = "holdfast device label <DEVICE>... <KEY=VALUE|KEY->...",
+        after_help = "Examples:\n  holdfast device label dv… site=berlin ring=canary old-\n  holdfast device label dv… dv… ring=canary"
+    )]
     Label {
-        device: String,
-        #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
-        labels: Vec<String>,
+        /// Devices first, then the labels.
+        #[arg(required = true, value_name = "DEVICE|KEY=VALUE|KEY-")]
+        words: Vec<String>,
     },
     /// End a device's identity and its connection, now and for good.
     Revoke { device: String },
-    /// Forget a revoked device.
-    Delete { device: String },
+    /// Forget revoked devices: all that are named, or none.
+    ///
+    /// More than 1000 devices are forgotten by the thousand.
+    Delete {
+        /// Devices: dv… or their resource names.
+        #[arg(required = true, value_name = "DEVICE")]
+        devices: Vec<String>,
+    },
     /// List boards that wait for an operator's word to enrol.
     Pending(Page),
     /// Let a waiting board replace the device that held its hardware id.
@@ -84,12 +98,18 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
             });
             list(global, &all.await?)
         }
-        Command::Show { device } => {
-            show(global, &client.get_device(GetDeviceRequest { name: name(device) }).await?.into_inner())
+        Command::Show { devices } => {
+            for (at, device) in named(&session, devices).await?.iter().enumerate() {
+                if at > 0 && !global.json {
+                    output::line("")?;
+                }
+                show(global, device)?;
+            }
+            Ok(())
         }
         Command::Watch { filter } => watch(global, &session, filter).await,
         Command::Wait(args) => wait::run(global, &session, args).await,
-        Command::Label { device, labels } => label(global, &session, device, labels).await,
+        Command::Label { words } => label::run(global, &session, words).await,
         Command::Revoke { device } => show(
             global,
             &client
@@ -101,16 +121,7 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
                 .await?
                 .into_inner(),
         ),
-        Command::Delete { device } => {
-            client
-                .delete_device(DeleteDeviceRequest {
-                    name: name(device),
-                    request_id: fresh_request_id(),
-                    ..Default::default()
-                })
-                .await?;
-            Ok(())
-        }
+        Command::Delete { devices } => delete(&session, devices).await,
         Command::Pending(page) => {
             let all = collect(page.limit, async |page_token| {
                 let request = ListPendingEnrollmentsRequest {
@@ -134,41 +145,34 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
     }
 }
 
-async fn label(global: &Global, session: &Session, device: &str, changes: &[String]) -> Result<()> {
+/// In the order of `devices`.
+async fn named(session: &Session, devices: &[String]) -> Result<Vec<Device>> {
     let mut client = session.devices().await?;
-    let name = session.name("devices", device);
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        let mut device = client.get_device(GetDeviceRequest { name: name.clone() }).await?.into_inner();
-        change_labels(&mut device.labels, changes)?;
-        let update_mask = Some(prost_types::FieldMask { paths: vec!["labels".to_owned()] });
-        match client
-            .update_device(UpdateDeviceRequest {
-                device: Some(device),
-                update_mask,
-                request_id: fresh_request_id(),
-                ..Default::default()
-            })
-            .await
-        {
-            // It said hello meanwhile, or somebody else labelled it: our changes are to keys, not to the whole.
-            Err(status) if is_stale(&status) && attempts < LABEL_ATTEMPTS_MAX => {}
-            Err(status) => return Err(status.into()),
-            Ok(device) => return show(global, &device.into_inner()),
-        }
+    let mut all = Vec::new();
+    for batch in devices.chunks(BATCH_MAX) {
+        let names = names(session, batch);
+        let request = BatchGetDevicesRequest { parent: session.tenant(), names };
+        all.extend(client.batch_get_devices(request).await?.into_inner().devices);
     }
+    Ok(all)
 }
 
-fn change_labels(labels: &mut BTreeMap<String, String>, changes: &[String]) -> Result<()> {
-    for change in changes {
-        match (change.split_once('='), change.strip_suffix('-')) {
-            (Some((key, value)), _) => drop(labels.insert(key.to_owned(), value.to_owned())),
-            (None, Some(key)) => drop(labels.remove(key)),
-            (None, None) => return Err(input(format!("`{change}` is neither KEY=VALUE nor KEY-"))),
-        }
+async fn delete(session: &Session, devices: &[String]) -> Result<()> {
+    let mut client = session.devices().await?;
+    for batch in devices.chunks(BATCH_MAX) {
+        let request = BatchDeleteDevicesRequest {
+            parent: session.tenant(),
+            names: names(session, batch),
+            request_id: fresh_request_id(),
+            ..Default::default()
+        };
+        client.batch_delete_devices(request).await?;
     }
     Ok(())
+}
+
+fn names(session: &Session, devices: &[String]) -> Vec<String> {
+    devices.iter().map(|device| session.name("devices", device)).collect()
 }
 
 /// A stream ends with the token it was opened with; the next one begins with every device again.
