@@ -164,6 +164,7 @@ mod tests {
             (Status::permission_denied("x").into(), 4),
             (Status::unavailable("x").into(), 3),
             (Status::invalid_argument("x").into(), 6),
+            (Status::aborted("x").into(), 6),
             (input("x"), 6),
             (Failure::Update("x".into()).into(), 7),
             (anyhow::anyhow!("x"), 1),
