@@ -44,7 +44,7 @@ async fn a_foreign_tenants_names_look_like_names_that_do_not_exist_and_nothing_c
     let nowhere = owner.in_no_tenant();
 
     let before = dump(&stack)?;
-    let mut called = 0;
+    let (mut called, mut listed) = (0, 0);
     for method in methods.all().filter(|m| is_for_people(m.access)) {
         let names = method.names();
         assert!(!names.is_empty(), "{}: a method open to a tenant's people names no resource", method.path);
@@ -57,11 +57,12 @@ async fn a_foreign_tenants_names_look_like_names_that_do_not_exist_and_nothing_c
             let mixed = owner.in_tenant(&stranger.tenant).fill_but(&method, name, &owner)?;
             let answer = method.call(&stack, &mixed, Some(&token)).await?;
             assert_eq!(answer.code(), Code::NotFound, "{} {}: {answer:?}", method.path, name.path);
+            listed += usize::from(name.is_listed());
         }
         called += 1;
     }
     assert_eq!(dump(&stack)?, before, "a refused call left something behind");
-    assert!(called >= 30, "only {called} methods");
+    assert!(called >= 30 && listed >= 3, "only {called} methods, {listed} lists of names");
 
     let token = owner.person.token(&stack).await?;
     let mut own: Vec<_> = methods.all().filter(|m| is_for_people(m.access)).collect();

@@ -134,6 +134,11 @@ impl Method {
 }
 
 impl NameField {
+    /// One of several of its kind.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.fields.iter().any(FieldDescriptor::is_list)
+    }
+
     /// Writes a name into a request.
     pub(crate) fn set(&self, request: &mut DynamicMessage, name: &str) {
         let (last, way) = self.fields.split_last().unwrap();
