@@ -6,6 +6,7 @@ pub(crate) mod ci;
 pub(crate) mod cli;
 pub(crate) mod demo;
 pub(crate) mod env;
+pub(crate) mod proto;
 pub(crate) mod reset;
 pub(crate) mod setup;
 pub(crate) mod soak;

@@ -17,12 +17,13 @@ mod places;
 mod ports;
 mod postgres;
 mod process;
+pub mod protos;
 mod secret;
 mod stack;
 
 pub use endpoints::S3;
 pub use options::{Broker, Options, Part, Service, State};
-pub use places::{binary, binary_dir, dot_dev, program, python, root};
+pub use places::{binary, binary_dir, buf, dot_dev, program, python, root};
 pub use postgres::elsewhere;
 pub use process::{Process, Ready, Signal, Spec, is_root, signal, terminate};
 pub use stack::Stack;

