@@ -10,6 +10,7 @@ pub mod layer;
 mod lease;
 mod measured;
 pub mod token;
+mod verified;
 
 use proto::auth::v1::Access;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,7 @@ use crate::status;
 
 pub use keys::{Authenticator, KeySource};
 pub use token::Claims;
+pub use verified::VERIFIED_MAX;
 
 /// What a person or tool may do within its tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

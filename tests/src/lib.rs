@@ -10,5 +10,6 @@ pub mod debug;
 #[expect(missing_debug_implementations, reason = "a stack and its keys have nothing to print")]
 pub mod fleet;
 pub mod lossy;
+pub mod raw;
 pub mod replica;
 pub mod world;

@@ -15,6 +15,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use super::token::{self, Keys, TokenError};
+use super::verified::Verified;
 use super::{Person, unauthenticated};
 use crate::status;
 
@@ -38,8 +39,15 @@ pub enum KeySource {
 #[derive(Debug)]
 pub struct Authenticator {
     source: KeySource,
-    keys: RwLock<Arc<Keys>>,
+    known: RwLock<Arc<Known>>,
     refresh: Mutex<Refresh>,
+}
+
+/// Keys, and what was verified with them.
+#[derive(Debug, Default)]
+struct Known {
+    keys: Keys,
+    verified: Verified,
 }
 
 #[derive(Debug, Default)]
@@ -50,7 +58,7 @@ struct Refresh {
 
 impl Authenticator {
     pub fn new(source: KeySource) -> Self {
-        Self { source, keys: RwLock::default(), refresh: Mutex::default() }
+        Self { source, known: RwLock::default(), refresh: Mutex::default() }
     }
 
     /// Who the bearer of a token is.
@@ -60,35 +68,41 @@ impl Authenticator {
 
     pub(crate) async fn person_at(&self, bearer: &str, now_s: u64) -> Result<Person, Status> {
         let key_id = token::key_id(bearer).map_err(refused)?;
-        let keys = self.keys_for(&key_id).await?;
-        token::verify(&keys, bearer, now_s).map_err(refused)
+        let known = self.known_for(&key_id).await?;
+        if let Some(person) = known.verified.bearer(bearer) {
+            return if person.until_s > now_s { Ok(person) } else { Err(refused(TokenError::Expired)) };
+        }
+        let person = token::verify(&known.keys, bearer, now_s).map_err(refused)?;
+        known.verified.keep(bearer, &person);
+        Ok(person)
     }
 
-    async fn keys_for(&self, key_id: &str) -> Result<Arc<Keys>, Status> {
-        let keys = self.current();
-        let mut refresh = match (keys.contains(key_id), self.refresh.try_lock()) {
+    async fn known_for(&self, key_id: &str) -> Result<Arc<Known>, Status> {
+        let known = self.current();
+        let mut refresh = match (known.keys.contains(key_id), self.refresh.try_lock()) {
             // Someone fetches: a known key need not wait for it.
-            (true, Err(_)) => return Ok(keys),
+            (true, Err(_)) => return Ok(known),
             (_, Ok(refresh)) => refresh,
             (false, Err(_)) => self.refresh.lock().await,
         };
-        let keys = self.current();
-        if !refresh.due(keys.contains(key_id)) {
-            return refresh.settled(keys);
+        let known = self.current();
+        if !refresh.due(known.keys.contains(key_id)) {
+            return refresh.settled(known);
         }
         refresh.attempted = Some(Instant::now());
         match self.fetch().await {
             Some(fetched) => {
                 refresh.succeeded = refresh.attempted;
-                *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fetched);
+                let known = Known { keys: fetched, verified: Verified::default() };
+                *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
             }
             None => metrics::counter!("auth_key_fetch_failures_total").increment(1),
         }
         refresh.settled(self.current())
     }
 
-    fn current(&self) -> Arc<Keys> {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn current(&self) -> Arc<Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn fetch(&self) -> Option<Keys> {
@@ -118,9 +132,9 @@ impl Refresh {
     }
 
     /// Keys to check with, unless none were ever had.
-    fn settled(&self, keys: Arc<Keys>) -> Result<Arc<Keys>, Status> {
+    fn settled(&self, known: Arc<Known>) -> Result<Arc<Known>, Status> {
         match self.succeeded {
-            Some(_) => Ok(keys),
+            Some(_) => Ok(known),
             None => Err(status::unavailable("tokens cannot be checked yet: the registry does not answer")),
         }
     }
@@ -176,6 +190,18 @@ mod tests {
         assert!(auth.person_at(&token, NOW_S).await.is_ok());
         tokio::time::advance(KEYS_AGE_MAX).await;
         assert_eq!(auth.person_at(&token, NOW_S).await.unwrap_err().code(), Code::Unauthenticated);
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_known_expires_all_the_same() {
+        let signer = Signer::new("k");
+        let (_keys, auth) = local(&signer.jwks);
+        let claims = claims(NOW_S);
+        let token = signer.sign(&claims);
+        let first = auth.person_at(&token, NOW_S).await.unwrap();
+        assert_eq!(auth.person_at(&token, claims.exp - 1).await.unwrap(), first);
+        let late = auth.person_at(&token, claims.exp).await.unwrap_err();
+        assert_eq!(status::reason(&late).as_deref(), Some("TOKEN_EXPIRED"));
     }
 
     #[tokio::test(start_paused = true)]

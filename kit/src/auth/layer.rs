@@ -21,9 +21,10 @@ use tower::{Layer, Service};
 use tracing::Instrument;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::keys::unix_now_s;
+use super::keys::{refused, unix_now_s};
 use super::lease::Leased;
 use super::measured::{self, Measured};
+use super::token::TokenError;
 use super::{Authenticator, Caller, Peer, unauthenticated};
 use crate::status;
 use crate::trace::{Span, TRACEPARENT, Trace};
@@ -112,7 +113,7 @@ where
 
 /// What the caller brought; taken out of the request, whose body cannot be shared between threads.
 struct Presented {
-    token: Option<String>,
+    token: Result<Option<String>, TokenError>,
     peer: Option<Peer>,
 }
 
@@ -135,7 +136,8 @@ async fn admit(
         Access::Unspecified => Err(Status::new(Code::Unimplemented, "no such method")),
         Access::Viewer | Access::Operator | Access::Developer | Access::Admin | Access::Installation => {
             let missing = || unauthenticated("TOKEN_MISSING", "this method needs a bearer token");
-            let person = authenticator.person(&presented.token.ok_or_else(missing)?).await?;
+            let person =
+                authenticator.person(&presented.token.map_err(refused)?.ok_or_else(missing)?).await?;
             if person.may(method.access) {
                 Ok(Caller::Person(person))
             } else {
@@ -152,11 +154,14 @@ fn traceparent(request: &Request<Body>) -> Option<Trace> {
     request.headers().get(TRACEPARENT)?.to_str().ok()?.parse().ok()
 }
 
-fn bearer(request: &Request<Body>) -> Option<String> {
-    let header = request.headers().get("authorization")?.to_str().ok()?;
-    let (scheme, token) = header.split_once(' ')?;
+/// The bearer token. Two headers are one too many (RFC 9110 §5.3): the next program on the way might believe the other one.
+fn bearer(request: &Request<Body>) -> Result<Option<String>, TokenError> {
+    let mut headers = request.headers().get_all("authorization").iter();
+    let Some(header) = headers.next() else { return Ok(None) };
+    let (None, Ok(header)) = (headers.next(), header.to_str()) else { return Err(TokenError::Malformed) };
+    let Some((scheme, token)) = header.split_once(' ') else { return Ok(None) };
     let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())
+    Ok((scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned()))
 }
 
 /// The service whose certificate the caller presented; TLS has checked that the service CA issued it.

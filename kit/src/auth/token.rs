@@ -36,8 +36,11 @@ pub struct Claims {
     pub role: Role,
     #[serde(default)]
     pub installation: bool,
-    /// Unix seconds.
+    /// Unix seconds; a token of the future is refused.
     pub iat: u64,
+    /// Unix seconds. Our tokens have none, and are good from `iat`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nbf: Option<u64>,
     /// Unix seconds.
     pub exp: u64,
 }
@@ -93,6 +96,10 @@ pub fn key_id(token: &str) -> Result<String, TokenError> {
         return Err(TokenError::Malformed);
     }
     let header = decode_header(token).map_err(|_| TokenError::Malformed)?;
+    // RFC 7515 §4.1.11: what must be understood and is not makes a token invalid. We understand no extension.
+    if header.crit.is_some() {
+        return Err(TokenError::Malformed);
+    }
     header.kid.ok_or(TokenError::Malformed)
 }
 
@@ -114,6 +121,10 @@ fn person(claims: Claims, now_s: u64) -> Result<Person, TokenError> {
         return Err(TokenError::Expired);
     }
     if claims.exp > now_s.saturating_add(TOKEN_TTL_MAX_S + CLOCK_SKEW_MAX_S) {
+        return Err(TokenError::BadClaims);
+    }
+    // RFC 7519 §4.1.5, and the same for a token that was issued tomorrow.
+    if claims.iat.max(claims.nbf.unwrap_or_default()) > now_s.saturating_add(CLOCK_SKEW_MAX_S) {
         return Err(TokenError::BadClaims);
     }
     let tenant = claims.tenant.parse().map_err(|_| TokenError::BadClaims)?;
@@ -183,6 +194,7 @@ pub(crate) mod tests {
             role: Role::Operator,
             installation: false,
             iat: now_s,
+            nbf: None,
             exp: now_s + 600,
         }
     }
@@ -209,13 +221,19 @@ pub(crate) mod tests {
             (Claims { iss: "other".into(), ..good.clone() }, TokenError::BadClaims),
             (Claims { aud: "holdfast/token".into(), ..good.clone() }, TokenError::BadClaims),
             (Claims { tenant: "*".into(), ..good.clone() }, TokenError::BadClaims),
+            (Claims { iat: NOW_S + CLOCK_SKEW_MAX_S + 1, ..good.clone() }, TokenError::BadClaims),
+            (Claims { nbf: Some(NOW_S + CLOCK_SKEW_MAX_S + 1), ..good.clone() }, TokenError::BadClaims),
+            (Claims { nbf: Some(u64::MAX), ..good.clone() }, TokenError::BadClaims),
         ];
         for (claims, error) in cases {
             let token = signer.sign(&claims);
             assert_eq!(verify(&signer.keys(), &token, NOW_S), Err(error), "{claims:?}");
         }
-        let last = Claims { exp: NOW_S + TOKEN_TTL_MAX_S + CLOCK_SKEW_MAX_S, ..good };
+        let last = Claims { exp: NOW_S + TOKEN_TTL_MAX_S + CLOCK_SKEW_MAX_S, ..good.clone() };
         assert!(verify(&signer.keys(), &signer.sign(&last), NOW_S).is_ok());
+        let skewed = NOW_S + CLOCK_SKEW_MAX_S;
+        let first = Claims { iat: skewed, nbf: Some(skewed), ..good };
+        assert!(verify(&signer.keys(), &signer.sign(&first), NOW_S).is_ok());
     }
 
     #[test]

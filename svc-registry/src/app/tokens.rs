@@ -70,6 +70,7 @@ impl App {
             role: token_role(key.role),
             installation: key.installation,
             iat,
+            nbf: None,
             exp,
         };
         let mut header = Header::new(Algorithm::ES256);
