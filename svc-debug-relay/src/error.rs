@@ -1,5 +1,6 @@
 //! What can go wrong in a use case, and what a caller is told of it.
 
+use kit::once::OnceError;
 use kit::places::NoPlace;
 use kit::{pg, status};
 use tonic::{Code, Status};
@@ -29,6 +30,8 @@ pub(crate) enum Error {
     Refused(#[from] Refusal),
     #[error("this relay is stopping: attach again")]
     Draining,
+    #[error(transparent)]
+    Once(#[from] OnceError),
     #[error("database")]
     Database(#[from] pg::Error),
 }
@@ -46,7 +49,8 @@ impl Error {
             Error::NoPlace(NoPlace::Server { .. }) => "ATTACHMENTS_MAX",
             Error::NoPlace(NoPlace::Tenant { .. }) => "ATTACHMENTS_OF_TENANT_MAX",
             Error::Refused(refusal) => refused(*refusal).0,
-            Error::Draining | Error::Database(_) => "UNAVAILABLE",
+            Error::Once(OnceError::Other) => "REQUEST_ID_REUSED",
+            Error::Draining | Error::Database(_) | Error::Once(OnceError::Database(_)) => "UNAVAILABLE",
         }
     }
 }
@@ -76,6 +80,7 @@ impl From<Error> for Status {
             Error::Refused(Refusal::Ended(why)) => ended(why),
             Error::Refused(refusal) => status::status(refused(refusal).1, reason, text),
             Error::Draining => status::unavailable(text),
+            Error::Once(error) => error.into(),
             Error::Database(error) => error.into(),
         }
     }

@@ -13,7 +13,7 @@ const START_MAX: Duration = Duration::from_secs(60);
 /// It ends when this is dropped.
 #[derive(Debug)]
 pub struct Replica {
-    _process: Process,
+    process: Process,
     url: String,
 }
 
@@ -32,7 +32,11 @@ impl Replica {
         let process = Process::spawn(spec)?;
         let line: serde_json::Value = serde_json::from_str(&process.ready(START_MAX).await?)?;
         let port = line["grpc"].as_str().and_then(|at| at.rsplit_once(':')).context("no port")?.1;
-        Ok(Replica { url: format!("https://localhost:{port}"), _process: process })
+        Ok(Replica { url: format!("https://localhost:{port}"), process })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// A channel to it with a fresh token of this person.

@@ -78,7 +78,8 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
             show(global, &client.get_debug_session(request).await?.into_inner())
         }
         Command::Close { session: id } => {
-            let request = CloseDebugSessionRequest { name: session.name("debugSessions", id) };
+            let request =
+                CloseDebugSessionRequest { name: session.name("debugSessions", id), ..Default::default() };
             show(global, &client.close_debug_session(request).await?.into_inner())
         }
         Command::Events { session: id, page } => {

@@ -1,5 +1,8 @@
 //! Creating, showing, ending sessions, and showing what happened to them.
 
+use std::time::SystemTime;
+
+use kit::once::{Call, Known};
 use wire::{DebugSessionId, DeviceId, TenantId};
 
 use super::{App, SESSIONS_OF_TENANT_MAX};
@@ -16,6 +19,7 @@ pub(crate) use crate::store::sessions::{Filter, Stored};
 impl App {
     pub(crate) async fn create(
         &self,
+        call: &Call,
         tenant: TenantId,
         device: DeviceId,
         creator: &str,
@@ -23,6 +27,11 @@ impl App {
     ) -> Result<Stored, Error> {
         let id = DebugSessionId::new(*uuid::Uuid::now_v7().as_bytes());
         let tx = self.store.tx(tenant).await?;
+        if let Known::Done(id) = call.begin(&tx, SystemTime::now()).await? {
+            // As it is by now: what the caller missed has happened since.
+            let id = id.parse().map_err(|_| Error::NotFound)?;
+            return sessions::get(&tx, id).await?.ok_or(Error::NotFound);
+        }
         match devices::standing(&tx, tenant, device).await? {
             Standing::Good => {}
             Standing::Unknown => return Err(Error::NotFound),
@@ -36,7 +45,9 @@ impl App {
         }
         events::created(&tx, id, creator).await?;
         let made = sessions::get(&tx, id).await?.ok_or(Error::NotFound)?;
-        tx.commit().await?;
+        if !call.end(tx, &id.to_string()).await? {
+            return Ok(made);
+        }
         tracing::info!(session = %id, %device, subject = creator, "debug session created");
         Ok(made)
     }
@@ -77,18 +88,24 @@ impl App {
     /// Ends a session, whoever holds it; the holder hears of it and tells the device and those attached.
     pub(crate) async fn close(
         &self,
+        call: &Call,
         tenant: TenantId,
         id: DebugSessionId,
         subject: &str,
     ) -> Result<Stored, Error> {
         let tx = self.store.tx(tenant).await?;
+        if call.begin(&tx, SystemTime::now()).await? != Known::New {
+            return sessions::get(&tx, id).await?.ok_or(Error::NotFound);
+        }
         let locked = leases::lock(&tx, id).await?.ok_or(Error::NotFound)?;
         if sessions::end(&tx, id, None, EndReason::ClosedByOperator, subject).await? && !locked.is_leased {
             // Whoever served them is gone.
             attachments::remove_orphans(&tx, id, u32::MAX, EndReason::RelayLost).await?;
         }
         let ended = sessions::get(&tx, id).await?.ok_or(Error::NotFound)?;
-        tx.commit().await?;
+        if !call.end(tx, "").await? {
+            return Ok(ended);
+        }
         tracing::info!(session = %id, device = %ended.device, subject, "debug session closed");
         if let Some(held) = self.sessions.get(id) {
             held.session().end(EndReason::ClosedByOperator, self.now());

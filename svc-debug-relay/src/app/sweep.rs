@@ -1,7 +1,7 @@
 //! Ends sessions that nobody holds and whose time is over, and forgets what is too old; in one process at a time.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use kit::Shutdown;
 use kit::pg::Scope;
@@ -46,6 +46,7 @@ impl App {
             attachments::remove_orphans(&tx, id, u32::MAX, EndReason::RelayLost).await?;
         }
         expiry::older_than(&tx, retention).await?;
+        kit::once::forget(&tx, SystemTime::now()).await?;
         tx.commit().await?;
         Ok(())
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kit::auth::{Caller, caller};
+use kit::once::Call;
 use kit::{Shutdown, page, status};
 use proto::debug::v1::debug_session_service_server::DebugSessionService;
 use proto::debug::v1::{
@@ -69,15 +70,20 @@ impl DebugSessionService for Relay {
         request: Request<CreateDebugSessionRequest>,
     ) -> Result<Response<DebugSession>, Status> {
         let caller = caller(&request)?;
-        let request = request.into_inner();
+        let mut request = request.into_inner();
         let parent: TenantName = name("parent", &request.parent)?;
         let tenant = caller.tenant(parent.tenant)?;
+        let call = Call::take(&mut request, tenant)?;
         let wanted = request.debug_session.ok_or_else(|| status::invalid("debug_session", "is missing"))?;
         let device: DeviceName = name("debug_session.device", &wanted.device)?;
         caller.tenant(device.tenant)?;
         let timeouts = decode::timeouts(&wanted)?;
-        let made = self.app.create(tenant, device.id, &caller.person()?.subject, timeouts).await?;
-        Ok(Response::new(encode::session(tenant, made)))
+        let made = self.app.create(&call, tenant, device.id, &caller.person()?.subject, timeouts).await?;
+        let mut made = encode::session(tenant, made);
+        if call.validates_only() {
+            made.name.clear();
+        }
+        Ok(Response::new(made))
     }
 
     async fn get_debug_session(
@@ -124,7 +130,8 @@ impl DebugSessionService for Relay {
         let caller = caller(&request)?;
         let session: DebugSessionName = name("name", &request.get_ref().name)?;
         let tenant = caller.tenant(session.tenant)?;
-        let ended = self.app.close(tenant, session.id, &caller.person()?.subject).await?;
+        let call = Call::take(&mut request.into_inner(), tenant)?;
+        let ended = self.app.close(&call, tenant, session.id, &caller.person()?.subject).await?;
         Ok(Response::new(encode::session(tenant, ended)))
     }
 

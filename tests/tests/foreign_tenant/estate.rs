@@ -62,8 +62,11 @@ impl Estate {
 
         let relay = owner.person.client(stack, Service::DebugRelay).await?;
         let wanted = DebugSession { device: device.clone(), ..DebugSession::default() };
-        let request =
-            CreateDebugSessionRequest { parent: owner.person.tenant.clone(), debug_session: Some(wanted) };
+        let request = CreateDebugSessionRequest {
+            parent: owner.person.tenant.clone(),
+            debug_session: Some(wanted),
+            ..Default::default()
+        };
         let debug_session =
             DebugSessionServiceClient::new(relay).create_debug_session(request).await?.into_inner();
 

@@ -78,7 +78,7 @@ async fn a_session_is_closed_by_an_operator_and_by_revocation() {
     let mut developer = Developer { frames: frames("down", 1), ..Developer::default() };
     let mut stream = developer.attach(&api, &session).await.unwrap();
     developer.run(&mut stream, |d| d.delivered == 1).await.unwrap();
-    let close = CloseDebugSessionRequest { name: session.clone() };
+    let close = CloseDebugSessionRequest { name: session.clone(), ..Default::default() };
     let closed = api.clone().close_debug_session(close.clone()).await.unwrap().into_inner();
     assert_eq!(closed.end_reason(), EndReason::ClosedByOperator);
     let again = api.clone().close_debug_session(close).await.unwrap().into_inner();
@@ -89,7 +89,7 @@ async fn a_session_is_closed_by_an_operator_and_by_revocation() {
 
     let session = world.session(&api).await.unwrap();
     let mut stream = Stream::open(&api, writer(&session, None)).await.unwrap();
-    let revoke = RevokeDeviceRequest { name: world.enrolled.name() };
+    let revoke = RevokeDeviceRequest { name: world.enrolled.name(), ..Default::default() };
     world.fleet.devices().await.unwrap().revoke_device(revoke).await.unwrap();
     assert_eq!(stream.reason().await.unwrap(), EndReason::DeviceRevoked);
     let refused = world.session(&api).await.unwrap_err();

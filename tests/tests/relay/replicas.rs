@@ -25,7 +25,7 @@ async fn a_call_that_reaches_another_replica_is_passed_on_to_the_holder() {
     developer.run(&mut passed, |d| d.got.len() == 40 && d.delivered == 40).await.unwrap();
     assert_eq!(world.device.state.lock().unwrap().highest_epoch, 1);
     // Closed where it is not held.
-    let close = CloseDebugSessionRequest { name: session.clone() };
+    let close = CloseDebugSessionRequest { name: session.clone(), ..Default::default() };
     there.clone().close_debug_session(close).await.unwrap();
     assert_eq!(passed.reason().await.unwrap(), EndReason::ClosedByOperator);
     assert_eq!(watching.reason().await.unwrap(), EndReason::ClosedByOperator);
@@ -90,7 +90,7 @@ async fn a_relay_that_stood_still_too_long_lost_its_session_and_says_so() {
     world.device.say(frames("up", 60));
     let mut stale = developer.attach(&there, &session).await.unwrap();
     developer.run(&mut stale, |d| d.got.len() >= 10).await.unwrap();
-    let pid = rustix::process::Pid::from_raw(second.process.id().unwrap() as i32).unwrap();
+    let pid = rustix::process::Pid::from_raw(second.pid() as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
     let mut stream = developer.attach(&here, &session).await.unwrap();
     developer.run(&mut stream, |d| d.got.len() == 60 && d.delivered == 60).await.unwrap();

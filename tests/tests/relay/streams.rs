@@ -138,6 +138,7 @@ async fn a_stream_that_never_reads_uses_up_its_own_credit_and_no_one_elses() {
     let request = proto::debug::v1::CreateDebugSessionRequest {
         parent: world.fleet.admin.tenant.clone(),
         debug_session: Some(wanted),
+        ..Default::default()
     };
     let busy = api.clone().create_debug_session(request).await.unwrap().into_inner().name;
     let mut developer = Developer { frames: frames("down", 200), ..Developer::default() };

@@ -1,7 +1,5 @@
 //! A stack with a relay, a second relay process where one is wanted, a device and a developer.
 
-use std::process::Stdio;
-
 use anyhow::{Context, Result};
 use dev::{Options, Service};
 use proto::debug::v1::debug_session_event::Kind;
@@ -9,11 +7,9 @@ use proto::debug::v1::{
     CreateDebugSessionRequest, DebugSession, DebugSessionEvent, EndReason, GetDebugSessionRequest,
     ListDebugSessionEventsRequest,
 };
-use scenarios::client::{self, Person};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use scenarios::client::Person;
+use scenarios::replica::Replica;
 use tokio::time::timeout;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 use crate::board::{Enrolled, PATIENCE};
 use crate::developer::Api;
@@ -24,12 +20,6 @@ pub(crate) struct World {
     pub(crate) fleet: Fleet,
     pub(crate) enrolled: Enrolled,
     pub(crate) device: Device,
-}
-
-/// One more relay process of the same installation.
-pub(crate) struct Replica {
-    pub(crate) process: Child,
-    url: String,
 }
 
 impl World {
@@ -69,7 +59,7 @@ impl World {
     pub(crate) async fn session_with(&self, api: &Api, wanted: DebugSession) -> Result<String> {
         let wanted = DebugSession { device: self.enrolled.name(), ..wanted };
         let parent = self.fleet.admin.tenant.clone();
-        let request = CreateDebugSessionRequest { parent, debug_session: Some(wanted) };
+        let request = CreateDebugSessionRequest { parent, debug_session: Some(wanted), ..Default::default() };
         Ok(api.clone().create_debug_session(request).await?.into_inner().name)
     }
 
@@ -116,38 +106,14 @@ impl World {
         timeout(PATIENCE, asking).await.with_context(|| format!("no {count} events {kind:?}"))?
     }
 
-    /// Starts another relay process.
+    /// Starts another relay process of the same installation.
     pub(crate) async fn replica(&self) -> Result<Replica> {
-        let mut command = Command::new(dev::binary("svc-debug-relay")?);
-        command.env_clear().envs(self.fleet.stack.environment(Service::DebugRelay));
-        command.env("HOLDFAST_GRPC_LISTEN", "127.0.0.1:0").env("HOLDFAST_METRICS_LISTEN", "127.0.0.1:0");
-        let log = std::fs::File::create(self.fleet.stack.dir().join("logs/svc-debug-relay-2.log"))?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
-        let mut process = command.spawn()?;
-        let mut lines = BufReader::new(process.stdout.take().context("no stdout")?).lines();
-        let ready = async {
-            while let Some(line) = lines.next_line().await? {
-                let said: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-                if let Some(grpc) = said["grpc"].as_str() {
-                    return anyhow::Ok(format!("https://{grpc}"));
-                }
-            }
-            anyhow::bail!("the second relay ended")
-        };
-        let url = timeout(PATIENCE, ready).await.context("the second relay is not ready")??;
-        // What it says later is read to nowhere, so that it never waits for a reader.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok(Replica { process, url })
+        Replica::start(&self.fleet.stack, Service::DebugRelay).await
     }
 
     /// A client of that process.
     pub(crate) async fn api_at(&self, replica: &Replica) -> Result<Api> {
-        let ca = Certificate::from_pem(self.fleet.stack.server_ca_pem()?);
-        let endpoint = Endpoint::from_shared(replica.url.clone())?
-            .tls_config(ClientTlsConfig::new().ca_certificate(ca))?
-            .http2_keep_alive_interval(std::time::Duration::from_secs(5));
-        let token = self.fleet.admin.token(&self.fleet.stack).await?;
-        Ok(Api::new(client::with_token(endpoint.connect().await?, &token)?))
+        Ok(Api::new(replica.client(&self.fleet.stack, &self.fleet.admin).await?))
     }
 }
 

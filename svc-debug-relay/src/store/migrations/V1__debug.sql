@@ -77,6 +77,18 @@ CREATE INDEX events_by_tenant ON events (tenant_id, event_id);
 CREATE INDEX events_of_session ON events (session_id, event_id);
 CREATE INDEX events_by_age ON events (time);
 
+-- Calls that callers gave a name (AIP-155), and what came of each; kit::once reads and writes it.
+CREATE TABLE requests (
+    tenant_id text COLLATE "C" NOT NULL,
+    request_id text COLLATE "C" NOT NULL,
+    -- SHA-256 of the method and the request.
+    digest bytea NOT NULL CHECK (length(digest) = 32),
+    outcome text NOT NULL,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, request_id)
+);
+CREATE INDEX requests_by_age ON requests (created_at);
+
 -- The holder looks at once when somebody else ended or took a session.
 CREATE FUNCTION notify_session() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -90,7 +102,7 @@ CREATE TRIGGER sessions_notify AFTER UPDATE OF state, epoch ON sessions FOR EACH
 DO $$
 DECLARE t text;
 BEGIN
-    FOREACH t IN ARRAY ARRAY['sessions', 'attachments', 'events']
+    FOREACH t IN ARRAY ARRAY['sessions', 'attachments', 'events', 'requests']
     LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', t);
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', t);

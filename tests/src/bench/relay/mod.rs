@@ -73,7 +73,7 @@ async fn api(fleet: &Fleet) -> Result<Api> {
 async fn session(fleet: &Fleet, api: &Api, device: String) -> Result<String> {
     let wanted = DebugSession { device, ..DebugSession::default() };
     let parent = fleet.admin.tenant.clone();
-    let request = CreateDebugSessionRequest { parent, debug_session: Some(wanted) };
+    let request = CreateDebugSessionRequest { parent, debug_session: Some(wanted), ..Default::default() };
     Ok(api.clone().create_debug_session(request).await?.into_inner().name)
 }
 
