@@ -1,11 +1,12 @@
 //! Attaching: to the session this process holds, or takes because nobody does; or learning who holds it.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use kit::auth::Person;
 use kit::places::Place;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use wire::{DebugSessionId, TenantId};
 
 use super::held::Held;
@@ -42,31 +43,46 @@ pub(crate) struct Attachment {
 }
 
 /// Who attaches, and for what.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wish<'a> {
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
     pub(crate) tenant: TenantId,
     pub(crate) session: DebugSessionId,
-    pub(crate) person: &'a Person,
+    pub(crate) person: Person,
     pub(crate) role: Role,
     pub(crate) position: Option<Position>,
 }
 
 impl App {
     /// Attaches, or says where to. Who is refused is written down.
-    pub(crate) async fn attach(self: &Arc<Self>, wish: Wish<'_>) -> Result<Attached, Error> {
-        let place = self.places.take(wish.tenant)?;
-        match self.find(wish).await {
-            Ok(Found::Elsewhere(url)) => Ok(Attached::Elsewhere { url, place }),
-            Ok(Found::Here(held)) => match self.sit(&held, wish, place).await {
-                Ok(attachment) => Ok(Attached::Here(attachment)),
-                Err(error) => Err(self.denied(wish, error).await),
+    ///
+    /// A caller that leaves meanwhile does not stop it half-way: it attaches, and the attachment is dropped.
+    pub(crate) async fn attach(self: &Arc<Self>, wish: &Wish) -> Result<Attached, Error> {
+        let (app, wish) = (self.clone(), wish.clone());
+        let attaching = tokio::spawn(async move {
+            match app.admit(&wish).await {
+                Ok(attached) => Ok(attached),
+                Err(error) => Err(app.denied(&wish, error).await),
+            }
+        });
+        match attaching.await {
+            Ok(outcome) => outcome,
+            Err(failed) => match failed.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Error::Draining),
             },
-            Err(error) => Err(self.denied(wish, error).await),
         }
     }
 
+    async fn admit(self: &Arc<Self>, wish: &Wish) -> Result<Attached, Error> {
+        let place = self.places.take(wish.tenant)?;
+        Ok(match self.find(wish).await? {
+            Found::Elsewhere(url) => Attached::Elsewhere { url, place },
+            Found::Here(held) => Attached::Here(self.sit(&held, wish, place).await?),
+        })
+    }
+
     /// The session, here or elsewhere; taken if nobody has it.
-    async fn find(&self, wish: Wish<'_>) -> Result<Found, Error> {
+    async fn find(&self, wish: &Wish) -> Result<Found, Error> {
         let tx = self.store.tx(wish.tenant).await?;
         let locked = leases::lock(&tx, wish.session).await?.ok_or(Error::NotFound)?;
         if let Some(reason) = locked.ended {
@@ -92,9 +108,10 @@ impl App {
         let held = Arc::new(Held::new(wish.session, wish.tenant, locked.device, self.begin(&locked, epoch)));
         let older = self.sessions.insert(held.clone());
         if let Err(error) = tx.commit().await {
-            self.sessions.remove(&held);
+            self.sessions.remove(&held, || self.turns.set(held.id, None));
             return Err(error.into());
         }
+        held.is_taken();
         if let Some(older) = older {
             older.session().lose(EndReason::Moved);
             self.touched(&older);
@@ -119,12 +136,7 @@ impl App {
     }
 
     /// A seat, and its row.
-    async fn sit(
-        self: &Arc<Self>,
-        held: &Arc<Held>,
-        wish: Wish<'_>,
-        place: Place,
-    ) -> Result<Attachment, Error> {
+    async fn sit(self: &Arc<Self>, held: &Arc<Held>, wish: &Wish, place: Place) -> Result<Attachment, Error> {
         let subject = &wish.person.subject;
         let seat = held.session().attach(wish.role, subject, wish.position, self.now())?;
         // Dropped on the way, it leaves again.
@@ -147,7 +159,7 @@ impl App {
     }
 
     /// Writes down that somebody was refused, where there is a session it can be said of.
-    async fn denied(&self, wish: Wish<'_>, error: Error) -> Error {
+    async fn denied(&self, wish: &Wish, error: Error) -> Error {
         if matches!(error, Error::NotFound | Error::Database(_)) {
             return error;
         }
@@ -176,6 +188,11 @@ impl Attachment {
     /// To be awaited when [`Attachment::next`] has nothing.
     pub(crate) fn news(&self) -> watch::Receiver<u64> {
         self.held.news()
+    }
+
+    /// When its token expires.
+    pub(crate) fn expires_at(&self) -> Instant {
+        Instant::now() + Duration::from_secs(self.until_s.saturating_sub(unix_now_s()))
     }
 
     /// What the caller is told next; none: nothing ever again.
@@ -214,10 +231,12 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        let now_s =
-            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        self.app.left(&self.held, self.seat, why_left(self.until_s, now_s));
+        self.app.left(&self.held, self.seat, why_left(self.until_s, unix_now_s()));
     }
+}
+
+fn unix_now_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Streams end with their token.

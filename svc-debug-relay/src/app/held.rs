@@ -1,6 +1,7 @@
 //! The sessions this process holds, and what passes through them.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -25,6 +26,8 @@ pub(super) struct Held {
     pub(super) tenant: TenantId,
     pub(super) device: DeviceId,
     pub(super) epoch: u32,
+    /// It is stored that this process holds it.
+    taken: AtomicBool,
     session: Mutex<Session>,
     /// Rises when those attached may have something to be told.
     news: watch::Sender<u64>,
@@ -62,11 +65,20 @@ impl Sessions {
         self.lock().insert(held.id, held)
     }
 
-    /// Only this very one: another epoch's stays.
-    pub(super) fn remove(&self, held: &Arc<Held>) {
+    /// Only this very one: another epoch's stays. `then` is done before another can take its place.
+    pub(super) fn remove(&self, held: &Held, then: impl FnOnce()) {
         let mut sessions = self.lock();
-        if sessions.get(&held.id).is_some_and(|there| Arc::ptr_eq(there, held)) {
+        if sessions.get(&held.id).is_some_and(|there| there.is(held)) {
             sessions.remove(&held.id);
+            then();
+        }
+    }
+
+    /// Does something while this very one is held, and nothing if another epoch's is, or none.
+    fn while_held(&self, held: &Held, then: impl FnOnce()) {
+        let sessions = self.lock();
+        if sessions.get(&held.id).is_some_and(|there| there.is(held)) {
+            then();
         }
     }
 
@@ -86,10 +98,24 @@ impl Held {
             tenant,
             device,
             epoch: session.epoch(),
+            taken: AtomicBool::new(false),
             session: Mutex::new(session),
             news: watch::Sender::new(0),
             rows: Mutex::default(),
         }
+    }
+
+    fn is(&self, other: &Held) -> bool {
+        std::ptr::eq(self, other)
+    }
+
+    /// From now on a row that does not name this process means that the session is lost.
+    pub(super) fn is_taken(&self) {
+        self.taken.store(true, Ordering::Release);
+    }
+
+    pub(super) fn was_taken(&self) -> bool {
+        self.taken.load(Ordering::Acquire)
     }
 
     pub(super) fn session(&self) -> MutexGuard<'_, Session> {
@@ -139,14 +165,15 @@ impl Held {
 impl App {
     /// After anything was done to a session: who waits for it is woken, and its next turn is set.
     pub(super) fn touched(&self, held: &Held) {
-        let (news, due, unsettled) = {
+        let (news, unsettled) = {
             let mut session = held.session();
-            (session.take_news(), session.due(), session.is_unsettled())
+            // Under the session's lock: what is set last is what the session last said.
+            self.sessions.while_held(held, || self.turns.set(held.id, session.due()));
+            (session.take_news(), session.is_unsettled())
         };
         if news {
             held.news.send_modify(|count| *count += 1);
         }
-        self.turns.set(held.id, due);
         if unsettled {
             self.changed.notify_one();
         }
@@ -173,6 +200,8 @@ impl App {
             if !messages.is_empty() {
                 return Turn { relay: self.relay, device: held.device, session: id, messages };
             }
+            // Many that are due and say nothing must not keep the thread.
+            tokio::task::yield_now().await;
         }
     }
 

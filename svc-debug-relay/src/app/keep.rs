@@ -27,41 +27,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(20);
 const STREAMS_END_MAX: Duration = Duration::from_secs(5);
 
 /// Runs until shutdown, then gives back what is held.
-pub(crate) async fn run(app: Arc<App>, mut hints: mpsc::Receiver<Hint>, shutdown: Shutdown) {
-    let mut renew_at = Instant::now();
-    loop {
-        let due = Instant::now() >= renew_at;
-        let kept = async {
-            app.write_down().await?;
-            if due { app.renew().await } else { Ok(()) }
-        };
-        match shutdown.or(kept).await {
-            None => break,
-            Some(Ok(())) => {}
-            Some(Err(error)) => {
-                tracing::warn!(error = kit::status::chain(&error), "debug sessions not kept");
-                metrics::counter!("relay_keep_errors_total").increment(1);
-            }
-        }
-        if due {
-            renew_at = Instant::now() + RENEW;
-        }
-        let woken = async {
-            tokio::select! {
-                () = tokio::time::sleep_until(renew_at) => false,
-                () = app.changed.notified() => false,
-                hint = hints.recv() => app.concerns(hint.as_ref()),
-            }
-        };
-        match shutdown.or(woken).await {
-            None => break,
-            Some(true) => renew_at = Instant::now(),
-            Some(false) => {}
-        }
-        if shutdown.or(tokio::time::sleep(PAUSE_MIN)).await.is_none() {
-            break;
-        }
-    }
+pub(crate) async fn run(app: Arc<App>, hints: mpsc::Receiver<Hint>, shutdown: Shutdown) {
+    // Beside each other: leases do not wait for bookkeeping.
+    tokio::join!(app.keep_renewing(hints, &shutdown), app.keep_writing(&shutdown));
     app.give_back().await;
 }
 
@@ -75,10 +43,50 @@ impl App {
         }
     }
 
+    async fn keep_renewing(&self, mut hints: mpsc::Receiver<Hint>, shutdown: &Shutdown) {
+        loop {
+            match shutdown.or(self.renew()).await {
+                None => return,
+                Some(outcome) => failed("renew", outcome),
+            }
+            let renew_at = Instant::now() + RENEW;
+            let due = async {
+                loop {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(renew_at) => return,
+                        hint = hints.recv() => if self.concerns(hint.as_ref()) {
+                            return tokio::time::sleep(PAUSE_MIN).await;
+                        },
+                    }
+                }
+            };
+            if shutdown.or(due).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn keep_writing(&self, shutdown: &Shutdown) {
+        loop {
+            match shutdown.or(self.write_down()).await {
+                None => return,
+                Some(outcome) => failed("write", outcome),
+            }
+            let due = async {
+                let _ = tokio::time::timeout(RENEW, self.changed.notified()).await;
+                tokio::time::sleep(PAUSE_MIN).await;
+            };
+            if shutdown.or(due).await.is_none() {
+                return;
+            }
+        }
+    }
+
     /// Who has gone, and which sessions have ended.
     async fn write_down(&self) -> Result<(), Error> {
-        for held in self.sessions.all() {
-            self.write_gone(&held).await?;
+        let all = self.sessions.all();
+        self.write_gone(&all).await?;
+        for held in all {
             let ended = held.session().ended();
             if let Some(reason) = ended
                 && held.session().is_unsettled()
@@ -87,32 +95,36 @@ impl App {
             }
             let is_finished = held.session().is_finished();
             if is_finished && held.is_empty() {
-                self.turns.set(held.id, None);
-                self.sessions.remove(&held);
+                self.sessions.remove(&held, || self.turns.set(held.id, None));
             }
         }
         metrics::gauge!("relay_sessions_held").set(self.sessions.count() as f64);
         Ok(())
     }
 
-    async fn write_gone(&self, held: &Held) -> Result<(), Error> {
-        let gone = held.gone();
+    /// Who has left which sessions, all at once: many leave together when a network does.
+    async fn write_gone(&self, all: &[Arc<Held>]) -> Result<(), Error> {
+        let mut left = Vec::new();
+        let mut gone: Vec<Gone> = Vec::new();
+        for held in all {
+            let departures = held.gone();
+            for (attachment, departure) in &departures {
+                let (reason, traffic) = (departure.reason, departure.traffic);
+                tracing::info!(session = %held.id, device = %held.device, reason = reason.name(), "detached");
+                gone.push(Gone { attachment: *attachment, reason, traffic });
+            }
+            left.push((held, departures));
+        }
         if gone.is_empty() {
             return Ok(());
         }
-        let rows: Vec<i64> = gone.iter().map(|(row, _)| *row).collect();
-        let gone: Vec<Gone> = gone
-            .into_iter()
-            .map(|(attachment, departure)| {
-                let (reason, traffic) = (departure.reason, departure.traffic);
-                tracing::info!(session = %held.id, device = %held.device, reason = reason.name(), "detached");
-                Gone { attachment, reason, traffic }
-            })
-            .collect();
-        let tx = self.store.tx(held.tenant).await?;
+        let tx = self.store.tx(Scope::Every).await?;
         attachments::remove(&tx, &gone).await?;
         tx.commit().await?;
-        held.forget_gone(&rows);
+        for (held, departures) in left {
+            let rows: Vec<i64> = departures.iter().map(|(row, _)| *row).collect();
+            held.forget_gone(&rows);
+        }
         Ok(())
     }
 
@@ -132,7 +144,15 @@ impl App {
         Ok(())
     }
 
-    fn renewal(&self, held: &Held) -> Renewal {
+    /// Taken, and by what is known here neither over nor lost.
+    fn is_live(&self, held: &Held) -> bool {
+        held.session().advance(self.now());
+        self.touched(held);
+        let session = held.session();
+        held.was_taken() && session.ended().is_none() && !session.is_lost()
+    }
+
+    pub(super) fn renewal(&self, held: &Held) -> Renewal {
         let session = held.session();
         Renewal {
             id: held.id,
@@ -145,8 +165,7 @@ impl App {
 
     /// Says that this process is alive, writes down how much went through, and finds out what is its own no more.
     pub(super) async fn renew(&self) -> Result<(), Error> {
-        let live = |held: &Arc<Held>| held.session().ended().is_none() && !held.session().is_lost();
-        let all: Vec<_> = self.sessions.all().into_iter().filter(live).collect();
+        let all: Vec<_> = self.sessions.all().into_iter().filter(|held| self.is_live(held)).collect();
         if all.is_empty() {
             return Ok(());
         }
@@ -192,6 +211,8 @@ impl App {
     /// Ends every stream and then every lease: another replica goes on at once.
     async fn give_back(&self) {
         let all = self.sessions.all();
+        // Ends that were not stored yet: nobody could tell later why.
+        failed("write", self.write_down().await);
         for held in &all {
             held.session().lose(EndReason::Draining);
             self.touched(held);
@@ -204,10 +225,8 @@ impl App {
         }
         let epochs: Vec<_> = all.iter().map(|held| (held.id, held.epoch)).collect();
         let renewals: Vec<Renewal> = all.iter().map(|held| self.renewal(held)).collect();
+        failed("write", self.write_gone(&all).await);
         let released = async {
-            for held in &all {
-                self.write_gone(held).await?;
-            }
             let tx = self.store.tx(Scope::Every).await?;
             leases::renew(&tx, self.relay, LEASE, &renewals).await?;
             leases::release(&tx, self.relay, &epochs).await?;
@@ -217,5 +236,13 @@ impl App {
         if let Err(error) = released.await {
             tracing::warn!(error = kit::status::chain(&error), "leases not given back: they run out");
         }
+    }
+}
+
+/// What failed is tried again.
+fn failed(what: &'static str, outcome: Result<(), Error>) {
+    if let Err(error) = outcome {
+        tracing::warn!(what, error = kit::status::chain(&error), "debug sessions not kept");
+        metrics::counter!("relay_keep_errors_total", "what" => what).increment(1);
     }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use kit::once::{Call, Known};
 use wire::{DebugSessionId, DeviceId, TenantId};
 
-use super::{App, SESSIONS_OF_TENANT_MAX};
+use super::{App, LEASE, SESSIONS_OF_TENANT_MAX};
 use crate::error::Error;
 use crate::model::EndReason;
 use crate::model::timeouts::Timeouts;
@@ -98,6 +98,11 @@ impl App {
             return sessions::get(&tx, id).await?.ok_or(Error::NotFound);
         }
         let locked = leases::lock(&tx, id).await?.ok_or(Error::NotFound)?;
+        let held = self.sessions.get(id).filter(|held| held.epoch == locked.epoch);
+        if let Some(held) = &held {
+            // With what went through it to the last.
+            leases::renew(&tx, self.relay, LEASE, &[self.renewal(held)]).await?;
+        }
         if sessions::end(&tx, id, None, EndReason::ClosedByOperator, subject).await? && !locked.is_leased {
             // Whoever served them is gone.
             attachments::remove_orphans(&tx, id, u32::MAX, EndReason::RelayLost).await?;
@@ -107,8 +112,8 @@ impl App {
             return Ok(ended);
         }
         tracing::info!(session = %id, device = %ended.device, subject, "debug session closed");
-        if let Some(held) = self.sessions.get(id) {
-            held.session().end(EndReason::ClosedByOperator, self.now());
+        if let (Some(held), Some(reason)) = (held, ended.ended) {
+            held.session().end(reason, self.now());
             held.session().settle();
             self.touched(&held);
         }

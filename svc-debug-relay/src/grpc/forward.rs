@@ -1,8 +1,6 @@
 //! An attachment that another replica serves: the same call is made there with the caller's own token, and both streams
 //! are passed through. Who may attach is decided there.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::stream::unfold;
@@ -17,7 +15,6 @@ use tokio::time::timeout;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 
 use super::encode;
@@ -25,8 +22,6 @@ use super::stream::EndsTask;
 use crate::model::EndReason;
 use crate::model::session::Told;
 
-/// Replicas a connection is kept to.
-const PEERS_MAX: usize = 64;
 /// Messages on the way from the caller to the other replica.
 const ON_THE_WAY_MAX: usize = 8;
 /// How long another replica may take to answer; one that stands still is not waited for longer.
@@ -34,13 +29,13 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// A call that was passed on once is not passed on again.
 const FORWARDED: &str = "holdfast-forwarded";
 
-/// Connections to other replicas, by their address.
+/// How other replicas are reached: each call by a connection of its own, so that a caller that does not read holds up no other,
+/// and no bound of a connection is anybody else's.
 #[derive(Debug)]
 pub(crate) struct Peers {
     tls: Tls,
     /// The name in their certificate, where it is not the host of their address.
     name: Option<String>,
-    channels: Mutex<HashMap<String, Channel>>,
 }
 
 /// What of a call is passed on with it.
@@ -78,22 +73,7 @@ impl Onward {
 
 impl Peers {
     pub(crate) fn new(tls: Tls, name: Option<String>) -> Self {
-        Self { tls, name, channels: Mutex::default() }
-    }
-
-    fn channel(&self, url: &str) -> Result<Channel, Status> {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(channel) = channels.get(url) {
-            return Ok(channel.clone());
-        }
-        let channel =
-            self.tls.channel_as(url, self.name.as_deref()).map_err(|error| status::internal(&error))?;
-        // Addresses change when replicas are replaced; those in use stay open by themselves.
-        if channels.len() >= PEERS_MAX {
-            channels.clear();
-        }
-        channels.insert(url.to_owned(), channel.clone());
-        Ok(channel)
+        Self { tls, name }
     }
 
     /// Makes the call there.
@@ -109,7 +89,9 @@ impl Peers {
             request.metadata_mut().insert("authorization", token.clone());
         }
         request.metadata_mut().insert(FORWARDED, MetadataValue::from_static("1"));
-        let mut peer = DebugSessionServiceClient::new(self.channel(url).map_err(Refused::There)?);
+        let channel = self.tls.channel_as(url, self.name.as_deref());
+        let channel = channel.map_err(|error| Refused::There(status::internal(&error)))?;
+        let mut peer = DebugSessionServiceClient::new(channel);
         match timeout(ANSWER_MAX, peer.attach_debug_session(request)).await {
             Ok(Ok(response)) => Ok(Call { said, told: response.into_inner() }),
             Ok(Err(error)) if error.code() != Code::Unavailable && !is_transport(&error) => {

@@ -152,14 +152,14 @@ impl DebugSessionService for Relay {
         let wish = Wish {
             tenant,
             session: session.id,
-            person: caller.person()?,
+            person: caller.person()?.clone(),
             role: decode::role(first.role)?,
             position: decode::position(first.position)?,
         };
         // A holder that does not answer is dead or stands still: its lease runs out, and then the session is taken here.
         let until = Instant::now() + TAKEOVER_MAX;
         let told: Self::AttachDebugSessionStream = loop {
-            match self.app.attach(wish).await? {
+            match self.app.attach(&wish).await? {
                 Attached::Here(attachment) => break Box::pin(stream::serve(attachment, said)),
                 Attached::Elsewhere { url, place } => match self.peers.call(&url, &onward, &first).await {
                     Ok(call) => break Box::pin(call.pass(said, place, self.shutdown.clone())),

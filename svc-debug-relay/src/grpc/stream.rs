@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::stream::unfold;
 use proto::debug::v1::{AttachDebugSessionRequest, AttachDebugSessionResponse};
 use tokio::task::AbortHandle;
+use tokio::time::timeout_at;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
@@ -44,8 +45,13 @@ pub(super) fn serve(
 
 /// Hears the caller until it has nothing more to say. A writer then leaves; a watcher may stay and watch.
 async fn hear(attachment: Arc<Attachment>, mut said: Streaming<AttachDebugSessionRequest>) {
+    // The answer ends with the token; but one that nobody reads is never asked for its next message.
+    let expires_at = attachment.expires_at();
     loop {
-        match said.message().await {
+        let Ok(heard) = timeout_at(expires_at, said.message()).await else {
+            return attachment.end(EndReason::TokenExpired);
+        };
+        match heard {
             Ok(Some(request)) => match decode::said(request) {
                 Some(said) => attachment.say(said),
                 None => return attachment.end(EndReason::CallerError),

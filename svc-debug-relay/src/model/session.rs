@@ -75,6 +75,8 @@ enum Phase {
         reason: EndReason,
         at: Moment,
         settled: bool,
+        /// Not stored for so long that it was told.
+        overdue: bool,
     },
     /// Another process's now, or nobody's: nothing more is said to the device.
     Lost,
@@ -413,7 +415,7 @@ impl Session {
             Phase::Waiting => false,
             Phase::Opening { .. } | Phase::Live => true,
         };
-        self.phase = Phase::Ended { reason, at: now, settled: false };
+        self.phase = Phase::Ended { reason, at: now, settled: false, overdue: false };
         self.device.take_leave(told_device, now);
         self.end_all(reason);
     }
@@ -422,6 +424,17 @@ impl Session {
     pub(crate) fn settle(&mut self) {
         if let Phase::Ended { settled, .. } = &mut self.phase {
             *settled = true;
+            self.news = true;
+        }
+    }
+
+    /// An end that is not stored for long is told all the same, once.
+    fn settle_by_now(&mut self, now: Moment) {
+        if let Phase::Ended { at, settled: false, overdue, .. } = &mut self.phase
+            && !*overdue
+            && now >= *at + SETTLE_MAX
+        {
+            *overdue = true;
             self.news = true;
         }
     }
@@ -448,7 +461,7 @@ impl Session {
     }
 
     /// Ends what is over by now.
-    fn advance(&mut self, now: Moment) {
+    pub(crate) fn advance(&mut self, now: Moment) {
         let spoken_to = match self.phase {
             Phase::Waiting => false,
             Phase::Opening { .. } | Phase::Live => true,
@@ -476,8 +489,8 @@ impl Session {
                 let device = self.device.due(live, &self.down);
                 Some(deadlines.min(self.device.heard_at + self.silence).min(device))
             }
-            Phase::Ended { settled, at, .. } => {
-                let settle = (!settled).then_some(at + SETTLE_MAX);
+            Phase::Ended { settled, overdue, at, .. } => {
+                let settle = (!settled && !overdue).then_some(at + SETTLE_MAX);
                 let farewell = (self.device.farewells > 0).then_some(self.device.ask_at);
                 settle.into_iter().chain(farewell).min()
             }

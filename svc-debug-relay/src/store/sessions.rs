@@ -107,8 +107,8 @@ pub(crate) async fn list(tx: &Tx, filter: Filter, limit: usize) -> Result<Vec<St
     Ok(tx.query(&sql, &values).await?.iter().map(shown).collect())
 }
 
-/// Ends an open session; false: it was not open, or (with an epoch) is another process's now. An end that its holder
-/// does not know of raises the epoch, so that nothing the holder writes later counts.
+/// Ends an open session; false: it was not open, or (with an epoch) is another process's now. Nothing that a holder writes
+/// later counts: it writes to open ones.
 pub(crate) async fn end(
     tx: &Tx,
     id: DebugSessionId,

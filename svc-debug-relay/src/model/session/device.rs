@@ -175,11 +175,11 @@ impl Session {
         if self.boot.is_some_and(|boot| boot != said.boot) {
             return self.end(EndReason::DeviceRestarted, now);
         }
-        self.boot = Some(said.boot);
+        let is_known = self.boot.replace(said.boot).is_some();
         if let Phase::Opening { resume } = self.phase
             && said.end.is_none()
         {
-            self.establish(&said, resume, now);
+            self.establish(&said, resume, is_known, now);
         }
         if self.phase == Phase::Live && !self.hear_state(&said, now) {
             return self.end(EndReason::ProtocolError, now);
@@ -190,15 +190,18 @@ impl Session {
     }
 
     /// The first answer: it says where both directions stand, and the writer says where it was.
-    fn establish(&mut self, said: &Up, mut resume: Option<Position>, now: Moment) {
+    /// `is_known`: the device is the one it was, on the same boot.
+    fn establish(&mut self, said: &Up, mut resume: Option<Position>, is_known: bool, now: Moment) {
         if said.received_up_to > NUMBER_MAX || said.forgotten_up_to > NUMBER_MAX {
             return self.end(EndReason::ProtocolError, now);
         }
+        let is_ahead = resume.is_some_and(|at| at.delivered_up_to > said.received_up_to);
         // It had more once: it is another device now than the one that was debugged.
-        if resume.is_some_and(|at| at.delivered_up_to > said.received_up_to) {
+        if is_ahead && !is_known {
             return self.end(EndReason::DeviceRestarted, now);
         }
-        if resume.is_some_and(|at| at.received_up_to < said.forgotten_up_to) {
+        // On the same boot it forgets nothing: then the position is wrong, which is the writer's matter alone.
+        if is_ahead || resume.is_some_and(|at| at.received_up_to < said.forgotten_up_to) {
             resume = None;
             if let Some(writer) = self.writer {
                 self.end_seat(writer, EndReason::NotResumable);
@@ -265,6 +268,7 @@ impl Session {
             }
             Phase::Live => self.next_live(now),
             Phase::Ended { .. } => {
+                self.settle_by_now(now);
                 if self.device.farewells == 0 || now < self.device.ask_at {
                     return None;
                 }

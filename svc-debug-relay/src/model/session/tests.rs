@@ -491,6 +491,15 @@ fn an_end_that_cannot_be_stored_is_told_after_a_while() {
     session.say(writer, Said::Close, START);
     assert_eq!(session.next_told(writer, START), Next::Wait);
     assert!(session.due().is_some_and(|due| due <= START + SETTLE_MAX));
+    // Who speaks to devices asks when it is due: those attached are woken, and nothing is due over and over again.
+    downs(&mut session, START + SETTLE_MAX / 2);
+    session.take_news();
+    downs(&mut session, START + SETTLE_MAX);
+    assert!(session.take_news());
+    downs(&mut session, START + SECOND * 60);
+    downs(&mut session, START + SECOND * 120);
+    downs(&mut session, START + SECOND * 180);
+    assert_eq!(session.due(), None);
     assert_eq!(last(&mut session, writer, START + SETTLE_MAX), Some(Told::Ended(EndReason::Closed)));
 }
 
