@@ -4,6 +4,6 @@
 pub mod boards;
 pub mod broker;
 pub mod figure;
-pub mod relay;
+pub mod services;
 pub mod sockets;
 pub mod usage;

@@ -13,6 +13,7 @@ use proto::debug::v1::attach_debug_session_response::Message as Told;
 use proto::debug::v1::{CreateDebugSessionRequest, DebugSession};
 use tokio::task::JoinSet;
 
+use super::FIGURES;
 use crate::bench::figure::Figures;
 use crate::bench::usage;
 use crate::board::Enrolled;
@@ -38,7 +39,7 @@ const US: f64 = 1e6;
 const KIB_PER_MIB: f64 = 1024.0;
 
 /// Measures everything and prints it; `idle` is how many sessions say nothing.
-pub async fn run(figures: Figures, idle: usize) -> Result<()> {
+pub async fn run(idle: usize) -> Result<()> {
     // The relay is measured, and not the pace at which svc-broker reads a device by default (2 MiB/s).
     let pace = |of: &str| format!("HOLDFAST_DEVICE_{of}_PER_S");
     let options = Options::only([Service::Registry, Service::Broker, Service::DebugRelay])
@@ -48,7 +49,7 @@ pub async fn run(figures: Figures, idle: usize) -> Result<()> {
     let devices_max = i64::try_from(idle)? + 1;
     (fleet.claim, fleet.claim_key) = new_claim(&fleet.stack, &fleet.admin, devices_max).await?;
     let fleet = Arc::new(fleet);
-    let outcome = measure(&fleet, figures, idle).await;
+    let outcome = measure(&fleet, FIGURES, idle).await;
     if let Some(fleet) = Arc::into_inner(fleet) {
         fleet.stack.shutdown().await?;
     }
