@@ -7,8 +7,8 @@
 #   ./fleet.sh deploy dv... bn...
 #
 # It acts in the current context of the `holdfast` command line (HOLDFAST_HOME, or ~/.config/holdfast). `buf curl` speaks gRPC and asks the
-# server for its schema (reflection); with HOLDFAST_SCHEMA=proto/baseline.binpb, or the folder proto, nothing is asked. Standard output is
-# for programs, one line a thing; exit 7 says that the device did not keep what was deployed.
+# server for its schema (reflection); nothing is asked when HOLDFAST_SCHEMA names the folder proto, or what `holdfast manual descriptors
+# holdfast.binpb` writes. Standard output is for programs, one line a thing; exit 7 says that the device did not keep what was deployed.
 set -euo pipefail
 
 scratch=$(mktemp -d)

@@ -22,7 +22,7 @@ pub fn folder() -> PathBuf {
     places::root().join("proto")
 }
 
-/// The API as promised; also a descriptor set for clients without reflection.
+/// The API as promised.
 pub fn baseline() -> PathBuf {
     folder().join("baseline.binpb")
 }

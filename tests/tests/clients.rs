@@ -1,5 +1,6 @@
 //! The sample clients, as somebody runs who copies from them.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
@@ -17,10 +18,10 @@ async fn python(world: &World, args: &[&str]) -> Result<(i32, String, String)> {
     ended(world, command).await
 }
 
-async fn shell(world: &World, schema: Option<&str>, args: &[&str]) -> Result<(i32, String, String)> {
+async fn shell(world: &World, schema: Option<&Path>, args: &[&str]) -> Result<(i32, String, String)> {
     let mut command = Command::new(dev::root().join("clients/shell/fleet.sh"));
     command.args(args).env("BUF", dev::buf()?).env("BUF_CACHE_DIR", world.path("buf"));
-    command.envs(schema.map(|file| ("HOLDFAST_SCHEMA", dev::root().join(file))));
+    command.envs(schema.map(|file| ("HOLDFAST_SCHEMA", file)));
     ended(world, command).await
 }
 
@@ -79,8 +80,11 @@ async fn the_shell_client_signs_in_lists_watches_and_deploys_with_and_without_re
     let id = |name: &String| name.rsplit('/').next().unwrap_or_default().to_owned();
     let (one, two) = (id(&devices[0]), id(&devices[1]));
 
-    // By reflection; by the descriptor set that is committed; by the .proto files.
-    for schema in [None, Some("proto/baseline.binpb"), Some("proto")] {
+    // By reflection; by the descriptor set the command line brings; by the .proto files.
+    let descriptors = world.path("holdfast.binpb");
+    world.cli(&["manual", "descriptors", text(&descriptors)?]).await?;
+    for schema in [None, Some(descriptors), Some(dev::root().join("proto"))] {
+        let schema = schema.as_deref();
         let (code, said, error) = shell(&world, schema, &["list"]).await?;
         ensure!(
             code == 0 && said.lines().count() == 2 && said.contains(&one) && said.contains(&two),

@@ -5,12 +5,14 @@
 //! infrastructure services is answered UNIMPLEMENTED, as an unknown method is.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Buf;
+use http_body::Body as _;
 use proto::Method;
 use proto::auth::v1::Access;
 use tonic::body::Body;
@@ -31,6 +33,11 @@ use crate::trace::{Span, TRACEPARENT, Trace};
 
 /// How long a call that does not stream may take.
 pub const REQUEST_MAX: Duration = Duration::from_secs(30);
+
+/// What is still heard of a request that is refused: one message as it is commonly sent.
+pub const REFUSED_BYTES_MAX: usize = 64 * 1024;
+/// How long for.
+pub const REFUSED_MAX: Duration = Duration::from_secs(1);
 
 /// Health checks and reflection: they tell nothing that is not in the published .proto files.
 const INFRASTRUCTURE: [&str; 3] = [
@@ -97,7 +104,12 @@ where
             let logged = tracing::info_span!("rpc", method = method.path, trace_id = %span.trace().id());
             let answer = async {
                 match admit(&authenticator, method, Presented::by(&request)).await {
-                    Err(refusal) => Ok(refusal.into_http()),
+                    Err(refusal) => {
+                        if !method.streaming {
+                            hear_out(request.into_body()).await;
+                        }
+                        Ok(refusal.into_http())
+                    }
                     Ok(caller) => {
                         let life = life(&caller);
                         request.extensions_mut().insert(caller);
@@ -147,6 +159,22 @@ async fn admit(
             }
         }
     }
+}
+
+/// Takes the rest of a request that is refused, within bounds. An answer before its end is a reset of its stream; enough of them and
+/// HTTP/2's own guard against floods ends the connection, with the calls of everybody who shares it (a proxy).
+async fn hear_out(mut body: Body) {
+    let rest = async {
+        let mut bytes = 0;
+        while bytes <= REFUSED_BYTES_MAX {
+            match poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+                Some(Ok(frame)) => bytes += frame.data_ref().map_or(0, Buf::remaining),
+                Some(Err(_)) | None => return,
+            }
+        }
+    };
+    // Whoever sends nothing more is answered all the same.
+    let _ = tokio::time::timeout(REFUSED_MAX, rest).await;
 }
 
 /// Where the caller is in its trace; what is not well-formed is as good as none.

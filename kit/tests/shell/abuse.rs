@@ -23,6 +23,7 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
@@ -129,10 +130,14 @@ fn integer(mut value: usize) -> Vec<u8> {
 
 /// A call of `Disconnect`.
 fn call() -> Vec<u8> {
+    call_of("/holdfast.broker.v1.BrokerControlService/Disconnect")
+}
+
+fn call_of(path: &str) -> Vec<u8> {
     [
         header(":method", "POST"),
         header(":scheme", "https"),
-        header(":path", "/holdfast.broker.v1.BrokerControlService/Disconnect"),
+        header(":path", path),
         header(":authority", "localhost"),
         header("content-type", "application/grpc"),
         header("te", "trailers"),
@@ -226,6 +231,42 @@ async fn headers_over_their_bound_are_refused_and_under_it_answered() {
         let answered = tokio::time::timeout(PATIENCE, answered).await.unwrap();
         assert_eq!(answered, !refused, "{bytes} bytes");
     }
+    others_are_answered(&server, &pki).await;
+    end(server).await;
+}
+
+/// A proxy carries many people's calls over one connection; refusals of one of them must not end it.
+#[tokio::test]
+async fn calls_that_are_refused_before_their_message_came_do_not_end_the_connection() {
+    let pki = Pki::new();
+    let server = server(&pki).await;
+    let mut raw = Raw::connect(server.address, &pki).await;
+    let calls = 3 * u32::try_from(kit::serve::RESETS_MAX).unwrap();
+    let streams = || (0..calls).map(|call| 1 + 2 * call);
+    for stream in streams() {
+        let headers = call_of("/holdfast.ota.v1.BundleService/GetBundle");
+        raw.send(HEADERS, END_HEADERS, stream, &headers).await.unwrap();
+    }
+    // The server has read all of it when it answers this.
+    raw.send(PING, 0, 0, &[0; 8]).await.unwrap();
+    let (mut pinged, mut refused) = (false, 0);
+    let all = async {
+        while refused < calls {
+            let frame = raw.read().await.expect("the connection stays");
+            match frame.kind {
+                PING if !pinged => {
+                    pinged = true;
+                    for stream in streams() {
+                        raw.send(DATA, END_STREAM, stream, &[0; 5]).await.unwrap();
+                    }
+                }
+                HEADERS => refused += 1,
+                RST_STREAM | GOAWAY => panic!("{refused} refused, then {frame:?}"),
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await.expect("all are answered");
     others_are_answered(&server, &pki).await;
     end(server).await;
 }
