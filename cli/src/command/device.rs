@@ -2,23 +2,25 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Subcommand;
 use proto::registry::v1::watch_devices_response::Kind;
 use proto::registry::v1::{
     AcceptPendingEnrollmentRequest, DeleteDeviceRequest, Device, DeviceSlot, GetDeviceRequest,
     ListDevicesRequest, ListPendingEnrollmentsRequest, PendingEnrollment, Presence, RevokeDeviceRequest,
-    UpdateDeviceRequest, WatchDevicesRequest, WatchDevicesResponse,
+    UpdateDeviceRequest, WatchDevicesResponse,
 };
-use tonic::Streaming;
 
 use crate::args::{Global, Page};
 use crate::command::{PAGE_SIZE, collect};
-use crate::failure::{input, is_stale, is_token_expired};
+use crate::failure::{in_filter, input, is_stale};
 use crate::output;
 use crate::session::Session;
 
+mod changes;
 mod wait;
+
+use changes::Changes;
 
 /// How often labels are written again when the device changed meanwhile.
 const LABEL_ATTEMPTS_MAX: u32 = 8;
@@ -38,7 +40,7 @@ pub(crate) enum Command {
     },
     /// Show one device.
     Show { device: String },
-    /// Print devices as they change, until Ctrl-C.
+    /// Print devices as they change, until Ctrl-C. A lost connection is made again, and nothing is missed.
     Watch {
         /// As for `list`.
         #[arg(long, default_value = "", value_name = "TERMS")]
@@ -79,7 +81,11 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
                     page_token,
                     filter: filter.clone(),
                 };
-                let reply = client.list_devices(request).await?.into_inner();
+                let reply = client
+                    .list_devices(request)
+                    .await
+                    .map_err(|status| in_filter(filter, status))?
+                    .into_inner();
                 Ok((reply.devices, reply.next_page_token))
             });
             list(global, &all.await?)
@@ -147,24 +153,11 @@ fn change_labels(labels: &mut HashMap<String, String>, changes: &[String]) -> Re
     Ok(())
 }
 
-/// A stream ends with the token it was opened with; the next one begins with every device again.
 async fn watch(global: &Global, session: &Session, filter: &str) -> Result<()> {
-    let mut stream = changes(session, filter).await?;
+    let mut changes = Changes::open(global, session, filter).await?;
     loop {
-        match stream.message().await {
-            Ok(Some(event)) => tell(global, event)?,
-            Ok(None) => bail!("the server ended the stream"),
-            Err(status) if is_token_expired(&status) => {
-                stream = changes(&Session::open(global).await?, filter).await?;
-            }
-            Err(status) => return Err(status.into()),
-        }
+        tell(global, changes.next().await?)?;
     }
-}
-
-async fn changes(session: &Session, filter: &str) -> Result<Streaming<WatchDevicesResponse>> {
-    let request = WatchDevicesRequest { parent: session.tenant(), filter: filter.to_owned() };
-    Ok(session.devices().await?.watch_devices(request).await?.into_inner())
 }
 
 fn tell(global: &Global, event: WatchDevicesResponse) -> Result<()> {
@@ -172,6 +165,11 @@ fn tell(global: &Global, event: WatchDevicesResponse) -> Result<()> {
         return output::json("holdfast.registry.v1.WatchDevicesResponse", &event);
     }
     let kind = event.kind();
+    match kind {
+        Kind::Missed => eprintln!("({} changes went by too fast to show one by one)", event.missed),
+        Kind::Reset => eprintln!("(what changed meanwhile is not known any more: every device follows)"),
+        _ => {}
+    }
     let Some(device) = event.device else { return Ok(()) };
     match kind {
         Kind::Deleted => output::line(&format!("{}  deleted", output::id(&device.name))),

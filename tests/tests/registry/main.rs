@@ -10,4 +10,6 @@ mod fleet;
 mod hello;
 mod keysets;
 mod limits;
+mod lists;
 mod sign_in;
+mod watch;
