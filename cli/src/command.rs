@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::args::{Args, Command};
 
+pub(crate) mod again;
 pub(crate) mod bootstrap;
 pub(crate) mod broker;
 pub(crate) mod bundle;

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use crate::output::printable;
 use crate::trace;
 
 /// A failure with an exit code of its own.
@@ -50,6 +51,50 @@ pub(crate) fn is_token_expired(status: &Status) -> bool {
         && status.get_details_error_info().is_some_and(|info| info.reason == "TOKEN_EXPIRED")
 }
 
+/// Nothing is wrong with what was asked: the server or the way to it is away, and may come back.
+pub(crate) fn is_passing(error: &anyhow::Error) -> bool {
+    if let Some(Failure::Unreachable { .. }) = error.downcast_ref::<Failure>() {
+        return true;
+    }
+    status(error).is_some_and(|status| match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded => true,
+        // Our services give every error a reason: one without is of the connection.
+        Code::Unknown | Code::Internal | Code::Cancelled => status.get_details_error_info().is_none(),
+        _ => false,
+    })
+}
+
+/// The filter that a call was made with, to be shown with the place at which it is wrong.
+#[derive(Debug)]
+struct InFilter(String);
+
+impl std::fmt::Display for InFilter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the filter cannot be read")
+    }
+}
+
+/// The error of a call with this filter, which points into the filter if that is what is wrong.
+pub(crate) fn in_filter(filter: &str, status: Status) -> anyhow::Error {
+    match position(&status) {
+        Some(_) => anyhow::Error::from(status).context(InFilter(filter.to_owned())),
+        None => status.into(),
+    }
+}
+
+/// How many characters of a filter stand before the fault.
+fn position(status: &Status) -> Option<usize> {
+    let info = status.get_details_error_info().filter(|info| info.reason == "INVALID_FILTER")?;
+    info.metadata.get("position")?.parse().ok()
+}
+
+/// The filter with a caret under the fault.
+fn caret(error: &anyhow::Error) -> Option<String> {
+    let InFilter(filter) = error.downcast_ref()?;
+    let position = position(status(error)?)?.min(filter.chars().count());
+    Some(format!("\n  {}\n  {}^", printable(filter), " ".repeat(position)))
+}
+
 /// Prints the error with its advice on stderr and gives the exit code.
 pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     let code = exit_code(error);
@@ -57,11 +102,12 @@ pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     if json {
         let trace_id = status(error).map(|_| trace::id());
         let body = serde_json::json!({
-            "error": { "message": text, "exit_code": code, "reason": reason(error), "trace_id": trace_id }
+            "error": { "message": text, "exit_code": code, "reason": reason(error), "trace_id": trace_id,
+                "position": status(error).and_then(position) }
         });
         eprintln!("{body}");
     } else {
-        eprintln!("error: {text}");
+        eprintln!("error: {text}{}", caret(error).unwrap_or_default());
         if let Some(advice) = advice(error) {
             eprintln!("  {advice}");
         }
@@ -126,7 +172,8 @@ fn explain(error: &anyhow::Error) -> String {
 
 fn status_text(status: &Status) -> String {
     let mut text = status.message().to_owned();
-    if let Some(bad) = status.get_details_bad_request() {
+    // Of a filter the message says it all.
+    if let Some(bad) = status.get_details_bad_request().filter(|_| position(status).is_none()) {
         for field in bad.field_violations {
             text.push_str(&format!("\n  {}: {}", field.field, field.description));
         }
@@ -156,6 +203,7 @@ fn advice(error: &anyhow::Error) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashMap;
 
     #[test]
     fn each_kind_of_failure_has_its_exit_code() {
@@ -179,5 +227,35 @@ mod tests {
         let error = anyhow::Error::from(Status::not_found("no such device")).context("device dv1");
         assert_eq!(exit_code(&error), 5);
         assert_eq!(explain(&error), "device dv1: no such device");
+    }
+
+    #[test]
+    fn a_filter_is_shown_with_a_caret_under_its_fault() {
+        let wrong = |position: &str| {
+            let metadata: HashMap<_, _> = [("position".to_owned(), position.to_owned())].into();
+            let details = tonic_types::ErrorDetails::with_error_info("INVALID_FILTER", "holdfast", metadata);
+            Status::with_error_details(Code::InvalidArgument, "filter: unknown field", details)
+        };
+        let error = in_filter("größe=1", wrong("0"));
+        assert_eq!(exit_code(&error), 6);
+        assert_eq!(caret(&error).as_deref(), Some("\n  größe=1\n  ^"));
+        assert_eq!(caret(&in_filter("é=\u{1b}", wrong("2"))).as_deref(), Some("\n  é=\u{fffd}\n    ^"));
+        assert_eq!(
+            caret(&in_filter("a", wrong("99"))).as_deref(),
+            Some("\n  a\n   ^"),
+            "never beyond its end"
+        );
+        assert_eq!(explain(&error), "the filter cannot be read: filter: unknown field");
+        assert!(caret(&in_filter("a", Status::not_found("x"))).is_none());
+    }
+
+    #[test]
+    fn what_may_come_back_is_waited_for_and_what_is_wrong_is_not() {
+        let passing = |status: Status| is_passing(&status.into());
+        assert!(passing(Status::unavailable("x")) && passing(Status::unknown("transport error")));
+        assert!(!passing(Status::invalid_argument("x")) && !passing(Status::permission_denied("x")));
+        let details = tonic_types::ErrorDetails::with_error_info("INTERNAL", "holdfast", HashMap::new());
+        assert!(!passing(Status::with_error_details(Code::Internal, "internal error", details)));
+        assert!(is_passing(&Failure::Unreachable { url: "u".into(), why: "w".into() }.into()));
     }
 }

@@ -31,9 +31,6 @@ use crate::trace;
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Life of the assertion exchanged for a token; the server accepts at most 5 minutes.
 const ASSERTION_LIFE: Duration = Duration::from_secs(60);
-/// A session is renewed after two thirds of its token's life, as far as this machine's clock tells: within these bounds.
-const RENEW_MIN: Duration = Duration::from_secs(20);
-const RENEW_MAX: Duration = Duration::from_secs(600);
 /// Largest message accepted from a server: a page of 1,000 devices with all their labels.
 const MESSAGE_BYTES_MAX: usize = 32 << 20;
 
@@ -61,7 +58,6 @@ impl Interceptor for Bearer {
 pub(crate) struct Session {
     context: Context,
     bearer: Bearer,
-    renew_in: Duration,
 }
 
 impl Session {
@@ -74,13 +70,7 @@ impl Session {
             .parse()
             .context("the server sent a token that is not ASCII")?;
         value.set_sensitive(true);
-        let renew_in = renew_in(token.expire_time, SystemTime::now());
-        Ok(Session { context: context.clone(), bearer: Bearer(value), renew_in })
-    }
-
-    /// How soon after it was opened a session that goes on for long is to be replaced: streams end with their token.
-    pub(crate) fn renew_in(&self) -> Duration {
-        self.renew_in
+        Ok(Session { context: context.clone(), bearer: Bearer(value) })
     }
 
     /// tenants/{tenant}
@@ -162,14 +152,6 @@ pub(crate) async fn connect(url: &str, ca: &std::path::Path) -> Result<Channel> 
         .map_err(|error| Failure::Unreachable { url: url.to_owned(), why: root_cause(&error) }.into())
 }
 
-fn renew_in(expire_time: Option<prost_types::Timestamp>, now: SystemTime) -> Duration {
-    let life = expire_time
-        .and_then(|at| SystemTime::try_from(at).ok())
-        .and_then(|at| at.duration_since(now).ok())
-        .unwrap_or_default();
-    (life * 2 / 3).clamp(RENEW_MIN, RENEW_MAX)
-}
-
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
@@ -212,18 +194,4 @@ fn assertion(key_name: &str, key: &KeyFile) -> Result<String> {
     let signer = jsonwebtoken::EncodingKey::from_ec_pem(key.pem()?.as_bytes())
         .context("the sign-in key cannot sign")?;
     Ok(jsonwebtoken::encode(&jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256), &claims, &signer)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_session_is_renewed_before_its_token_expires_whatever_the_clock_says() {
-        let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        let expiring = |s| renew_in(Some((now + Duration::from_secs(s)).into()), now).as_secs();
-        assert_eq!([900, 60, 15, 20 * 365 * 86_400].map(expiring), [600, 40, 20, 600]);
-        assert_eq!(renew_in(Some(UNIX_EPOCH.into()), now), RENEW_MIN);
-        assert_eq!(renew_in(None, now), RENEW_MIN);
-    }
 }

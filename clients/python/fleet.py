@@ -84,7 +84,7 @@ def devices(session, text):
 
 
 def watch(session, count):
-    """The devices there are, then changes; a watch ends with its token, and is opened again with a new one."""
+    """The devices there are, then changes; a watch ends with its access token: `resume_token` of the last event goes on after it."""
     from holdfast.registry.v1 import device_pb2, device_pb2_grpc
 
     service = device_pb2_grpc.DeviceServiceStub(session.channel("registry"))
@@ -106,9 +106,10 @@ def deploy(session, device, bundle):
     )
     deployment = service.CreateDeployment(request, metadata=session.metadata, timeout=10)
     state = deployment_pb2.Deployment.State
-    for now in service.WatchDeployment(
+    for told in service.WatchDeployment(
         deployment_pb2.WatchDeploymentRequest(name=deployment.name), metadata=session.metadata
     ):
+        now = told.deployment
         print(state.Name(now.state).removeprefix("STATE_").lower(), now.reason, flush=True)
     return now.state == state.STATE_CONFIRMED
 

@@ -4,6 +4,8 @@
 //! to: used with another filter or parent it is refused. It carries no authority: whoever alters one sees only what
 //! the same request could show anyway, since every query is scoped to its tenant.
 
+use std::str::FromStr;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -43,13 +45,22 @@ pub fn cursor<C: DeserializeOwned>(request: &[&str], token: &str) -> Result<Opti
     if token.is_empty() {
         return Ok(None);
     }
-    decode(request, token)
-        .map(Some)
-        .ok_or_else(|| status::invalid("page_token", "is not a token of this request; start without one"))
+    read(request, token, PAGE_TOKEN_BYTES_MAX).map(Some).ok_or_else(refused)
 }
 
-fn decode<C: DeserializeOwned>(request: &[&str], token: &str) -> Option<C> {
-    if token.len() > PAGE_TOKEN_BYTES_MAX {
+/// The same of a token whose cursor is the id of a row. What is no id is refused: it would reach the database as it is.
+pub fn id_cursor<Id: FromStr>(request: &[&str], token: &str) -> Result<Option<Id>, Status> {
+    let text: Option<String> = cursor(request, token)?;
+    text.map(|text| text.parse()).transpose().map_err(|_| refused())
+}
+
+fn refused() -> Status {
+    status::invalid("page_token", "is not a token of this request; start without one")
+}
+
+/// What a token of at most this length holds that was made for the same request; tokens of watches are made like those of pages.
+pub fn read<C: DeserializeOwned>(request: &[&str], token: &str, bytes_max: usize) -> Option<C> {
+    if token.len() > bytes_max {
         return None;
     }
     let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
@@ -89,6 +100,17 @@ mod tests {
         for other in [["tenants/a", "board=y"], ["tenants/b", "board=x"], ["tenants/ab", "oard=x"]] {
             assert!(cursor::<(String, i32)>(&other, &token).is_err());
         }
+    }
+
+    #[test]
+    fn a_cursor_that_is_no_id_is_refused() {
+        use wire::DeviceId;
+        let id = DeviceId::new([1; 16]);
+        assert_eq!(id_cursor(&["r"], &token(&["r"], &id.to_string())).unwrap(), Some(id));
+        for hostile in ["", "\0", "dv", "zz'; --"] {
+            assert!(id_cursor::<DeviceId>(&["r"], &token(&["r"], &hostile)).is_err(), "{hostile:?}");
+        }
+        assert!(id_cursor::<DeviceId>(&["r"], &token(&["r"], &7)).is_err());
     }
 
     #[test]

@@ -39,6 +39,15 @@ pub fn invalid(field: &str, description: impl Into<String>) -> Status {
     Status::with_error_details(Code::InvalidArgument, format!("{field} {description}"), details)
 }
 
+/// INVALID_ARGUMENT of a filter: the field, how many characters of it stand before the fault, and what is wrong there.
+pub fn invalid_filter(field: &str, position: usize, description: impl Into<String>) -> Status {
+    let description = description.into();
+    let metadata = HashMap::from([("position".to_owned(), position.to_string())]);
+    let mut details = explained("INVALID_FILTER", metadata);
+    details.add_bad_request_violation(field, &description);
+    Status::with_error_details(Code::InvalidArgument, format!("{field}: {description}"), details)
+}
+
 /// NOT_FOUND, for what does not exist and for what the caller may not know exists.
 pub fn not_found() -> Status {
     status(Code::NotFound, "NOT_FOUND", "no such resource")

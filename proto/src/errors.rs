@@ -161,9 +161,16 @@ pub const REASONS: &[Reason] = &[
     reason(
         "INVALID_FIELD",
         "INVALID_ARGUMENT",
-        "A field has a value it cannot have; `google.rpc.BadRequest` names it, and where a filter stops being one.",
+        "A field has a value it cannot have; `google.rpc.BadRequest` names it.",
         "Correct the field.",
     ),
+    reason(
+        "INVALID_FILTER",
+        "INVALID_ARGUMENT",
+        "A filter stops being one after `position` characters; `google.rpc.BadRequest` says what was expected there.",
+        "Correct the filter; `holdfast device list --help` has examples.",
+    )
+    .with(&["position"]),
     reason(
         "KEYSET_MISSING",
         "FAILED_PRECONDITION",

@@ -66,7 +66,14 @@ async fn each_kind_of_failure_has_its_exit_code_and_its_advice() -> Result<()> {
     let nobody = format!("dv{}", "0".repeat(32));
     says(&world.try_cli(&["device", "show", &nobody]).await?, NO_SUCH_THING, "tenant of this context")?;
     says(&world.try_cli(&["device", "show", "nonsense"]).await?, REFUSED_INPUT, "name")?;
-    says(&world.try_cli(&["device", "list", "--filter", "colour=red"]).await?, REFUSED_INPUT, "filter")?;
+    let caret = "\n  board=a AND größe=1\n              ^\n";
+    let wrong = ["device", "list", "--filter", "board=a AND größe=1"];
+    says(&world.try_cli(&wrong).await?, REFUSED_INPUT, caret)?;
+    says(
+        &world.try_cli(&["device", "watch", "--filter", "board"]).await?,
+        REFUSED_INPUT,
+        "\n  board\n       ^\n",
+    )?;
     says(&world.try_cli(&["frobnicate"]).await?, USAGE, "Usage")?;
     says(&world.try_cli(&["device", "list", "--context", "none"]).await?, 1, "context list")?;
 
@@ -209,5 +216,56 @@ async fn completion_help_and_tokens_serve_other_tools() -> Result<()> {
     }
     let token = world.cli(&["token"]).await?;
     ensure!(token.trim().split('.').count() == 3, "not a JWT");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_by_itself_when_the_server_was_away() -> Result<()> {
+    let world = World::start().await?;
+    let mut watch = world.command(&["device", "watch", "--json"])?.stdout(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(watch.stdout.take().context("no stdout")?).lines();
+    let mut next = async || {
+        let line = tokio::time::timeout(scenarios::world::PATIENCE, lines.next_line()).await??;
+        let event: Value = serde_json::from_str(&line.context("the watch ended")?)?;
+        let field = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        anyhow::Ok((field(&event["kind"]), field(&event["device"]["name"])))
+    };
+    ensure!(next().await?.0 == "KIND_SYNCED");
+    let provision = world.provision("claim", 2).await?;
+    let mut one = world.board(&provision, "one", &[])?;
+    let named = loop {
+        let (kind, name) = next().await?;
+        ensure!(kind == "KIND_CHANGED", "{kind}");
+        if !name.is_empty() {
+            break name;
+        }
+    };
+    one.event("connected", 1).await?;
+    one.cut_power().await?;
+    for killed in [true, false] {
+        match killed {
+            true => world.stack.kill(dev::Service::Registry).await?,
+            false => world.stack.stop(dev::Service::Registry).await?,
+        }
+        // It happens while nobody can be told.
+        let site = format!("site-{killed}");
+        let id = named.rsplit('/').next().unwrap_or_default();
+        world.stack.sql(&format!(
+            "UPDATE registry.devices SET labels = '{{\"site\": \"{site}\"}}' WHERE device_id = '{id}';
+             INSERT INTO registry.changes (tenant_id, device, kind)
+             SELECT tenant_id, device_id, 'labels' FROM registry.devices WHERE device_id = '{id}'"
+        ))?;
+        world.stack.start_service(dev::Service::Registry).await?;
+        let mut kinds = Vec::new();
+        loop {
+            let (kind, _) = next().await?;
+            kinds.push(kind.clone());
+            if kind == "KIND_SYNCED" {
+                break;
+            }
+        }
+        ensure!(kinds.iter().all(|kind| kind != "KIND_SNAPSHOT" && kind != "KIND_RESET"), "{kinds:?}");
+        ensure!(kinds.iter().any(|kind| kind == "KIND_CHANGED"), "{kinds:?}");
+    }
     Ok(())
 }

@@ -67,7 +67,7 @@ async fn the_python_client_signs_in_lists_watches_and_deploys() -> Result<()> {
     let (code, _, error) = python(&world, &["deploy", "dv00000000000000000000000000000000", &bundle]).await?;
     ensure!(code == 1 && error.contains("NOT_FOUND") && error.contains("(NOT_FOUND)"), "{error}");
     let (code, _, error) = python(&world, &["list", "--filter", "board="]).await?;
-    ensure!(code == 1 && error.contains("(INVALID_FIELD)"), "{error}");
+    ensure!(code == 1 && error.contains("(INVALID_FILTER)"), "{error}");
     Ok(())
 }
 

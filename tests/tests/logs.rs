@@ -170,7 +170,7 @@ impl World {
     }
 
     async fn tail(&self, device: &Device, last: i32) -> Result<Streaming<TailRecordsResponse>> {
-        let request = TailRecordsRequest { parent: device.name.clone(), last, level: String::new() };
+        let request = TailRecordsRequest { parent: device.name.clone(), last, ..Default::default() };
         Ok(self.logs().await?.tail_records(request).await?.into_inner())
     }
 }

@@ -8,14 +8,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use proto::ota::v1::deployment::State;
 use proto::ota::v1::{
     CancelDeploymentRequest, CreateDeploymentRequest, Deployment, GetDeploymentRequest,
-    ListDeploymentsRequest, WatchDeploymentRequest,
+    ListDeploymentsRequest, WatchDeploymentRequest, WatchDeploymentResponse,
 };
 use tonic::Streaming;
 
 use crate::args::{Global, Page};
+use crate::command::again::{goes_on, opened};
 use crate::command::bundle::upload;
 use crate::command::{PAGE_SIZE, collect, fresh_request_id};
-use crate::failure::{Failure, is_token_expired};
+use crate::failure::Failure;
 use crate::output;
 use crate::session::Session;
 
@@ -118,36 +119,37 @@ pub(crate) async fn command(global: &Global, command: &Command) -> Result<()> {
 }
 
 async fn watch(global: &Global, session: &Session, name: String) -> Result<()> {
-    let mut stream = changes(session, &name).await?;
+    let mut token = String::new();
+    let mut stream = changes(session, &name, &token).await?;
     let bar = progress_bar(global)?;
-    let mut last = None;
+    let mut last: Option<Deployment> = None;
     loop {
         match stream.message().await {
-            Ok(Some(deployment)) => {
+            Ok(Some(WatchDeploymentResponse { deployment: Some(deployment), resume_token, .. })) => {
                 report(global, &bar, last.as_ref(), &deployment)?;
                 last = Some(deployment);
+                token = resume_token;
             }
-            Ok(None) => break,
-            // A stream ends with the token it was opened with; the next one begins with what is the case.
-            Err(status) if is_token_expired(&status) => {
-                stream = changes(&Session::open(global).await?, &name).await?;
+            Ok(Some(_)) => {}
+            Ok(None) if last.as_ref().is_some_and(|last| is_final(last.state())) => break,
+            Err(status) if !goes_on(&status) => return Err(status.into()),
+            Ok(None) | Err(_) => {
+                let (name, token) = (&name, &token);
+                stream =
+                    opened(global, async |session: &Session| changes(session, name, token).await).await?;
             }
-            Err(status) => return Err(status.into()),
         }
     }
     bar.finish_and_clear();
     match last {
-        None => bail!("the server ended the stream without a word"),
         Some(end) if end.state() == State::Confirmed => Ok(()),
-        Some(end) if is_final(end.state()) => Err(Failure::Update(ending(&end)).into()),
-        Some(_) => {
-            bail!("the server ended the stream before the update ended; `holdfast deployment watch` goes on")
-        }
+        Some(end) => Err(Failure::Update(ending(&end)).into()),
+        None => bail!("the server ended the stream without a word"),
     }
 }
 
-async fn changes(session: &Session, name: &str) -> Result<Streaming<Deployment>> {
-    let request = WatchDeploymentRequest { name: name.to_owned() };
+async fn changes(session: &Session, name: &str, token: &str) -> Result<Streaming<WatchDeploymentResponse>> {
+    let request = WatchDeploymentRequest { name: name.to_owned(), resume_token: token.to_owned() };
     Ok(session.deployments().await?.watch_deployment(request).await?.into_inner())
 }
 

@@ -1,23 +1,25 @@
 //! `holdfast device`: the fleet, device by device.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Subcommand;
 use proto::registry::v1::watch_devices_response::Kind;
 use proto::registry::v1::{
     AcceptPendingEnrollmentRequest, BatchDeleteDevicesRequest, BatchGetDevicesRequest, Device, DeviceSlot,
     ListDevicesRequest, ListPendingEnrollmentsRequest, PendingEnrollment, Presence, RevokeDeviceRequest,
-    WatchDevicesRequest, WatchDevicesResponse,
+    WatchDevicesResponse,
 };
-use tonic::Streaming;
 
 use crate::args::{Global, Page};
 use crate::command::{PAGE_SIZE, collect, fresh_request_id};
-use crate::failure::is_token_expired;
+use crate::failure::in_filter;
 use crate::output;
 use crate::session::Session;
 
+mod changes;
 mod label;
 mod wait;
+
+use changes::Changes;
 
 /// Devices of one call; more are several calls.
 const BATCH_MAX: usize = 1000;
@@ -41,7 +43,7 @@ pub(crate) enum Command {
         #[arg(required = true, value_name = "DEVICE")]
         devices: Vec<String>,
     },
-    /// Print devices as they change, until Ctrl-C.
+    /// Print devices as they change, until Ctrl-C. A lost connection is made again, and nothing is missed.
     Watch {
         /// As for `list`.
         #[arg(long, default_value = "", value_name = "TERMS")]
@@ -93,7 +95,11 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
                     page_token,
                     filter: filter.clone(),
                 };
-                let reply = client.list_devices(request).await?.into_inner();
+                let reply = client
+                    .list_devices(request)
+                    .await
+                    .map_err(|status| in_filter(filter, status))?
+                    .into_inner();
                 Ok((reply.devices, reply.next_page_token))
             });
             list(global, &all.await?)
@@ -175,24 +181,11 @@ fn names(session: &Session, devices: &[String]) -> Vec<String> {
     devices.iter().map(|device| session.name("devices", device)).collect()
 }
 
-/// A stream ends with the token it was opened with; the next one begins with every device again.
 async fn watch(global: &Global, session: &Session, filter: &str) -> Result<()> {
-    let mut stream = changes(session, filter).await?;
+    let mut changes = Changes::open(global, session, filter).await?;
     loop {
-        match stream.message().await {
-            Ok(Some(event)) => tell(global, event)?,
-            Ok(None) => bail!("the server ended the stream"),
-            Err(status) if is_token_expired(&status) => {
-                stream = changes(&Session::open(global).await?, filter).await?;
-            }
-            Err(status) => return Err(status.into()),
-        }
+        tell(global, changes.next().await?)?;
     }
-}
-
-async fn changes(session: &Session, filter: &str) -> Result<Streaming<WatchDevicesResponse>> {
-    let request = WatchDevicesRequest { parent: session.tenant(), filter: filter.to_owned() };
-    Ok(session.devices().await?.watch_devices(request).await?.into_inner())
 }
 
 fn tell(global: &Global, event: WatchDevicesResponse) -> Result<()> {
@@ -200,6 +193,11 @@ fn tell(global: &Global, event: WatchDevicesResponse) -> Result<()> {
         return output::json("holdfast.registry.v1.WatchDevicesResponse", &event);
     }
     let kind = event.kind();
+    match kind {
+        Kind::Missed => eprintln!("({} changes went by too fast to show one by one)", event.missed),
+        Kind::Reset => eprintln!("(what changed meanwhile is not known any more: every device follows)"),
+        _ => {}
+    }
     let Some(device) = event.device else { return Ok(()) };
     match kind {
         Kind::Deleted => output::line(&format!("{}  deleted", output::id(&device.name))),

@@ -1,23 +1,17 @@
 //! `holdfast logs`: what a device said.
 
-use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::ValueEnum;
 use proto::logs::v1::{ListRecordsRequest, LogRecord, TailRecordsRequest, TailRecordsResponse};
-use tokio::time::{Instant, timeout_at};
 use tonic::Streaming;
 
 use crate::args::Global;
+use crate::command::again::{goes_on, opened};
 use crate::command::{PAGE_SIZE, collect, parse_duration};
 use crate::output;
 use crate::session::Session;
-
-/// How long an old stream is still read beside the next: longer than the service takes to notice what is stored.
-const OVERLAP: Duration = Duration::from_secs(3);
-/// Records remembered as shown: more than one device sends meanwhile.
-const SHOWN_MAX: usize = 4096;
 
 /// Read a device's log, oldest first.
 ///
@@ -91,28 +85,23 @@ async fn list(global: &Global, session: &Session, args: &Args, parent: String) -
     records.await?.iter().try_for_each(|record| print(global, record))
 }
 
-/// Streams end with the token they were opened with, so the next one is opened before; both are read for a moment, and
-/// what the old one has shown is not shown again.
+/// A stream that ends, with its token, its server or its connection, is opened again to go on where it ended.
 async fn follow(global: &Global, session: &Session, args: &Args, parent: String) -> Result<()> {
-    let mut shown = Shown::default();
-    let mut stream = tail(session, args, &parent, args.last).await?;
-    let mut renew_at = Instant::now() + session.renew_in();
+    let mut token = String::new();
+    let mut stream = tail(session, args, &parent, &token).await?;
     loop {
-        let reply = match timeout_at(renew_at, stream.message()).await {
-            Ok(reply) => reply?,
-            Err(_) => {
-                let session = Session::open(global).await?;
-                let next = tail(&session, args, &parent, 0).await?;
-                renew_at = Instant::now() + session.renew_in();
-                let both_until = Instant::now() + OVERLAP;
-                while let Ok(reply) = timeout_at(both_until, stream.message()).await {
-                    show(global, &mut shown, reply?)?;
-                }
-                stream = next;
-                continue;
+        match stream.message().await {
+            Ok(Some(reply)) => {
+                token.clone_from(&reply.resume_token);
+                show(global, reply)?;
             }
-        };
-        show(global, &mut shown, reply)?;
+            Err(status) if !goes_on(&status) => return Err(status.into()),
+            Ok(None) | Err(_) => {
+                let (parent, token) = (&parent, &token);
+                stream = opened(global, async |session: &Session| tail(session, args, parent, token).await)
+                    .await?;
+            }
+        }
     }
 }
 
@@ -120,40 +109,22 @@ async fn tail(
     session: &Session,
     args: &Args,
     parent: &str,
-    last: i32,
+    resume_token: &str,
 ) -> Result<Streaming<TailRecordsResponse>> {
-    let request = TailRecordsRequest { parent: parent.to_owned(), last, level: args.level() };
+    let request = TailRecordsRequest {
+        parent: parent.to_owned(),
+        last: args.last,
+        level: args.level(),
+        resume_token: resume_token.to_owned(),
+    };
     Ok(session.logs().await?.tail_records(request).await?.into_inner())
 }
 
-/// The newest records shown: their boot and number.
-#[derive(Debug, Default)]
-struct Shown(VecDeque<(String, i64)>);
-
-impl Shown {
-    /// False: it was shown before.
-    fn is_new(&mut self, record: &LogRecord) -> bool {
-        let name = (record.boot.clone(), record.sequence);
-        if self.0.contains(&name) {
-            return false;
-        }
-        if self.0.len() == SHOWN_MAX {
-            self.0.pop_front();
-        }
-        self.0.push_back(name);
-        true
-    }
-}
-
-fn show(global: &Global, shown: &mut Shown, reply: Option<TailRecordsResponse>) -> Result<()> {
-    let Some(reply) = reply else { bail!("the server ended the stream") };
+fn show(global: &Global, reply: TailRecordsResponse) -> Result<()> {
     if reply.missed > 0 && !global.json {
         eprintln!("({} records went by too fast to show; `holdfast logs` without -f has them)", reply.missed);
     }
-    match reply.record {
-        Some(record) if shown.is_new(&record) => print(global, &record),
-        _ => Ok(()),
-    }
+    reply.record.map_or(Ok(()), |record| print(global, &record))
 }
 
 fn print(global: &Global, record: &LogRecord) -> Result<()> {
@@ -173,23 +144,4 @@ fn print(global: &Global, record: &LogRecord) -> Result<()> {
         record.source,
         output::printable(&record.text)
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_is_shown_once_and_what_is_remembered_is_bounded() {
-        let mut shown = Shown::default();
-        let record = |sequence| LogRecord { boot: "1-0".into(), sequence, ..LogRecord::default() };
-        assert!(shown.is_new(&record(1)) && shown.is_new(&record(2)));
-        assert!(!shown.is_new(&record(1)));
-        assert!(shown.is_new(&LogRecord { boot: "2-0".into(), ..record(1) }), "of another boot");
-        for sequence in 0..SHOWN_MAX as i64 {
-            shown.is_new(&record(10 + sequence));
-        }
-        assert_eq!(shown.0.len(), SHOWN_MAX);
-        assert!(shown.is_new(&record(1)), "long forgotten");
-    }
 }

@@ -2,7 +2,7 @@
 
 use deadpool_postgres::Object;
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::{Error, STATEMENT_MAX, Scope};
 
@@ -38,6 +38,16 @@ impl Tx {
     pub async fn query(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
         let statement = self.open().prepare_cached(sql).await?;
         Ok(self.open().query(&statement, values).await?)
+    }
+
+    /// Planned for these very values, each time: for queries whose best plan depends on them, such as lists by filter. Costs the planning.
+    pub async fn query_planned(
+        &self,
+        sql: &str,
+        values: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, Error> {
+        // A statement without a name is made, planned and forgotten.
+        Ok(self.open().query_typed(sql, values).await?)
     }
 
     pub async fn query_opt(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, Error> {

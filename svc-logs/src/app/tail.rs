@@ -2,11 +2,13 @@
 //!
 //! A tail remembers, for each boot, the version and prefix it has seen; versions rise under the boot's row lock, so none
 //! is ever skipped. It looks when this process stored something for the device, and at least every [`POLL`]. A reader
-//! that falls behind by more than [`TAIL_BATCH_MAX`] records of a boot is given the newest and told how many it missed.
+//! that falls behind by more than [`TAIL_BATCH_MAX`] records of a boot is given the newest and told how many it missed. What it
+//! remembers goes with every record: another tail, at any replica, goes on from there.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use kit::pg::Tx;
 use kit::places::Place;
 use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep_until};
@@ -14,12 +16,15 @@ use wire::{DeviceId, TenantId};
 
 use super::{App, BOOTS_PER_DEVICE_MAX};
 use crate::error::Error;
-use crate::model::{Level, StoredRecord};
+use crate::model::progress::{Progress, Told, Within};
+use crate::model::{Boot, Level, StoredRecord};
 use crate::store::boots::Mark;
 use crate::store::{boots, devices, records};
 
 /// Records of one boot read at a time; what is beyond is missed.
 pub(crate) const TAIL_BATCH_MAX: usize = 1000;
+/// Stored records a tail may begin with.
+pub(crate) const LAST_MAX: usize = 1000;
 /// How soon records stored by another replica are seen.
 pub(crate) const POLL: Duration = Duration::from_millis(500);
 /// Shortest time between two looks, however much is stored.
@@ -37,22 +42,31 @@ pub(crate) struct Tail {
     _place: Place,
 }
 
-/// A record, and how many were missed just before it.
+/// A record, how many were missed just before it, and where a tail goes on after it.
 #[derive(Debug)]
 pub(crate) struct Tailed {
     pub(crate) record: StoredRecord,
     pub(crate) missed: u64,
+    pub(crate) progress: Progress,
+}
+
+/// Where a tail begins.
+#[derive(Debug)]
+pub(crate) enum Begin {
+    /// With this many stored records.
+    Last(usize),
+    From(Progress),
 }
 
 impl App {
-    /// Begins a tail with the last `last` records.
+    /// Begins a tail, with what there is to tell at once.
     pub(crate) async fn tail(
         &self,
         tenant: TenantId,
         device: DeviceId,
         level: Level,
-        last: usize,
-    ) -> Result<(Tail, Vec<StoredRecord>), Error> {
+        begin: Begin,
+    ) -> Result<(Tail, Vec<Tailed>), Error> {
         let place = self.tails.take(tenant)?;
         // Before the first look, so that nothing falls between.
         let hints = self.stored.subscribe();
@@ -60,13 +74,19 @@ impl App {
         if !devices::exists(&tx, tenant, device).await? {
             return Err(Error::NoDevice);
         }
-        let marks = boots::marks(&tx, device, BOOTS_PER_DEVICE_MAX).await?;
-        let first = match last {
-            0 => Vec::new(),
-            _ => records::last_up_to(&tx, device, level, &marks, last).await?,
+        let now = boots::marks(&tx, device, BOOTS_PER_DEVICE_MAX).await?;
+        // The first look is at once.
+        let looked = Instant::now().checked_sub(POLL).unwrap_or_else(Instant::now);
+        let mut tail = Tail { tenant, device, level, marks: now.clone(), hints, looked, _place: place };
+        let first = match begin {
+            Begin::Last(0) => Vec::new(),
+            Begin::Last(last) => {
+                let all = records::last_up_to(&tx, device, level, &now, last).await?;
+                tail.first(all)
+            }
+            Begin::From(progress) => tail.resume(&tx, progress, &now).await?,
         };
         tx.commit().await?;
-        let tail = Tail { tenant, device, level, marks, hints, looked: Instant::now(), _place: place };
         Ok((tail, first))
     }
 
@@ -77,7 +97,7 @@ impl App {
         let now = boots::marks(&tx, tail.device, BOOTS_PER_DEVICE_MAX).await?;
         let mut changed: Vec<(i64, Mark, Mark)> = Vec::new();
         for (key, to) in &now {
-            let from = tail.marks.get(key).copied().unwrap_or(Mark { version: 0, stored_up_to: 0 });
+            let from = tail.marks.get(key).copied().unwrap_or(Mark { version: 0, stored_up_to: 0, ..*to });
             if to.version > from.version {
                 changed.push((*key, from, *to));
             }
@@ -85,16 +105,100 @@ impl App {
         changed.sort_by_key(|(key, ..)| *key);
         let mut tailed = Vec::new();
         for (key, from, to) in changed {
-            let (newest, all) = records::since(&tx, key, from, to, tail.level, TAIL_BATCH_MAX).await?;
-            let mut missed = (all - newest.len().min(all)) as u64;
-            for record in newest {
-                tailed.push(Tailed { record, missed: std::mem::take(&mut missed) });
-            }
+            tailed.extend(tail.of_boot(&tx, key, from, to).await?);
         }
         tx.commit().await?;
         tail.marks = now;
         Ok(tailed)
     }
+}
+
+impl Tail {
+    /// Where it stands now.
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress_within(Within::End)
+    }
+
+    fn progress_within(&self, within: Within) -> Progress {
+        Progress::new(in_order(&self.marks).into_iter().map(|(_, boot, told)| (boot, told)).collect(), within)
+    }
+
+    /// Records that were stored before the tail began.
+    fn first(&self, all: Vec<StoredRecord>) -> Vec<Tailed> {
+        let last = all.len();
+        let tailed = |(n, record): (usize, StoredRecord)| {
+            let within = Within::First(record.boot, record.record.sequence);
+            let progress = self.progress_within(if n + 1 == last { Within::End } else { within });
+            Tailed { record, missed: 0, progress }
+        };
+        all.into_iter().enumerate().map(tailed).collect()
+    }
+
+    /// Takes up where another tail stood; gives what that one had begun to tell.
+    async fn resume(
+        &mut self,
+        tx: &Tx,
+        from: Progress,
+        now: &HashMap<i64, Mark>,
+    ) -> Result<Vec<Tailed>, Error> {
+        let there: Vec<(Boot, Told)> =
+            in_order(now).into_iter().map(|(_, boot, told)| (boot, told)).collect();
+        let told = from.told(&there);
+        self.marks = now
+            .iter()
+            .filter_map(|(key, mark)| {
+                let Told { version, stored_up_to } = *told.get(&mark.boot)?;
+                Some((*key, Mark { version, stored_up_to, ..*mark }))
+            })
+            .collect();
+        match from.within {
+            Within::End => Ok(Vec::new()),
+            Within::First(boot, sequence) => {
+                let all = records::last_up_to(tx, self.device, self.level, &self.marks, LAST_MAX).await?;
+                let rest = all.into_iter().filter(|r| (r.boot, r.record.sequence) > (boot, sequence));
+                Ok(self.first(rest.collect()))
+            }
+            Within::Boot(boot, told, sequence) => {
+                let Some((key, to)) = now.iter().find(|(_, mark)| mark.boot == boot) else {
+                    return Ok(Vec::new());
+                };
+                let from =
+                    self.marks.get(key).copied().unwrap_or(Mark { version: 0, stored_up_to: 0, ..*to });
+                let seen = i64::try_from(sequence).unwrap_or(i64::MAX).max(from.stored_up_to);
+                let to = Mark { version: told.version, stored_up_to: told.stored_up_to, ..*to };
+                self.of_boot(tx, *key, Mark { stored_up_to: seen, ..from }, to).await
+            }
+        }
+    }
+
+    /// What was stored of one boot since `from`, up to `to`, where the tail then is.
+    async fn of_boot(&mut self, tx: &Tx, key: i64, from: Mark, to: Mark) -> Result<Vec<Tailed>, Error> {
+        let (newest, all) = records::since(tx, key, from, to, self.level, TAIL_BATCH_MAX).await?;
+        let mut missed = (all - newest.len().min(all)) as u64;
+        let last = newest.len();
+        let told = Told { version: to.version, stored_up_to: to.stored_up_to };
+        let mut tailed = Vec::with_capacity(last);
+        for (n, record) in newest.into_iter().enumerate() {
+            let within = if n + 1 == last {
+                self.marks.insert(key, to);
+                Within::End
+            } else {
+                Within::Boot(to.boot, told, record.record.sequence)
+            };
+            let progress = self.progress_within(within);
+            tailed.push(Tailed { record, missed: std::mem::take(&mut missed), progress });
+        }
+        self.marks.insert(key, to);
+        Ok(tailed)
+    }
+}
+
+/// In the order in which the boots were first heard of.
+fn in_order(marks: &HashMap<i64, Mark>) -> Vec<(i64, Boot, Told)> {
+    let told = |mark: &Mark| Told { version: mark.version, stored_up_to: mark.stored_up_to };
+    let mut all: Vec<_> = marks.iter().map(|(key, mark)| (*key, mark.boot, told(mark))).collect();
+    all.sort_by_key(|(key, ..)| *key);
+    all
 }
 
 impl Tail {

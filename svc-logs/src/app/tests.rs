@@ -12,7 +12,7 @@ use wire::{DeviceId, TenantId};
 
 use super::App;
 use super::ingest::Ack;
-use super::tail::TAIL_BATCH_MAX;
+use super::tail::{Begin, TAIL_BATCH_MAX, Tailed};
 use crate::error::Error;
 use crate::model::batch::tests::{BOOT, record};
 use crate::model::prefix::AHEAD_MAX;
@@ -284,7 +284,10 @@ async fn a_foreign_tenants_device_looks_like_one_that_does_not_exist() {
     offer(&app, DEVICE, batch(BOOT, 1..=2, 0)).await;
     for (tenant, device) in [(FOREIGN, DEVICE), (FOREIGN, UNKNOWN), (TENANT, UNKNOWN)] {
         assert!(matches!(app.list(tenant, &everything(device), 10).await, Err(Error::NoDevice)));
-        assert!(matches!(app.tail(tenant, device, Level::Debug, 10).await, Err(Error::NoDevice)));
+        assert!(matches!(
+            app.tail(tenant, device, Level::Debug, Begin::Last(10)).await,
+            Err(Error::NoDevice)
+        ));
     }
     // The second lock: without the first, rows of another tenant are not there, and cannot be made.
     let store = world.store();
@@ -300,8 +303,8 @@ async fn a_tail_sees_what_any_replica_stores_exactly_once() {
     let world = World::start().await;
     let (app, replica) = (world.replica(), world.replica());
     offer(&app, DEVICE, batch(BOOT, 1..=5, 0)).await;
-    let (mut tail, first) = app.tail(TENANT, DEVICE, Level::Debug, 2).await.unwrap();
-    assert_eq!(gaps(&first), [(4, 0), (5, 0)]);
+    let (mut tail, first) = app.tail(TENANT, DEVICE, Level::Debug, Begin::Last(2)).await.unwrap();
+    assert_eq!(gaps(&records(&first)), [(4, 0), (5, 0)]);
 
     offer(&replica, DEVICE, batch(BOOT, 8..=8, 0)).await;
     offer(&app, DEVICE, batch(BOOT, 6..=6, 0)).await;
@@ -327,7 +330,7 @@ async fn a_tail_sees_what_any_replica_stores_exactly_once() {
 async fn a_slow_reader_is_told_how_much_it_missed() {
     let world = World::start().await;
     let app = world.replica();
-    let (mut tail, first) = app.tail(TENANT, DEVICE, Level::Debug, 10).await.unwrap();
+    let (mut tail, first) = app.tail(TENANT, DEVICE, Level::Debug, Begin::Last(10)).await.unwrap();
     assert!(first.is_empty());
     let count = TAIL_BATCH_MAX as u64 + 40;
     for start in (1..=count).step_by(52) {
@@ -338,6 +341,44 @@ async fn a_slow_reader_is_told_how_much_it_missed() {
     assert_eq!((tailed[0].missed, tailed[0].record.record.sequence), (40, 41));
     assert!(tailed[1..].iter().all(|t| t.missed == 0));
     assert_eq!(tailed.last().unwrap().record.record.sequence, count);
+}
+
+fn records(tailed: &[Tailed]) -> Vec<StoredRecord> {
+    tailed.iter().map(|tailed| tailed.record.clone()).collect()
+}
+
+#[tokio::test]
+async fn a_tail_goes_on_after_any_of_its_records_at_another_replica() {
+    let world = World::start().await;
+    let (app, replica) = (world.replica(), world.replica());
+    offer(&app, DEVICE, batch(BOOT, 1..=5, 0)).await;
+    let (mut tail, mut told) = app.tail(TENANT, DEVICE, Level::Debug, Begin::Last(3)).await.unwrap();
+    let later = Boot { counter: BOOT.counter + 1, random: 7 };
+    let steps: [(Boot, &[u64]); 4] =
+        [(BOOT, &[6, 7, 10]), (later, &[1, 2]), (BOOT, &[8, 9, 11]), (later, &[3])];
+    for (boot, sequences) in steps {
+        offer(&app, DEVICE, batch(boot, sequences.iter().copied(), 0)).await;
+        told.extend(app.follow(&mut tail).await.unwrap());
+    }
+    let name = |tailed: &Tailed| (tailed.record.boot.counter - BOOT.counter, tailed.record.record.sequence);
+    let all: Vec<_> = told.iter().map(name).collect();
+    let expected =
+        [(0, 3), (0, 4), (0, 5), (0, 6), (0, 7), (0, 10), (1, 1), (1, 2), (0, 8), (0, 9), (0, 11), (1, 3)];
+    assert_eq!(all, expected, "each once, as they were stored");
+    for (n, after) in told.iter().enumerate() {
+        let begin = Begin::From(after.progress.clone());
+        let (mut tail, mut rest) = replica.tail(TENANT, DEVICE, Level::Debug, begin).await.unwrap();
+        while rest.len() < all.len() - n - 1 {
+            rest.extend(replica.follow(&mut tail).await.unwrap());
+        }
+        rest.extend(replica.follow(&mut tail).await.unwrap());
+        // What came in two batches comes in one: in the order of starts, then of numbers.
+        let mut remaining = all[n + 1..].to_vec();
+        let mut rest: Vec<_> = rest.iter().map(name).collect();
+        remaining.sort();
+        rest.sort();
+        assert_eq!(rest, remaining, "after {:?}", all[n]);
+    }
 }
 
 #[tokio::test]

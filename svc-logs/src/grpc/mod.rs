@@ -1,6 +1,7 @@
 //! `LogService`: decode, ask `app`, encode. The only place that sees tonic.
 
 mod encode;
+mod resume;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,11 +17,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::app::App;
-use crate::app::tail::Tail;
+use crate::app::tail::{Begin, LAST_MAX, Tail, Tailed};
 use crate::model::{Boot, Level, Range};
 
-/// Stored records a tail may begin with.
-const LAST_MAX: i32 = 1000;
 /// Records that may wait for a slow reader in this process; more wait in the database.
 const WAITING_MAX: usize = 64;
 
@@ -81,19 +80,31 @@ impl LogService for Logs {
         let request = request.into_inner();
         let name = parent(&request.parent)?;
         let tenant = caller.tenant(name.tenant)?;
-        let last = usize::try_from(request.last.min(LAST_MAX))
-            .map_err(|_| status::invalid("last", "must not be negative"))?;
-        let (tail, first) = self.app.tail(tenant, name.id, level(&request.level)?, last).await?;
+        let last = usize::try_from(request.last)
+            .map_err(|_| status::invalid("last", "must not be negative"))?
+            .min(LAST_MAX);
+        let level_max = level(&request.level)?;
+        let of = resume::Of { name, level: request.level };
+        let begin = match of.read(&request.resume_token)? {
+            None => Begin::Last(last),
+            Some(progress) => Begin::From(progress),
+        };
+        let is_new = matches!(begin, Begin::Last(_));
+        let (tail, first) = self.app.tail(tenant, name.id, level_max, begin).await?;
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         let (app, shutdown) = (self.app.clone(), self.shutdown.clone());
         // Ends when the reader leaves (its channel closes) or the process stops.
         tokio::spawn(async move {
             let told = async {
-                for record in first {
-                    let record = Some(encode::record(&name, record));
-                    sender.send(Ok(TailRecordsResponse { record, missed: 0 })).await.ok()?;
+                if is_new && first.is_empty() {
+                    let resume_token = of.token(&tail.progress());
+                    let beginning = TailRecordsResponse { record: None, missed: 0, resume_token };
+                    sender.send(Ok(beginning)).await.ok()?;
                 }
-                follow(&app, tail, &name, &sender).await
+                for tailed in first {
+                    sender.send(Ok(told(&of, tailed))).await.ok()?;
+                }
+                follow(&app, tail, &of, &sender).await
             };
             tokio::select! {
                 _ = shutdown.or(told) => {}
@@ -108,21 +119,27 @@ impl LogService for Logs {
 async fn follow(
     app: &App,
     mut tail: Tail,
-    name: &DeviceName,
+    of: &resume::Of,
     reader: &mpsc::Sender<Result<TailRecordsResponse, Status>>,
 ) -> Option<()> {
     loop {
         match app.follow(&mut tail).await {
             Ok(tailed) => {
                 for tailed in tailed {
-                    let record = Some(encode::record(name, tailed.record));
-                    let missed = i64::try_from(tailed.missed).unwrap_or(i64::MAX);
-                    reader.send(Ok(TailRecordsResponse { record, missed })).await.ok()?;
+                    reader.send(Ok(told(of, tailed))).await.ok()?;
                 }
             }
             // The reader is told and begins again; what it has seen is its own to know.
             Err(error) => return reader.send(Err(error.into())).await.ok(),
         }
+    }
+}
+
+fn told(of: &resume::Of, tailed: Tailed) -> TailRecordsResponse {
+    TailRecordsResponse {
+        resume_token: of.token(&tailed.progress),
+        record: Some(encode::record(&of.name, tailed.record)),
+        missed: i64::try_from(tailed.missed).unwrap_or(i64::MAX),
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod prefix;
+pub(crate) mod progress;
 pub(crate) mod rate;
 pub(crate) mod record;
 

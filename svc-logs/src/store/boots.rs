@@ -38,6 +38,7 @@ pub(crate) struct Advance {
 /// Where a tail stands in one boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
+    pub(crate) boot: Boot,
     pub(crate) version: i64,
     pub(crate) stored_up_to: i64,
 }
@@ -100,12 +101,15 @@ pub(crate) async fn advance(tx: &Tx, boots: &[Advance], now: SystemTime) -> Resu
 pub(crate) async fn marks(tx: &Tx, device: DeviceId, boots_max: usize) -> Result<HashMap<i64, Mark>, Error> {
     let rows = tx
         .query(
-            "SELECT boot_key, version, stored_up_to FROM logs.boots WHERE device_id = $1 \
+            "SELECT boot_key, version, stored_up_to, counter, random FROM logs.boots WHERE device_id = $1 \
              ORDER BY last_receive_time DESC LIMIT $2",
             &[&device.to_string(), &signed(boots_max as u64)],
         )
         .await?;
-    let mark = |row: &Row| (row.get(0), Mark { version: row.get(1), stored_up_to: row.get(2) });
+    let mark = |row: &Row| {
+        let boot = boot(row.get(3), row.get(4));
+        (row.get(0), Mark { boot, version: row.get(1), stored_up_to: row.get(2) })
+    };
     Ok(rows.iter().map(mark).collect())
 }
 

@@ -19,11 +19,11 @@ pub(crate) async fn find(app: &App, tenant: TenantId, id: BundleId) -> Result<Bu
 pub(crate) async fn list(
     app: &App,
     tenant: TenantId,
-    after: Option<BundleId>,
+    before: Option<BundleId>,
     limit: usize,
 ) -> Result<Vec<Bundle>, Error> {
     let tx = app.pg.tx(tenant).await?;
-    bundles::page(&tx, tenant, after, limit as i64).await
+    bundles::page(&tx, tenant, before, limit as i64).await
 }
 
 /// Forgets a bundle that no unfinished deployment and no confirmed slot of a device needs; its layers go with the next

@@ -71,6 +71,7 @@ pub(crate) async fn create(
         created_at: now,
         updated_at: now,
         trace: Trace::current().map(|trace| trace.to_string()).unwrap_or_default(),
+        revision: 1,
     };
     if !deployments::insert(&tx, &deployment).await? {
         return Err(Error::Conflict);

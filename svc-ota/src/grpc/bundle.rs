@@ -107,8 +107,8 @@ impl BundleService for Bundles {
         let parent: TenantName = name("parent", &asked.parent)?;
         let tenant = tenant(&request, parent.tenant)?;
         let (size, of) = (page::size(asked.page_size)?, ["bundles", &asked.parent]);
-        let after = cursor::<BundleId>(&of, &asked.page_token)?;
-        let mut found = bundle::list(&self.app, tenant, after, size + 1).await?;
+        let before = page::id_cursor::<BundleId>(&of, &asked.page_token)?;
+        let mut found = bundle::list(&self.app, tenant, before, size + 1).await?;
         let next_page_token = next(&of, &mut found, size, |bundle| bundle.id.to_string());
         let bundles =
             found.into_iter().map(|bundle| Bundle { envelope: Vec::new(), ..bundle_message(bundle) });
@@ -152,13 +152,6 @@ async fn heard<T>(next: impl Future<Output = Result<T, Status>>) -> Result<T, St
         status::status(Code::DeadlineExceeded, "WRITE_IDLE", text)
     };
     tokio::time::timeout(WRITE_IDLE_MAX, next).await.unwrap_or_else(|_| Err(silent()))
-}
-
-/// Where a list goes on.
-pub(super) fn cursor<T: std::str::FromStr>(of: &[&str], token: &str) -> Result<Option<T>, Status> {
-    let text: Option<String> = page::cursor(of, token)?;
-    let parsed = text.map(|text| text.parse()).transpose();
-    parsed.map_err(|_| status::invalid("page_token", "is not a token of this request; start without one"))
 }
 
 /// Cuts off the one item too many, if there is one, and names the last that stays.

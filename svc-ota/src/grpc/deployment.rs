@@ -12,14 +12,15 @@ use proto::ota::v1::deployment_service_server::DeploymentService;
 use proto::ota::v1::{
     CancelDeploymentRequest, CreateDeploymentRequest, Deployment, DirectorKey, GetDeploymentRequest,
     GetDirectorKeyRequest, ListDeploymentsRequest, ListDeploymentsResponse, WatchDeploymentRequest,
+    WatchDeploymentResponse,
 };
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
-use wire::{DeploymentId, TenantId};
+use wire::DeploymentId;
 
-use super::bundle::{cursor, next};
+use super::bundle::next;
 use super::{name, named, tenant, timestamp};
 use crate::app::{App, deploy, director};
 use crate::link::Outbox;
@@ -32,7 +33,7 @@ pub(super) struct Deployments {
     pub(super) shutdown: Shutdown,
 }
 
-type Watch = Pin<Box<dyn Stream<Item = Result<Deployment, Status>> + Send>>;
+type Watch = Pin<Box<dyn Stream<Item = Result<WatchDeploymentResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl DeploymentService for Deployments {
@@ -82,7 +83,7 @@ impl DeploymentService for Deployments {
             return Err(status::not_found());
         }
         let (size, of) = (page::size(asked.page_size)?, ["deployments", &asked.parent, &asked.device]);
-        let before = cursor::<DeploymentId>(&of, &asked.page_token)?;
+        let before = page::id_cursor::<DeploymentId>(&of, &asked.page_token)?;
         let mut found =
             deploy::list(&self.app, tenant, device.map(|device| device.id), before, size + 1).await?;
         let next_page_token = next(&of, &mut found, size, |deployment| deployment.id.to_string());
@@ -96,6 +97,7 @@ impl DeploymentService for Deployments {
     ) -> Result<Response<Watch>, Status> {
         let asked: DeploymentName = name("name", &request.get_ref().name)?;
         let tenant = tenant(&request, asked.tenant)?;
+        let seen = seen(&asked, &request.get_ref().resume_token)?;
         let place = self.app.watches.take(tenant)?;
         let first = deploy::find(&self.app, tenant, asked.id).await?;
         let (sender, receiver) = mpsc::channel(1);
@@ -104,7 +106,7 @@ impl DeploymentService for Deployments {
         tokio::spawn(async move {
             let _place = place;
             tokio::select! {
-                () = watch(&app, tenant, first, &sender) => {}
+                () = watch(&app, asked, first, seen, &sender) => {}
                 () = sender.closed() => {}
                 () = shutdown.wait() => {
                     let _ = sender.try_send(Err(status::unavailable("shutting down; watch again")));
@@ -141,51 +143,68 @@ impl DeploymentService for Deployments {
     }
 }
 
-/// Sends the deployment as it is and each change, until it is final. A database that is away is waited for.
+/// Sends the deployment as it is and each change, from the revision that was `seen` on, until it is final. A database
+/// that is away is waited for.
 async fn watch(
     app: &App,
-    tenant: TenantId,
+    name: DeploymentName,
     first: model::Deployment,
-    sender: &mpsc::Sender<Result<Deployment, Status>>,
+    mut seen: Option<i64>,
+    sender: &mpsc::Sender<Result<WatchDeploymentResponse, Status>>,
 ) {
-    let id = first.id;
-    let mut waiter = app.changes.waiter(id);
-    let mut newest = message(first);
-    if sender.send(Ok(newest.clone())).await.is_err() {
-        return;
-    }
-    while !is_final(&newest) {
-        // The first look catches what changed before the waiter was there.
-        match deploy::find(app, tenant, id).await.map(message) {
-            Ok(now) if now != newest => {
-                newest = now;
-                if sender.send(Ok(newest.clone())).await.is_err() {
-                    return;
-                }
-                continue;
+    let mut waiter = app.changes.waiter(name.id);
+    let mut newest = first;
+    loop {
+        if seen != Some(newest.revision) {
+            let is_final = newest.state.is_final();
+            let told = told(&name, newest, seen);
+            seen = Some(told.0);
+            if sender.send(Ok(told.1)).await.is_err() || is_final {
+                return;
             }
-            Ok(_) => {}
-            Err(error) => {
-                let status = Status::from(error);
-                if status.code() != tonic::Code::Unavailable {
+        } else if newest.state.is_final() {
+            return;
+        } else {
+            waiter.worth_a_look().await;
+        }
+        // The first look catches what changed before the waiter was there.
+        newest = loop {
+            match deploy::find(app, name.tenant, name.id).await.map_err(Status::from) {
+                Ok(now) => break now,
+                Err(status) if status.code() == tonic::Code::Unavailable => waiter.worth_a_look().await,
+                Err(status) => {
                     let _ = sender.send(Err(status)).await;
                     return;
                 }
             }
-        }
-        waiter.worth_a_look().await;
+        };
     }
 }
 
-fn is_final(deployment: &Deployment) -> bool {
-    matches!(
-        deployment.state(),
-        StateMessage::Confirmed
-            | StateMessage::Reverted
-            | StateMessage::Refused
-            | StateMessage::Cancelled
-            | StateMessage::Superseded
-    )
+/// The revision, and the message about it for one who has seen another.
+fn told(name: &DeploymentName, now: model::Deployment, seen: Option<i64>) -> (i64, WatchDeploymentResponse) {
+    let revision = now.revision;
+    // A revision that is not yet: the database is an older one.
+    let missed = seen.map_or(0, |seen| (revision - seen - 1).max(0));
+    let resume_token = page::token(&watched(&name.to_string()), &revision);
+    (revision, WatchDeploymentResponse { deployment: Some(message(now)), resume_token, missed })
+}
+
+/// The revision of a token.
+fn seen(name: &DeploymentName, token: &str) -> Result<Option<i64>, Status> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let revision = page::read::<i64>(&watched(&name.to_string()), token, page::PAGE_TOKEN_BYTES_MAX);
+    let revision = revision.filter(|revision| *revision > 0);
+    revision.map(Some).ok_or_else(|| {
+        status::invalid("resume_token", "is not of a watch of this deployment; start without one")
+    })
+}
+
+/// What a token of a watch is good for.
+fn watched(name: &str) -> [&str; 2] {
+    ["watch-deployment", name]
 }
 
 fn message(it: model::Deployment) -> Deployment {

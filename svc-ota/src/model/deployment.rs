@@ -35,6 +35,8 @@ pub(crate) struct Deployment {
     pub(crate) updated_at: SystemTime,
     /// Where it is in the trace of who asked for it, for spans to come; empty when nobody said.
     pub(crate) trace: String,
+    /// How often what is shown of it had changed when it was read; the store counts.
+    pub(crate) revision: i64,
 }
 
 impl Deployment {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::SystemTime;
 
-use kit::pg::Row;
+use kit::pg::{Row, ToSql};
 use wire::{BundleId, Digest, TenantId};
 
 use super::{Tx, digest, parsed, unsigned};
@@ -47,19 +47,21 @@ pub(crate) async fn find_by_manifest(
     row.map(|row| bundle(&row)).transpose()
 }
 
-/// In order of id, so of age.
+/// Newest first.
 pub(crate) async fn page(
     tx: &Tx,
     tenant: TenantId,
-    after: Option<BundleId>,
+    before: Option<BundleId>,
     limit: i64,
 ) -> Result<Vec<Bundle>, Error> {
+    let bound = if before.is_some() { "AND bundle_id < $3" } else { "" };
     let sql = format!(
-        "SELECT {COLUMNS} FROM bundles WHERE tenant_id = $1 AND bundle_id > $2 ORDER BY bundle_id LIMIT $3"
+        "SELECT {COLUMNS} FROM bundles WHERE tenant_id = $1 {bound} ORDER BY bundle_id DESC LIMIT $2"
     );
-    let after = after.map(|id| id.to_string()).unwrap_or_default();
-    let rows = tx.query(&sql, &[&tenant.text().as_str(), &after, &limit]).await?;
-    rows.iter().map(bundle).collect()
+    let (tenant, before) = (tenant.to_string(), before.map(|id| id.to_string()));
+    let mut values: Vec<&(dyn ToSql + Sync)> = vec![&tenant, &limit];
+    values.extend(before.as_ref().map(|before| before as &(dyn ToSql + Sync)));
+    tx.query(&sql, &values).await?.iter().map(bundle).collect()
 }
 
 pub(crate) async fn insert(

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use kit::pg::Row;
+use kit::pg::{Row, ToSql};
 use wire::manifest::Component;
 use wire::{DeploymentId, DeviceId, TenantId};
 
@@ -15,7 +15,7 @@ use crate::model::state::State;
 
 const COLUMNS: &str = "deployment_id, tenant_id, device_id, bundle_id, manifest_digest, component, version, \
     security_counter, bytes_total, state, reason, bytes_done, attempts, committed, stopped, boot_count, boot_random, \
-    sequence, sent_at, sends, next_send_at, created_at, updated_at, trace";
+    sequence, sent_at, sends, next_send_at, created_at, updated_at, trace, revision";
 const UNFINISHED: &str =
     "state IN ('pending', 'fetching', 'verified', 'polite', 'ready', 'granted', 'installing', 'trial')";
 /// What [`Deployment::is_open`] says, except that these are finished.
@@ -100,13 +100,19 @@ pub(crate) async fn page(
     before: Option<DeploymentId>,
     limit: i64,
 ) -> Result<Vec<Deployment>, Error> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM deployments WHERE tenant_id = $1 AND ($2::text IS NULL OR device_id = $2) \
-         AND ($3::text IS NULL OR deployment_id < $3 COLLATE \"C\") ORDER BY deployment_id DESC LIMIT $4"
-    );
-    let (device, before) = (device.map(|id| id.to_string()), before.map(|id| id.to_string()));
-    let rows = tx.query(&sql, &[&tenant.text().as_str(), &device, &before, &limit]).await?;
-    rows.iter().map(deployment).collect()
+    // Only what is asked for is in the text: a plan that must fit every case reads all of a tenant's for one device's.
+    let (tenant, device, before) =
+        (tenant.to_string(), device.map(|id| id.to_string()), before.map(|id| id.to_string()));
+    let mut sql = format!("SELECT {COLUMNS} FROM deployments WHERE tenant_id = $1");
+    let mut values: Vec<&(dyn ToSql + Sync)> = vec![&tenant, &limit];
+    for (condition, value) in [("device_id =", &device), ("deployment_id <", &before)] {
+        if let Some(value) = value {
+            values.push(value);
+            sql.push_str(&format!(" AND {condition} ${}", values.len()));
+        }
+    }
+    sql.push_str(" ORDER BY deployment_id DESC LIMIT $2");
+    tx.query(&sql, &values).await?.iter().map(deployment).collect()
 }
 
 /// What may change, as it is in `it`.
@@ -222,5 +228,6 @@ fn deployment(row: &Row) -> Result<Deployment, Error> {
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
         trace: row.try_get("trace")?,
+        revision: row.try_get("revision")?,
     })
 }

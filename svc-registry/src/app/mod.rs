@@ -11,6 +11,7 @@ mod hello;
 mod installation;
 mod keysets;
 mod pending;
+mod resume;
 mod tenants;
 mod tokens;
 mod upkeep;
@@ -30,7 +31,7 @@ pub(crate) use devices::Shown;
 pub(crate) use enroll::{EnrollReply, EnrollRequest, Issue};
 pub(crate) use hello::HELLO_BATCH_MAX;
 pub(crate) use installation::Installation;
-pub(crate) use watch::{WATCHERS_MAX, WATCHERS_OF_TENANT_MAX, Watch, WatchItem};
+pub(crate) use watch::{Reset, Told, WATCHERS_MAX, WATCHERS_OF_TENANT_MAX, Watch, WatchItem};
 
 use crate::error::Error;
 use crate::model::key::subject;

@@ -51,7 +51,7 @@ impl ClaimService for Api {
         let tenant = own(&request, tenant_name("parent", &request.get_ref().parent)?)?;
         let asked = request.into_inner();
         let parent = TenantName { tenant }.to_string();
-        let paging = Paging::new(vec!["claims", &parent], asked.page_size, &asked.page_token)?;
+        let paging = Paging::new::<ClaimId>(vec!["claims", &parent], asked.page_size, &asked.page_token)?;
         let page = self.app.claims(tenant, paging.after(), paging.size).await?;
         let next_page_token = paging.next(page.next);
         let claims =

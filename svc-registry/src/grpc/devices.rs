@@ -8,7 +8,7 @@ use kit::once::Call;
 use kit::status;
 use proto::name::{DeviceName, TenantName};
 use proto::registry::v1::device_service_server::DeviceService;
-use proto::registry::v1::watch_devices_response::Kind;
+use proto::registry::v1::watch_devices_response::{Kind, ResetReason};
 use proto::registry::v1::{
     AcceptPendingEnrollmentRequest, BatchDeleteDevicesRequest, BatchGetDevicesRequest,
     BatchGetDevicesResponse, BatchUpdateDevicesRequest, BatchUpdateDevicesResponse, DeleteDeviceRequest,
@@ -21,7 +21,7 @@ use wire::{DeviceId, PendingId, TenantId};
 
 use super::batch::Batch;
 use super::{Api, Paging, actor, encode, name, named, own, tenant_name};
-use crate::app::{Shown, Watch, WatchItem};
+use crate::app::{Reset, Shown, Told, Watch, WatchItem};
 use crate::error::Error;
 use crate::model::Filter;
 use crate::model::device::Relabel;
@@ -44,10 +44,13 @@ impl DeviceService for Api {
     ) -> Result<Response<ListDevicesResponse>, Status> {
         let tenant = own(&request, tenant_name("parent", &request.get_ref().parent)?)?;
         let asked = request.into_inner();
-        let filter = Filter::parse(&asked.filter).map_err(Error::from)?;
+        let filter = filter(&asked.filter)?;
         let parent = TenantName { tenant }.to_string();
-        let paging =
-            Paging::new(vec!["devices", &parent, &asked.filter], asked.page_size, &asked.page_token)?;
+        let paging = Paging::new::<DeviceId>(
+            vec!["devices", &parent, &asked.filter],
+            asked.page_size,
+            &asked.page_token,
+        )?;
         let page = self.app.devices(tenant, &filter, paging.after(), paging.size, SystemTime::now()).await?;
         let next_page_token = paging.next(page.next);
         let devices = page.items.into_iter().map(encode::device).collect();
@@ -61,11 +64,13 @@ impl DeviceService for Api {
         request: Request<WatchDevicesRequest>,
     ) -> Result<Response<Self::WatchDevicesStream>, Status> {
         let tenant = own(&request, tenant_name("parent", &request.get_ref().parent)?)?;
-        let filter = Filter::parse(&request.get_ref().filter).map_err(Error::from)?;
-        let watch = Watch::new(self.app.clone(), &self.watchers, tenant, filter, self.shutdown.clone())?;
+        let asked = request.get_ref();
+        let filter = (filter(&asked.filter)?, asked.filter.as_str());
+        let (app, shutdown) = (self.app.clone(), self.shutdown.clone());
+        let watch = Watch::new(app, &self.watchers, tenant, filter, &asked.resume_token, shutdown)?;
         let stream = try_unfold(watch, move |mut watch| async move {
-            let item = watch.next().await?;
-            Ok(item.map(|item| (watched(tenant, item), watch)))
+            let told = watch.next().await?;
+            Ok(told.map(|told| (watched(tenant, told), watch)))
         });
         Ok(Response::new(Box::pin(stream)))
     }
@@ -164,7 +169,7 @@ impl DeviceService for Api {
         let tenant = own(&request, tenant_name("parent", &request.get_ref().parent)?)?;
         let asked = request.into_inner();
         let parent = TenantName { tenant }.to_string();
-        let paging = Paging::new(vec!["pending", &parent], asked.page_size, &asked.page_token)?;
+        let paging = Paging::new::<PendingId>(vec!["pending", &parent], asked.page_size, &asked.page_token)?;
         let page = self.app.pending(tenant, paging.after(), paging.size).await?;
         let next_page_token = paging.next(page.next);
         let pending_enrollments = page.items.into_iter().map(encode::pending).collect();
@@ -223,8 +228,13 @@ fn only(mut shown: Vec<Shown>) -> Result<Response<PbDevice>, Status> {
     Ok(Response::new(device))
 }
 
-fn watched(tenant: TenantId, item: WatchItem) -> WatchDevicesResponse {
-    let (kind, device) = match item {
+fn filter(text: &str) -> Result<Filter, Status> {
+    Filter::parse(text).map_err(|wrong| status::invalid_filter("filter", wrong.position, wrong.to_string()))
+}
+
+fn watched(tenant: TenantId, told: Told) -> WatchDevicesResponse {
+    let (mut missed, mut reset_reason) = (0, ResetReason::Unspecified);
+    let (kind, device) = match told.item {
         WatchItem::Snapshot(shown) => (Kind::Snapshot, Some(encode::device(*shown))),
         WatchItem::Synced => (Kind::Synced, None),
         WatchItem::Changed(shown) => (Kind::Changed, Some(encode::device(*shown))),
@@ -232,6 +242,27 @@ fn watched(tenant: TenantId, item: WatchItem) -> WatchDevicesResponse {
             let name = DeviceName::new(tenant, id).to_string();
             (Kind::Deleted, Some(PbDevice { name, ..PbDevice::default() }))
         }
+        WatchItem::Missed(changes) => {
+            missed = changes;
+            (Kind::Missed, None)
+        }
+        WatchItem::Reset(reset) => {
+            reset_reason = match reset {
+                Reset::Expired => ResetReason::Expired,
+                Reset::Presence => ResetReason::Presence,
+                Reset::Behind(changes) => {
+                    missed = changes;
+                    ResetReason::Behind
+                }
+            };
+            (Kind::Reset, None)
+        }
     };
-    WatchDevicesResponse { kind: kind.into(), device }
+    WatchDevicesResponse {
+        kind: kind.into(),
+        device,
+        resume_token: told.resume_token,
+        missed: i64::try_from(missed).unwrap_or(i64::MAX),
+        reset_reason: reset_reason.into(),
+    }
 }

@@ -98,9 +98,10 @@ struct Paging<'a> {
 }
 
 impl<'a> Paging<'a> {
-    fn new(request: Vec<&'a str>, size: i32, token: &str) -> Result<Self, Status> {
+    /// Of a list whose rows have ids of this kind: another cursor is nobody's.
+    fn new<Id: FromStr + ToString>(request: Vec<&'a str>, size: i32, token: &str) -> Result<Self, Status> {
         let size = page::size(size)?;
-        let after = page::cursor::<String>(&request, token)?;
+        let after = page::id_cursor::<Id>(&request, token)?.map(|id| id.to_string());
         Ok(Self { request, after, size })
     }
 

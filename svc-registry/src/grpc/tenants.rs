@@ -44,7 +44,7 @@ impl TenantService for Api {
         request: Request<ListTenantsRequest>,
     ) -> Result<Response<ListTenantsResponse>, Status> {
         let asked = request.into_inner();
-        let paging = Paging::new(vec!["tenants"], asked.page_size, &asked.page_token)?;
+        let paging = Paging::new::<TenantId>(vec!["tenants"], asked.page_size, &asked.page_token)?;
         let page = self.app.tenants(paging.after(), paging.size).await?;
         let next_page_token = paging.next(page.next);
         let tenants = page.items.into_iter().map(encode::tenant).collect();
@@ -69,7 +69,7 @@ impl TenantService for Api {
         let tenant = own(&request, tenant_name("parent", &request.get_ref().parent)?)?;
         let asked = request.into_inner();
         let parent = TenantName { tenant }.to_string();
-        let paging = Paging::new(vec!["keys", &parent], asked.page_size, &asked.page_token)?;
+        let paging = Paging::new::<KeyId>(vec!["keys", &parent], asked.page_size, &asked.page_token)?;
         let page = self.app.keys(tenant, paging.after(), paging.size).await?;
         let next_page_token = paging.next(page.next);
         let keys = page.items.into_iter().map(encode::key).collect();

@@ -1,16 +1,20 @@
 //! Which devices a caller means: `labels.KEY=VALUE`, `board=`, `hardware_id=`, `version=` (running application),
 //! `revoked=true|false`, joined by `AND`; a value with spaces or quotes is written `"like \"this\""`.
 //!
-//! Never: a term that is silently ignored. The store turns a filter into SQL; [`Filter::matches`] says the same of a
-//! single device.
+//! Never: a term that is silently ignored. What is refused is refused with its place and what would be right. The store
+//! turns a filter into SQL; [`Filter::matches`] says the same of a single device.
 
+use std::fmt;
+
+use super::change::Change;
 use super::device::{Device, Labels, check_label_key};
-use super::field::Invalid;
 
 /// Bytes of a filter.
 pub(crate) const FILTER_BYTES_MAX: usize = 1024;
 /// Terms of a filter.
 pub(crate) const FILTER_TERMS_MAX: usize = 16;
+
+const FIELDS: &str = "labels.KEY, board, hardware_id, version or revoked";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
@@ -22,26 +26,37 @@ pub(crate) struct Filter {
     pub revoked: Option<bool>,
 }
 
+/// Text that is no filter, and where it stops being one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WrongFilter {
+    /// Characters before the fault.
+    pub position: usize,
+    pub reason: String,
+    /// What would be right there.
+    pub expected: String,
+}
+
+impl fmt::Display for WrongFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at character {}: expected {}", self.reason, self.position + 1, self.expected)
+    }
+}
+
+impl std::error::Error for WrongFilter {}
+
 impl Filter {
     /// An empty filter means every device.
-    pub(crate) fn parse(text: &str) -> Result<Self, Invalid> {
-        if text.len() > FILTER_BYTES_MAX || text.contains('\0') {
-            return Err(invalid(format!("must have at most {FILTER_BYTES_MAX} bytes, none of them zero")));
+    pub(crate) fn parse(text: &str) -> Result<Self, WrongFilter> {
+        if text.len() > FILTER_BYTES_MAX {
+            let end = text.floor_char_boundary(FILTER_BYTES_MAX);
+            let expected = format!("at most {FILTER_BYTES_MAX} bytes");
+            return Err(Text(text).wrong(&text[end..], "the filter is too long", expected));
         }
-        let mut filter = Self::default();
-        let mut rest = text.trim_start();
-        for count in 1.. {
-            if rest.is_empty() {
-                break;
-            }
-            if count > FILTER_TERMS_MAX {
-                return Err(invalid(format!("at most {FILTER_TERMS_MAX} terms")));
-            }
-            let (key, value, after) = term(rest)?;
-            filter.add(key, value)?;
-            rest = joined(after)?;
+        if let Some(at) = text.find(char::is_control) {
+            let expected = "text without control characters";
+            return Err(Text(text).wrong(&text[at..], "a control character", expected));
         }
-        Ok(filter)
+        Text(text).filter()
     }
 
     pub(crate) fn matches(&self, device: &Device) -> bool {
@@ -54,81 +69,154 @@ impl Filter {
             && self.revoked.is_none_or(|wanted| wanted == device.revoked_at.is_some())
     }
 
-    fn add(&mut self, key: &str, value: String) -> Result<(), Invalid> {
-        let twice = match key {
-            "board" => self.board.replace(value).is_some(),
-            "hardware_id" => self.hardware_id.replace(value).is_some(),
-            "version" => self.version.replace(value).is_some(),
-            "revoked" => self.revoked.replace(boolean(&value)?).is_some(),
-            _ => {
-                let Some(label) = key.strip_prefix("labels.") else {
-                    return Err(invalid(format!("unknown field {key:?}")));
-                };
-                check_label_key("filter", label)?;
-                self.labels.insert(label.to_owned(), value).is_some()
-            }
-        };
-        if twice { Err(invalid(format!("{key} is named twice"))) } else { Ok(()) }
-    }
-}
-
-fn invalid(reason: impl Into<String>) -> Invalid {
-    Invalid::new("filter", reason)
-}
-
-fn boolean(value: &str) -> Result<bool, Invalid> {
-    value.parse().map_err(|_| invalid("revoked must be true or false"))
-}
-
-/// `key=value` at the start of `text`: key, value, and what comes after.
-fn term(text: &str) -> Result<(&str, String, &str), Invalid> {
-    let end = text.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(text.len());
-    let (key, rest) = text.split_at(end);
-    let rest = rest.strip_prefix('=').ok_or_else(|| invalid(format!("expected = after {key:?}")))?;
-    let (value, rest) = match rest.strip_prefix('"') {
-        Some(quoted) => unquote(quoted)?,
-        None => bare(rest)?,
-    };
-    Ok((key, value, rest))
-}
-
-fn bare(text: &str) -> Result<(String, &str), Invalid> {
-    let end = text.find(char::is_whitespace).unwrap_or(text.len());
-    let (value, rest) = text.split_at(end);
-    if value.is_empty() || value.contains('"') {
-        return Err(invalid("a value that is empty or has quotes must be quoted"));
-    }
-    Ok((value.to_owned(), rest))
-}
-
-fn unquote(text: &str) -> Result<(String, &str), Invalid> {
-    let mut value = String::new();
-    let mut chars = text.char_indices();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '"' => return Ok((value, &text[at + 1..])),
-            '\\' => match chars.next() {
-                Some((_, c @ ('"' | '\\'))) => value.push(c),
-                _ => return Err(invalid("\\ stands only before \" or \\")),
-            },
-            c => value.push(c),
+    /// Whether a change of this kind can make a device match, or no longer.
+    pub(crate) fn minds(&self, change: Change) -> bool {
+        match change {
+            Change::Created | Change::Deleted => true,
+            Change::Labels => !self.labels.is_empty(),
+            Change::Reported => self.version.is_some(),
+            Change::Revoked => self.revoked.is_some(),
+            Change::Rekeyed => false,
         }
     }
-    Err(invalid("quote is never closed"))
+
+    /// The field that is named twice, if that is what is wrong.
+    fn add(&mut self, term: Term) -> bool {
+        match term {
+            Term::Board(value) => self.board.replace(value).is_some(),
+            Term::HardwareId(value) => self.hardware_id.replace(value).is_some(),
+            Term::Version(value) => self.version.replace(value).is_some(),
+            Term::Revoked(value) => self.revoked.replace(value).is_some(),
+            Term::Label(key, value) => self.labels.insert(key, value).is_some(),
+        }
+    }
 }
 
-/// What follows `AND`; nothing at the end of the filter.
-fn joined(text: &str) -> Result<&str, Invalid> {
-    let trimmed = text.trim_start();
-    if trimmed.is_empty() {
-        return Ok(trimmed);
+enum Term {
+    Board(String),
+    HardwareId(String),
+    Version(String),
+    Revoked(bool),
+    Label(String, String),
+}
+
+/// The whole text; what its methods are given is always a tail of it, so that a fault has a place.
+#[derive(Clone, Copy)]
+struct Text<'a>(&'a str);
+
+impl<'a> Text<'a> {
+    fn wrong(self, rest: &str, reason: impl Into<String>, expected: impl Into<String>) -> WrongFilter {
+        let before = self.0.len().saturating_sub(rest.len());
+        let position = self.0.get(..before).map_or(0, |text| text.chars().count());
+        WrongFilter { position, reason: reason.into(), expected: expected.into() }
     }
-    let rest = trimmed
-        .strip_prefix("AND")
-        .filter(|r| r.starts_with(char::is_whitespace) && trimmed.len() < text.len());
-    match rest.map(str::trim_start) {
-        Some(rest) if !rest.is_empty() => Ok(rest),
-        _ => Err(invalid("terms are joined by AND")),
+
+    fn filter(self) -> Result<Filter, WrongFilter> {
+        let mut filter = Filter::default();
+        let mut rest = self.0.trim_start();
+        for count in 1.. {
+            if rest.is_empty() {
+                break;
+            }
+            if count > FILTER_TERMS_MAX {
+                return Err(self.wrong(rest, "too many terms", format!("at most {FILTER_TERMS_MAX}")));
+            }
+            let (term, after) = self.term(rest)?;
+            if filter.add(term) {
+                return Err(self.wrong(rest, "a field is named twice", "each field at most once"));
+            }
+            rest = self.joined(after)?;
+        }
+        Ok(filter)
+    }
+
+    /// `key=value` at the start of `rest`, and what comes after.
+    fn term(self, rest: &'a str) -> Result<(Term, &'a str), WrongFilter> {
+        let end = rest.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(rest.len());
+        let (key, value) = rest.split_at(end);
+        let label = self.field(rest, key)?;
+        let Some(value) = value.strip_prefix('=') else {
+            return Err(self.wrong(value, "a field without a value", "= and a value"));
+        };
+        let (text, after) = match value.strip_prefix('"') {
+            Some(quoted) => self.unquote(value, quoted)?,
+            None => self.bare(value)?,
+        };
+        let term = match (label, key) {
+            (Some(label), _) => Term::Label(label.to_owned(), text),
+            (None, "board") => Term::Board(text),
+            (None, "hardware_id") => Term::HardwareId(text),
+            (None, "version") => Term::Version(text),
+            (None, _) => match text.parse() {
+                Ok(revoked) => Term::Revoked(revoked),
+                Err(_) => return Err(self.wrong(value, "revoked is yes or no", "true or false")),
+            },
+        };
+        Ok((term, after))
+    }
+
+    /// The label's key, or none for another field there is.
+    fn field(self, rest: &str, key: &'a str) -> Result<Option<&'a str>, WrongFilter> {
+        if ["board", "hardware_id", "version", "revoked"].contains(&key) {
+            return Ok(None);
+        }
+        match key.strip_prefix("labels.") {
+            Some(label) if check_label_key("filter", label).is_ok() => Ok(Some(label)),
+            Some(label) => {
+                let at = &rest[key.len() - label.len()..];
+                Err(self.wrong(at, "no key of a label", "1 to 63 of [a-z0-9._-]"))
+            }
+            None => Err(self.wrong(rest, format!("unknown field {key:?}"), FIELDS)),
+        }
+    }
+
+    fn bare(self, value: &'a str) -> Result<(String, &'a str), WrongFilter> {
+        let end = value.find(char::is_whitespace).unwrap_or(value.len());
+        let (text, rest) = value.split_at(end);
+        if text.is_empty() {
+            return Err(self.wrong(value, "no value", "a value; an empty one is written \"\""));
+        }
+        if let Some(quote) = text.find('"') {
+            return Err(self.wrong(&value[quote..], "a quote within a value", "the whole value in quotes"));
+        }
+        Ok((text.to_owned(), rest))
+    }
+
+    /// `quoted` is `value` after its opening quote.
+    fn unquote(self, value: &str, quoted: &'a str) -> Result<(String, &'a str), WrongFilter> {
+        let mut text = String::new();
+        let mut chars = quoted.char_indices();
+        while let Some((at, c)) = chars.next() {
+            match c {
+                '"' => return Ok((text, &quoted[at + 1..])),
+                '\\' => match chars.next() {
+                    Some((_, c @ ('"' | '\\'))) => text.push(c),
+                    _ => return Err(self.wrong(&quoted[at..], "a lone \\", "\\\" or \\\\")),
+                },
+                c => text.push(c),
+            }
+        }
+        Err(self.wrong(value, "a quote that is never closed", "\" at the end of the value"))
+    }
+
+    /// What follows `AND`; nothing at the end of the filter.
+    fn joined(self, rest: &'a str) -> Result<&'a str, WrongFilter> {
+        let trimmed = rest.trim_start();
+        if trimmed.is_empty() {
+            return Ok(trimmed);
+        }
+        let spaced = trimmed.len() < rest.len();
+        let after =
+            trimmed.strip_prefix("AND").filter(|r| r.is_empty() || r.starts_with(char::is_whitespace));
+        match after {
+            Some(after) if spaced && !after.trim_start().is_empty() => Ok(after.trim_start()),
+            Some(after) if spaced => Err(self.wrong(after, "nothing after AND", "another term")),
+            _ => Err(self.wrong(
+                trimmed,
+                "terms that are not joined",
+                "a space and AND (OR and NOT are not known)",
+            )),
+        }
     }
 }
 
@@ -155,30 +243,48 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused_by_name() {
-        for bad in [
-            "board",
-            "board=",
-            "board host",
-            "=x",
-            "colour=red",
-            "labels.=x",
-            "labels.A=x",
-            "revoked=yes",
-            "board=a board=b",
-            "board=a OR board=b",
-            "board=a AND",
-            "board=a ANDversion=b",
-            "AND board=a",
-            "board=\"a",
-            "board=\"a\\n\"",
-            "board=\"a\"AND version=b",
-            "board=a AND board=b",
-            "labels.k=a AND labels.k=b",
-            "board=\0",
+    fn what_is_not_understood_is_refused_with_its_place() {
+        for (bad, position) in [
+            ("board", 5),
+            ("board=", 6),
+            ("board host", 5),
+            ("=x", 0),
+            ("colour=red", 0),
+            ("labels.=x", 7),
+            ("labels.A=x", 7),
+            ("revoked=yes", 8),
+            ("board=a board=b", 8),
+            ("board=a OR board=b", 8),
+            ("board=a AND", 11),
+            ("board=a ANDversion=b", 8),
+            ("AND board=a", 0),
+            ("board=\"a", 6),
+            ("board=\"a\\n\"", 8),
+            ("board=\"a\"AND version=b", 9),
+            ("board=a AND board=b", 12),
+            ("labels.k=a AND labels.k=b", 15),
+            ("board=\0", 6),
+            ("labels.k=\"\u{1b}[2J\"", 10),
+            ("labels.k=é AND größe=3", 15),
         ] {
-            assert_eq!(Filter::parse(bad).expect_err(bad).field, "filter");
+            let wrong = Filter::parse(bad).expect_err(bad);
+            assert_eq!(wrong.position, position, "{bad}: {wrong}");
+            assert!(!wrong.to_string().chars().any(char::is_control), "{wrong}");
         }
+        let wrong = Filter::parse("board=a AND colour=red").unwrap_err().to_string();
+        assert_eq!(wrong, format!("unknown field \"colour\" at character 13: expected {FIELDS}"));
+    }
+
+    #[test]
+    fn only_what_can_change_the_answer_matters_to_a_filter() {
+        let of = |text: &str| {
+            let filter = Filter::parse(text).unwrap();
+            Change::ALL.into_iter().filter(|change| filter.minds(*change)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(""), [Change::Created, Change::Deleted]);
+        assert_eq!(of("labels.k=v"), [Change::Created, Change::Labels, Change::Deleted]);
+        assert_eq!(of("version=1"), [Change::Created, Change::Reported, Change::Deleted]);
+        assert_eq!(of("revoked=true"), [Change::Created, Change::Revoked, Change::Deleted]);
     }
 
     #[test]
@@ -198,7 +304,7 @@ mod tests {
         }
 
         #[test]
-        fn a_quoted_value_comes_back_as_it_was(value in "[^\0]{0,40}") {
+        fn a_quoted_value_comes_back_as_it_was(value in "[^\\p{Cc}]{0,40}") {
             let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
             let filter = Filter::parse(&format!("board=\"{quoted}\"")).unwrap();
             prop_assert_eq!(filter.board, Some(value));

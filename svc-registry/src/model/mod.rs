@@ -1,8 +1,9 @@
 //! What svc-registry knows and decides, pure: no async, no IO, no clock (times come in as parameters).
 //!
 //! `enroll` decides what a board that asks gets; `hello` which report counts; `filter` which devices a caller
-//! meant; `feed` how to read changes that commit out of order. Validation lives with the type it protects.
+//! meant; `feed` and `position` how to read changes that commit out of order, and to go on reading them. Validation lives with the type it protects.
 
+pub(crate) mod change;
 pub(crate) mod claim;
 pub(crate) mod device;
 pub(crate) mod enroll;
@@ -12,10 +13,13 @@ pub(crate) mod filter;
 pub(crate) mod hello;
 pub(crate) mod key;
 pub(crate) mod keyset;
+pub(crate) mod position;
 
+pub(crate) use change::Change;
 pub(crate) use claim::{Claim, Standing};
 pub(crate) use device::{Device, Labels, Pending, Presence, Slot};
 pub(crate) use field::Invalid;
 pub(crate) use filter::Filter;
 pub(crate) use key::{Key, Role, Tenant};
 pub(crate) use keyset::SignedKeyset;
+pub(crate) use position::{Position, PresencePosition, Progress};

@@ -6,12 +6,13 @@ use std::time::SystemTime;
 
 use kit::pg::Row;
 use serde::{Deserialize, Serialize};
-use tokio_postgres::types::{Json, ToSql};
+use tokio_postgres::types::{Json, ToSql, Type};
 use wire::{DeviceId, TenantId};
 
 use super::Tx;
 use super::rows::{get, id, json};
 use crate::error::Error;
+pub(crate) use crate::model::Change;
 use crate::model::device::{Relabel, Reported, SLOT_STATUSES};
 use crate::model::hello::{BOOT_REASONS, Order, Report};
 use crate::model::{Device, Filter, Labels, Slot};
@@ -21,30 +22,6 @@ const SELECT: &str =
     d.leaf_expires_at, d.revision, r.boot_count, r.boot_random, r.connection, r.sequence, r.boot_reason,
     r.board AS reported_board, r.microvisor_version, r.slots, r.app_floor, r.keyset_version, r.reported_at
     FROM registry.devices d LEFT JOIN registry.reports r USING (device_id)";
-
-/// What happened to a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
-    Created,
-    Reported,
-    Labels,
-    Rekeyed,
-    Revoked,
-    Deleted,
-}
-
-impl Change {
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Reported => "reported",
-            Self::Labels => "labels",
-            Self::Rekeyed => "rekeyed",
-            Self::Revoked => "revoked",
-            Self::Deleted => "deleted",
-        }
-    }
-}
 
 pub(crate) async fn get_device(tx: &Tx, tenant: TenantId, device: DeviceId) -> Result<Option<Device>, Error> {
     let sql = format!("{SELECT} WHERE d.tenant_id = $1 AND d.device_id = $2");
@@ -65,31 +42,105 @@ pub(crate) async fn list(
     after: &str,
     limit: i64,
 ) -> Result<Vec<Device>, Error> {
-    let tenant = tenant.to_string();
-    let labels = Json(&filter.labels);
-    let mut sql = format!("{SELECT} WHERE d.tenant_id = $1 AND d.device_id > $2");
-    let mut values: Vec<&(dyn ToSql + Sync)> = vec![&tenant, &after, &limit];
-    let mut and = |condition: &str, value| {
-        values.push(value);
-        sql.push_str(&format!(" AND {condition} ${}", values.len()));
-    };
-    if !filter.labels.is_empty() {
-        and("d.labels @>", &labels);
+    let mut sql = Conditions::new(tenant);
+    let after = sql.value(after.to_owned(), Type::TEXT);
+    sql.add(filter);
+    let limit = sql.value(limit, Type::INT8);
+    // The ids first and by themselves: joined to what is shown of them, the planner would read all that is shown up to there.
+    let text = format!(
+        "WITH page AS MATERIALIZED (SELECT d.device_id FROM registry.devices d{}{} WHERE d.tenant_id = $1 AND {}{}
+             ORDER BY {} LIMIT {limit})
+         {SELECT} WHERE d.device_id IN (SELECT device_id FROM page) AND d.tenant_id = $1 ORDER BY d.device_id",
+        sql.report_join(),
+        sql.joins,
+        sql.beyond(&after),
+        sql.conditions,
+        sql.first()
+    );
+    tx.query_planned(&text, &sql.values()).await?.iter().map(read).collect()
+}
+
+/// A filter as SQL. `$1` is the tenant.
+///
+/// Under row-level security an index is used only by operators that Postgres trusts (leakproof): comparing text is, asking what jsonb
+/// contains is not. Labels are therefore looked up in `device_labels`, and every table names the tenant.
+pub(super) struct Conditions {
+    values: Vec<(Box<dyn ToSql + Sync + Send>, Type)>,
+    pub(super) joins: String,
+    pub(super) conditions: String,
+    labels: usize,
+    by_version: bool,
+}
+
+impl Conditions {
+    pub(super) fn new(tenant: TenantId) -> Self {
+        let values: Vec<(Box<dyn ToSql + Sync + Send>, Type)> =
+            vec![(Box::new(tenant.to_string()), Type::TEXT)];
+        Self { values, joins: String::new(), conditions: String::new(), labels: 0, by_version: false }
     }
-    if let Some(board) = &filter.board {
-        and("d.board =", board);
+
+    /// The parameter that stands for a value.
+    pub(super) fn value(&mut self, value: impl ToSql + Sync + Send + 'static, of: Type) -> String {
+        self.values.push((Box::new(value), of));
+        format!("${}", self.values.len())
     }
-    if let Some(hardware_id) = &filter.hardware_id {
-        and("d.hardware_id =", hardware_id);
+
+    /// Rows of `d` and `r` must match.
+    pub(super) fn add(&mut self, filter: &Filter) {
+        for (key, value) in &filter.labels {
+            let (key, value) = (self.value(key.clone(), Type::TEXT), self.value(value.clone(), Type::TEXT));
+            let n = self.labels;
+            self.labels += 1;
+            self.joins.push_str(&format!(
+                " JOIN registry.device_labels l{n} ON l{n}.tenant_id = $1 AND l{n}.key = {key} AND l{n}.value = {value} \
+                 AND l{n}.device_id = d.device_id"
+            ));
+        }
+        let texts = [("d.board", &filter.board), ("d.hardware_id", &filter.hardware_id)];
+        for (column, value) in texts.into_iter().filter_map(|(column, value)| Some((column, value.clone()?)))
+        {
+            let value = self.value(value, Type::TEXT);
+            self.conditions.push_str(&format!(" AND {column} = {value}"));
+        }
+        if let Some(version) = filter.version.clone() {
+            let version = self.value(version, Type::TEXT);
+            self.by_version = true;
+            self.conditions.push_str(&format!(" AND r.tenant_id = $1 AND r.app_version = {version}"));
+        }
+        if let Some(revoked) = filter.revoked {
+            // Not a parameter: an index of the revoked alone is used only where the text says that they are.
+            self.conditions.push_str(if revoked {
+                " AND d.revoked_at IS NOT NULL"
+            } else {
+                " AND d.revoked_at IS NULL"
+            });
+        }
     }
-    if let Some(version) = &filter.version {
-        and("r.app_version =", version);
+
+    /// The device's id in the table whose index gives the devices that match in order.
+    fn first(&self) -> &'static str {
+        match (self.labels, self.by_version) {
+            (0, false) => "d.device_id",
+            (0, true) => "r.device_id",
+            _ => "l0.device_id",
+        }
     }
-    if let Some(revoked) = &filter.revoked {
-        and("(d.revoked_at IS NOT NULL) =", revoked);
+
+    /// Ids after this one. Said of every table: whichever index the planner begins with, it begins there.
+    fn beyond(&self, after: &str) -> String {
+        let labels: String = (0..self.labels).map(|n| format!(" AND l{n}.device_id > {after}")).collect();
+        let version = if self.by_version { format!(" AND r.device_id > {after}") } else { String::new() };
+        format!("d.device_id > {after}{labels}{version}")
     }
-    sql.push_str(" ORDER BY d.device_id LIMIT $3");
-    tx.query(&sql, &values).await?.iter().map(read).collect()
+
+    /// Reports, if the filter asks about them.
+    pub(super) fn report_join(&self) -> &'static str {
+        if self.by_version { " JOIN registry.reports r ON r.device_id = d.device_id" } else { "" }
+    }
+
+    pub(super) fn values(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
+        self.values.iter().map(|(value, of)| (value.as_ref() as &(dyn ToSql + Sync), of.clone())).collect()
+    }
 }
 
 /// Locks those of `devices` that exist, in the order of their ids, so that no two callers wait for each other; and reads

@@ -5,6 +5,7 @@
 //! query of one tenant's rows names the tenant as well.
 
 pub(crate) mod authority;
+pub(crate) mod changes;
 pub(crate) mod claims;
 pub(crate) mod devices;
 pub(crate) mod enroll;

@@ -3,7 +3,9 @@
 //!
 //! `hf:presence:{device}` is a hash (boot count b, sequence s, pair p, online on, lease end until, last hello at);
 //! `hf:leases` is a sorted set of "{tenant} {device}" by lease end, so that whoever sweeps finds the ended ones;
-//! `hf:since` says since when this Redis has known anything. Changes are published on `hf:presence`.
+//! `hf:since` says since when this Redis has known anything. Changes are published on `hf:presence`, and kept for those who
+//! were not listening: `hf:presence-count:{tenant}` counts them, `hf:presence-changes:{tenant}` is a sorted set of devices by the count
+//! of their last change, `hf:presence-floor:{tenant}` the highest count that is no longer in it.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,23 +14,42 @@ use redis::{RedisResult, Script, pipe};
 use tokio_stream::StreamExt;
 use wire::{DeviceId, TenantId};
 
-use crate::model::Presence;
 use crate::model::hello::Order;
+use crate::model::{Presence, PresencePosition};
 
 /// Channel on which changes are published: "{tenant} {device}".
 pub(crate) const CHANNEL: &str = "hf:presence";
 /// Leases ended in one sweep.
 const SWEEP_MAX: usize = 500;
+/// Devices of a tenant whose last change of presence is kept.
+const CHANGES_MAX: usize = 10_000;
+/// Devices whose presence changed that are read at once.
+const CHANGES_READ_MAX: usize = 500;
 /// How long a silent device's last hello is remembered here.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// ARGV: now, lease, kept; then tenant, device, boot count, sequence, pair of each. Answers of each: 0 older than
+/// Before every script that changes presence: KEYS none, `told(tenant, device, most kept, life)`.
+const TOLD: &str = r"
+local function told(tenant, device, most, kept)
+  local count, changes = 'hf:presence-count:' .. tenant, 'hf:presence-changes:' .. tenant
+  local floor = 'hf:presence-floor:' .. tenant
+  redis.call('ZADD', changes, redis.call('INCR', count), device)
+  if redis.call('ZCARD', changes) > tonumber(most) then
+    redis.call('SET', floor, redis.call('ZPOPMIN', changes)[2], 'PX', kept)
+  end
+  redis.call('PEXPIRE', count, kept)
+  redis.call('PEXPIRE', changes, kept)
+  redis.call('PUBLISH', 'hf:presence', tenant .. ' ' .. device)
+end
+";
+
+/// ARGV: now, lease, kept, most; then tenant, device, boot count, sequence, pair of each. Answers of each: 0 older than
 /// what is known, 1 renewed, 2 came online.
 const HELLO: &str = r"
 local now, lease, kept = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 redis.call('SET', 'hf:since', now, 'NX')
 local answers = {}
-for i = 4, #ARGV, 5 do
+for i = 5, #ARGV, 5 do
   local key = 'hf:presence:' .. ARGV[i + 1]
   local boot, sequence, pair = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), ARGV[i + 4]
   local old = redis.call('HMGET', key, 'b', 's', 'p', 'on', 'until')
@@ -42,29 +63,47 @@ for i = 4, #ARGV, 5 do
     if old[4] == '1' and tonumber(old[5]) > now then
       answers[#answers + 1] = 1
     else
-      redis.call('PUBLISH', 'hf:presence', ARGV[i] .. ' ' .. ARGV[i + 1])
+      told(ARGV[i], ARGV[i + 1], ARGV[4], kept)
       answers[#answers + 1] = 2
     end
   end
 end
 return answers";
 
-/// ARGV: tenant, device, pair. 1: the device went offline; 0: another connection's will.
+/// ARGV: tenant, device, pair, kept, most. 1: the device went offline; 0: another connection's will.
 const WILL: &str = r"
 local key = 'hf:presence:' .. ARGV[2]
 local old = redis.call('HMGET', key, 'p', 'on')
 if old[1] ~= ARGV[3] or old[2] ~= '1' then return 0 end
 redis.call('HSET', key, 'on', 0)
 redis.call('ZREM', 'hf:leases', ARGV[1] .. ' ' .. ARGV[2])
-redis.call('PUBLISH', 'hf:presence', ARGV[1] .. ' ' .. ARGV[2])
+told(ARGV[1], ARGV[2], ARGV[5], ARGV[4])
 return 1";
 
-/// ARGV: now, how many at most. How many leases ended.
+/// ARGV: kept, most, tenant, devices.
+const FORGET: &str = r"
+for i = 4, #ARGV do
+  redis.call('DEL', 'hf:presence:' .. ARGV[i])
+  redis.call('ZREM', 'hf:leases', ARGV[3] .. ' ' .. ARGV[i])
+  told(ARGV[3], ARGV[i], ARGV[2], ARGV[1])
+end";
+
+/// ARGV: now, tenant, the count after which to read, how many at most. Since when anything is known, the count, the floor, and devices with
+/// the counts of their changes, ascending.
+const CHANGES: &str = r"
+redis.call('SET', 'hf:since', ARGV[1], 'NX')
+local count = redis.call('GET', 'hf:presence-count:' .. ARGV[2]) or '0'
+local floor = redis.call('GET', 'hf:presence-floor:' .. ARGV[2]) or '0'
+local changes = redis.call('ZRANGEBYSCORE', 'hf:presence-changes:' .. ARGV[2], '(' .. ARGV[3], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[4])
+return {redis.call('GET', 'hf:since'), count, floor, changes}";
+
+/// ARGV: now, how many at most, kept, most kept. How many leases ended.
 const SWEEP: &str = r"
 local ended = redis.call('ZRANGEBYSCORE', 'hf:leases', '-inf', ARGV[1], 'LIMIT', 0, tonumber(ARGV[2]))
 for _, member in ipairs(ended) do
   redis.call('ZREM', 'hf:leases', member)
-  redis.call('PUBLISH', 'hf:presence', member)
+  local tenant, device = string.match(member, '^(%S+) (%S+)$')
+  told(tenant, device, ARGV[4], ARGV[3])
 end
 return #ended";
 
@@ -75,7 +114,20 @@ pub(crate) struct Leases {
     lease: Duration,
     hello: Script,
     will: Script,
+    forget: Script,
+    changes: Script,
     sweep: Script,
+}
+
+/// Whose presence changed since a watch last looked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PresenceChanges {
+    /// Redis cannot be asked.
+    Unknown,
+    /// What was known before is lost, or no longer kept: it may be anyone's.
+    Lost(PresencePosition),
+    /// These, and where to go on; there may be more at once.
+    Of { devices: Vec<DeviceId>, to: PresencePosition, more: bool },
 }
 
 /// What Redis knows of one device.
@@ -104,21 +156,19 @@ impl Announcements {
         Ok(Self { client: redis::Client::open(url)? })
     }
 
-    /// Until the connection ends or cannot be made.
-    pub(crate) async fn follow(&self, tell: &(impl Fn(TenantId, DeviceId) + Sync)) {
+    /// Whose devices' presence changed, until the connection ends or cannot be made; none: announcements may have been missed.
+    pub(crate) async fn follow(&self, tell: &(impl Fn(Option<TenantId>) + Sync)) {
         let Ok(mut connection) = self.client.get_async_pubsub().await else { return };
         if connection.subscribe(CHANNEL).await.is_err() {
             return;
         }
+        tell(None);
         let mut messages = connection.on_message();
         while let Some(message) = messages.next().await {
             let text: RedisResult<String> = message.get_payload();
-            let ids = text.ok().and_then(|text| {
-                let (tenant, device) = text.split_once(' ')?;
-                Some((tenant.parse().ok()?, device.parse().ok()?))
-            });
-            if let Some((tenant, device)) = ids {
-                tell(tenant, device);
+            let tenant = text.ok().and_then(|text| text.split_once(' ')?.0.parse().ok());
+            if tenant.is_some() {
+                tell(tenant);
             }
         }
     }
@@ -132,14 +182,15 @@ impl std::fmt::Debug for Leases {
 
 impl Leases {
     pub(crate) fn new(redis: Redis, lease: Duration) -> Self {
-        let [hello, will, sweep] = [HELLO, WILL, SWEEP].map(Script::new);
-        Self { redis, lease, hello, will, sweep }
+        let [hello, will, forget, sweep] =
+            [HELLO, WILL, FORGET, SWEEP].map(|script| Script::new(&format!("{TOLD}{script}")));
+        Self { redis, lease, hello, will, forget, changes: Script::new(CHANGES), sweep }
     }
 
     /// Renews leases; of each whether it was older than one known already. Without Redis none is.
     pub(crate) async fn renew(&self, renewals: &[Renewal], now: SystemTime) -> Vec<bool> {
         let mut call = self.hello.prepare_invoke();
-        call.arg(millis(now)).arg(self.lease.as_millis() as u64).arg(KEPT.as_millis() as u64);
+        call.arg(millis(now)).arg(self.lease.as_millis() as u64).arg(kept()).arg(CHANGES_MAX);
         for renewal in renewals {
             let order = &renewal.order;
             call.arg(renewal.tenant.to_string()).arg(renewal.device.to_string());
@@ -159,7 +210,7 @@ impl Leases {
     /// A connection broke; ends the lease if it is the newest connection's.
     pub(crate) async fn will(&self, tenant: TenantId, device: DeviceId, order: &Order) {
         let mut call = self.will.prepare_invoke();
-        call.arg(tenant.to_string()).arg(device.to_string()).arg(pair(order));
+        call.arg(tenant.to_string()).arg(device.to_string()).arg(pair(order)).arg(kept()).arg(CHANGES_MAX);
         let ended: RedisResult<u8> = call.invoke_async(&mut self.redis.clone()).await;
         if let Err(error) = ended {
             missed("will", &error);
@@ -168,12 +219,12 @@ impl Leases {
 
     /// Nothing more is known of devices: revoked, deleted, or under another key.
     pub(crate) async fn forget(&self, tenant: TenantId, devices: &[DeviceId]) {
-        let mut commands = pipe();
+        let mut call = self.forget.prepare_invoke();
+        call.arg(kept()).arg(CHANGES_MAX).arg(tenant.to_string());
         for device in devices {
-            commands.del(key(*device)).ignore().zrem("hf:leases", format!("{tenant} {device}")).ignore();
-            commands.publish(CHANNEL, format!("{tenant} {device}")).ignore();
+            call.arg(device.to_string());
         }
-        let done: RedisResult<()> = commands.query_async(&mut self.redis.clone()).await;
+        let done: RedisResult<()> = call.invoke_async(&mut self.redis.clone()).await;
         if let Err(error) = done {
             missed("forget", &error);
         }
@@ -182,13 +233,33 @@ impl Leases {
     /// Ends leases whose time has come, telling who watches. False: more may be due.
     pub(crate) async fn sweep(&self, now: SystemTime) -> bool {
         let mut call = self.sweep.prepare_invoke();
-        call.arg(millis(now)).arg(SWEEP_MAX);
+        call.arg(millis(now)).arg(SWEEP_MAX).arg(kept()).arg(CHANGES_MAX);
         let ended: RedisResult<usize> = call.invoke_async(&mut self.redis.clone()).await;
         match ended {
             Ok(ended) => ended < SWEEP_MAX,
             Err(error) => {
                 missed("sweep", &error);
                 true
+            }
+        }
+    }
+
+    /// Whose presence changed since `from`; without it only where to begin.
+    pub(crate) async fn changes(
+        &self,
+        tenant: TenantId,
+        from: Option<PresencePosition>,
+        now: SystemTime,
+    ) -> PresenceChanges {
+        let mut call = self.changes.prepare_invoke();
+        let after = from.map_or(0, |from| from.count);
+        call.arg(millis(now)).arg(tenant.to_string()).arg(after).arg(CHANGES_READ_MAX);
+        let answer: RedisResult<Changes> = call.invoke_async(&mut self.redis.clone()).await;
+        match answer {
+            Ok(answer) => changes(from, answer),
+            Err(error) => {
+                missed("changes", &error);
+                PresenceChanges::Unknown
             }
         }
     }
@@ -224,6 +295,26 @@ impl Leases {
     }
 }
 
+/// Since, count, floor, devices with the counts of their changes.
+type Changes = (u64, u64, u64, Vec<(String, u64)>);
+
+fn changes(from: Option<PresencePosition>, (since, count, floor, all): Changes) -> PresenceChanges {
+    let newest = PresencePosition { since, count };
+    let Some(from) = from else {
+        return PresenceChanges::Of { devices: Vec::new(), to: newest, more: false };
+    };
+    if from.since != since || from.count > count || from.count < floor {
+        return PresenceChanges::Lost(newest);
+    }
+    let more = all.len() == CHANGES_READ_MAX;
+    let to = match all.last() {
+        Some((_, last)) if more => PresencePosition { since, count: *last },
+        _ => newest,
+    };
+    let devices = all.iter().filter_map(|(device, _)| device.parse().ok()).collect();
+    PresenceChanges::Of { devices, to, more }
+}
+
 type Fields = (Option<u8>, Option<u64>, Option<u64>);
 
 fn seen((on, until, at): Fields, silence_means_offline: bool, now: u64) -> Seen {
@@ -240,6 +331,10 @@ fn seen((on, until, at): Fields, silence_means_offline: bool, now: u64) -> Seen 
 /// What a will must match.
 fn pair(order: &Order) -> String {
     format!("{}-{:016x}-{}", order.boot_count, order.boot_random, order.connection)
+}
+
+fn kept() -> u64 {
+    KEPT.as_millis() as u64
 }
 
 fn key(device: DeviceId) -> String {
@@ -273,5 +368,22 @@ mod tests {
         let order = Order { boot_count: 3, boot_random: 0xab, connection: 2, sequence: 9 };
         assert_eq!(pair(&order), "3-00000000000000ab-2");
         assert_ne!(pair(&order), pair(&Order { connection: 3, ..order }));
+    }
+
+    #[test]
+    fn whose_presence_changed_is_known_as_long_as_it_is_the_same_redis_that_kept_it() {
+        let at = |count| Some(PresencePosition { since: 5, count });
+        let device = DeviceId::new([1; 16]);
+        let answer = (5, 9, 3, vec![(device.to_string(), 9)]);
+        let to = PresencePosition { since: 5, count: 9 };
+        let of = |devices| PresenceChanges::Of { devices, to, more: false };
+        assert_eq!(changes(at(8), answer.clone()), of(vec![device]));
+        assert_eq!(changes(None, answer.clone()), of(vec![]), "a beginning");
+        for lost in [at(10), at(2), Some(PresencePosition { since: 4, count: 8 })] {
+            assert_eq!(changes(lost, answer.clone()), PresenceChanges::Lost(to), "{lost:?}");
+        }
+        let many = (1..=CHANGES_READ_MAX as u64).map(|count| (device.to_string(), count)).collect();
+        let PresenceChanges::Of { to, more, .. } = changes(at(3), (5, 9000, 0, many)) else { panic!() };
+        assert_eq!((to.count, more), (CHANGES_READ_MAX as u64, true), "a page of them");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use wire::{DeviceId, TenantId};
+use wire::TenantId;
 
 use super::Tx;
 use super::rows::{get, id};
@@ -13,7 +13,7 @@ use crate::error::Error;
 pub(crate) const CHANGES_READ_MAX: i64 = 1000;
 /// Identities whose connections are ended in one round.
 pub(crate) const DISCONNECTS_READ_MAX: i64 = 100;
-/// How long a change stays in the feed.
+/// How long a change stays in the feed; tokens of watches end before (`model::position::TOKEN_LIFE_S`).
 const CHANGES_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// How long a board waits for an operator after it last asked.
 const PENDING_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -27,7 +27,6 @@ const CERTIFICATES_KEPT: Duration = Duration::from_secs(365 * 24 * 3600);
 pub(crate) struct ChangeRow {
     pub seq: i64,
     pub tenant: TenantId,
-    pub device: DeviceId,
 }
 
 /// Who did what.
@@ -82,14 +81,12 @@ pub(crate) async fn last_change(tx: &Tx) -> Result<i64, Error> {
 /// What came after `last`, and those of `holes` that are there by now, ascending.
 pub(crate) async fn changes(tx: &Tx, last: i64, holes: &[i64]) -> Result<Vec<ChangeRow>, Error> {
     // Two ways into the index: one OR over both would look at every change of the day.
-    let sql = "(SELECT seq, tenant_id, device FROM registry.changes WHERE seq > $1 ORDER BY seq LIMIT $3)
+    let sql = "(SELECT seq, tenant_id FROM registry.changes WHERE seq > $1 ORDER BY seq LIMIT $3)
                UNION ALL SELECT c.* FROM unnest($2::bigint[]) AS k(hole) CROSS JOIN LATERAL (
-                 SELECT seq, tenant_id, device FROM registry.changes WHERE seq = k.hole OFFSET 0) c
+                 SELECT seq, tenant_id FROM registry.changes WHERE seq = k.hole OFFSET 0) c
                ORDER BY seq";
     let rows = tx.query(sql, &[&last, &holes, &CHANGES_READ_MAX]).await?;
-    let read = |row: &kit::pg::Row| {
-        Ok(ChangeRow { seq: get(row, "seq")?, tenant: id(row, "tenant_id")?, device: id(row, "device")? })
-    };
+    let read = |row: &kit::pg::Row| Ok(ChangeRow { seq: get(row, "seq")?, tenant: id(row, "tenant_id")? });
     rows.iter().map(read).collect()
 }
 

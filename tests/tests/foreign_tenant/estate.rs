@@ -124,6 +124,16 @@ impl Estate {
         Ok(request.encode_to_vec())
     }
 
+    /// The same with something after one of the names.
+    pub(crate) fn fill_ending(&self, method: &Method, one: &NameField, ending: &str) -> Result<Vec<u8>> {
+        let mut request = plausible(method);
+        for field in method.names() {
+            let name = self.names.of(method, &field)?;
+            field.set(&mut request, &if field == *one { format!("{name}{ending}") } else { name.to_owned() });
+        }
+        Ok(request.encode_to_vec())
+    }
+
     /// The same ids under a tenant that does not exist.
     pub(crate) fn in_no_tenant(&self) -> Names {
         self.in_tenant(&format!("tenants/tn{}", "0".repeat(32)))

@@ -76,6 +76,34 @@ async fn a_foreign_tenants_names_look_like_names_that_do_not_exist_and_nothing_c
 }
 
 #[tokio::test]
+async fn a_name_with_control_characters_is_refused_everywhere_and_never_echoed() -> Result<()> {
+    let stack = Stack::start(Options::all()).await?;
+    let admin = client::bootstrap(&stack).await?;
+    let token = admin.token(&stack).await?;
+    let estate = Estate::imagined(admin);
+    let before = dump(&stack)?;
+    let mut tried = 0;
+    for method in Methods::read()?.all().filter(|m| is_for_people(m.access)) {
+        let names = method.names();
+        for name in names.iter().filter(|name| !OUTPUT_ONLY.contains(&(method.path, name.path.as_str()))) {
+            for ending in ["\0", "\n", "\u{1b}[2Jx", "\u{9b}2Jx"] {
+                let request = estate.fill_ending(&method, name, ending)?;
+                let Answer::Refused(status) = method.call(&stack, &request, Some(&token)).await? else {
+                    anyhow::bail!("{} {}: taken with {ending:?}", method.path, name.path)
+                };
+                let said = format!("{} {:?}", status.message(), String::from_utf8_lossy(status.details()));
+                assert_eq!(status.code(), Code::InvalidArgument, "{} {}: {said}", method.path, name.path);
+                assert!(!status.message().chars().any(char::is_control) && !said.contains("2Jx"), "{said}");
+                tried += 1;
+            }
+        }
+    }
+    assert_eq!(dump(&stack)?, before, "a refused call left something behind");
+    assert!(tried >= 120, "only {tried}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn nobody_calls_what_their_role_does_not_include() -> Result<()> {
     let stack = Stack::start(Options::all()).await?;
     let admin = client::bootstrap(&stack).await?;

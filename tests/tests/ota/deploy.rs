@@ -105,10 +105,13 @@ async fn a_device_is_directed_fetches_waits_for_go_confirms_and_raises_its_floor
     let watched = {
         let (mut client, name) = (scene.deployments.clone(), deployment.name.clone());
         tokio::spawn(async move {
-            let mut stream = client.watch_deployment(WatchDeploymentRequest { name }).await?.into_inner();
+            let mut stream = client
+                .watch_deployment(WatchDeploymentRequest { name, ..Default::default() })
+                .await?
+                .into_inner();
             let mut states = Vec::new();
             while let Some(seen) = stream.message().await? {
-                states.push(seen.state());
+                states.push(seen.deployment.unwrap_or_default().state());
             }
             Ok::<_, Status>(states)
         })

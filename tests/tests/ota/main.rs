@@ -10,3 +10,4 @@ mod once;
 mod proxy;
 mod tenant;
 mod upload;
+mod watch;

@@ -61,7 +61,7 @@ async fn an_uploaded_bundle_is_listed_fetched_and_deleted_with_its_layers() -> R
 }
 
 #[tokio::test]
-async fn bundles_are_listed_page_by_page() -> Result<()> {
+async fn bundles_are_listed_page_by_page_newest_first() -> Result<()> {
     let stack = stack().await?;
     let tenant = first(&stack).await?;
     let layer = noise(1, 1000);
@@ -81,7 +81,7 @@ async fn bundles_are_listed_page_by_page() -> Result<()> {
             break;
         }
     }
-    assert_eq!(versions, ["1.0.0", "1.0.1", "1.0.2", "1.0.3", "1.0.4"]);
+    assert_eq!(versions, ["1.0.4", "1.0.3", "1.0.2", "1.0.1", "1.0.0"]);
     Ok(())
 }
 

@@ -151,8 +151,11 @@ async fn a_watch_gives_a_snapshot_and_then_every_change() -> Result<()> {
     let fleet = Fleet::start().await?;
     let (one, two) = (fleet.enroll("serial-1").await?, fleet.enroll("serial-2").await?);
     let mut devices = fleet.devices().await?;
-    let request =
-        |filter: &str| WatchDevicesRequest { parent: fleet.admin.tenant.clone(), filter: filter.into() };
+    let request = |filter: &str| WatchDevicesRequest {
+        parent: fleet.admin.tenant.clone(),
+        filter: filter.into(),
+        ..Default::default()
+    };
     assert_eq!(refusal(devices.watch_devices(request("x")).await), (Code::InvalidArgument, "filter".into()));
     let mut all = Watch(devices.watch_devices(request("")).await?.into_inner());
     let mut seen = BTreeSet::new();

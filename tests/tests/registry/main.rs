@@ -9,7 +9,9 @@ mod enroll;
 mod hello;
 mod keysets;
 mod limits;
+mod lists;
 mod once;
 mod sign_in;
+mod watch;
 
 use scenarios::{board, fleet};

@@ -306,7 +306,7 @@ async fn who_lost_their_key_hears_nothing_more_once_the_token_has_expired() -> R
     let admin = client::bootstrap(&stack).await?;
     let leaver = admin.colleague(&stack, Role::Viewer).await?;
     let mut devices = DeviceServiceClient::new(leaver.client(&stack, Service::Registry).await?);
-    let request = WatchDevicesRequest { parent: leaver.tenant.clone(), filter: String::new() };
+    let request = WatchDevicesRequest { parent: leaver.tenant.clone(), ..Default::default() };
     let mut watch = devices.watch_devices(request).await?.into_inner();
     assert_eq!(watch.message().await?.map(|event| event.kind()), Some(Kind::Synced));
 

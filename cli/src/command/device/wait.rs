@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use proto::registry::v1::watch_devices_response::Kind;
 use proto::registry::v1::{Device, Presence};
 
-use super::{DEVICE, changes, running};
+use super::{Changes, DEVICE, running};
 use crate::args::Global;
 use crate::command::parse_duration;
-use crate::failure::{Failure, is_token_expired};
+use crate::failure::Failure;
 use crate::output;
 use crate::session::Session;
 
@@ -49,21 +50,16 @@ async fn enough(
     args: &Args,
     online: &mut BTreeMap<String, Device>,
 ) -> Result<()> {
-    let mut stream = changes(session, &args.filter).await?;
+    let mut changes = Changes::open(global, session, &args.filter).await?;
     while online.len() < usize::try_from(args.count)? {
-        match stream.message().await {
-            Ok(Some(event)) => {
-                let Some(device) = event.device else { continue };
-                match fits(&device, args.running.as_deref()) {
-                    true => drop(online.insert(device.name.clone(), device)),
-                    false => drop(online.remove(&device.name)),
-                }
-            }
-            Ok(None) => bail!("the server ended the stream"),
-            Err(status) if is_token_expired(&status) => {
-                stream = changes(&Session::open(global).await?, &args.filter).await?;
-            }
-            Err(status) => return Err(status.into()),
+        let event = changes.next().await?;
+        if event.kind() == Kind::Reset {
+            online.clear();
+        }
+        let Some(device) = event.device else { continue };
+        match fits(&device, args.running.as_deref()) {
+            true => drop(online.insert(device.name.clone(), device)),
+            false => drop(online.remove(&device.name)),
         }
     }
     Ok(())
