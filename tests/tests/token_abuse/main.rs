@@ -4,8 +4,6 @@
 //! level it is at; and the service goes on. A token of another tenant is a good one, and sees nothing: `foreign_tenant` is about that.
 //! A service that is added to [`Service`] is attacked from then on.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
-
 mod forge;
 
 use std::time::SystemTime;

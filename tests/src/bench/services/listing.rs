@@ -24,7 +24,7 @@ const FILTERS: [(&str, &str); 4] = [
     ("list_all", ""),
     ("list_tenth", "labels.ring=3"),
     ("list_thousandth", "labels.site=7"),
-    ("list_version_and_tenth", "version=1.0.0 AND labels.ring=3"),
+    ("list_version_and_tenth", "version=2.0.0 AND labels.ring=3"),
 ];
 
 pub async fn measure(world: &World, devices: usize) -> Result<()> {
