@@ -99,7 +99,7 @@ deploy() {
         "$(jq -nc --arg parent "$tenant" --arg device "$(name devices "$1")" --arg bundle "$(name bundles "$2")" \
             '$ARGS.named')" | jq -r .name)
     last=$(call ota holdfast.ota.v1.DeploymentService/WatchDeployment "$(jq -nc --arg name "$deployment" '$ARGS.named')" |
-        jq --unbuffered -r '"\(.state | ltrimstr("STATE_") | ascii_downcase) \(.reason // "")"' |
+        jq --unbuffered -r '.deployment // empty | "\(.state | ltrimstr("STATE_") | ascii_downcase) \(.reason // "")"' |
         tee /dev/stderr | tail -n 1)
     echo "$last"
     [[ $last == confirmed* ]] || exit 7

@@ -90,9 +90,14 @@ impl Pg {
         Ok(Self { pool, config, tls })
     }
 
-    /// Begins a transaction within a scope.
+    /// A transaction within a scope; it begins with its first statement.
     pub async fn tx(&self, scope: impl Into<Scope>) -> Result<Tx, Error> {
-        Tx::begin(self.pool.get().await?, scope.into()).await
+        Ok(Tx::new(self.pool.get().await?, scope.into(), false))
+    }
+
+    /// A transaction of one statement, which it ends with: one answer of the server is waited for. A second statement is refused ([`Error::Ended`]).
+    pub async fn one(&self, scope: impl Into<Scope>) -> Result<Tx, Error> {
+        Ok(Tx::new(self.pool.get().await?, scope.into(), true))
     }
 }
 

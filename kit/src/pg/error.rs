@@ -22,6 +22,9 @@ pub enum Error {
     Constraint { constraint: String, source: tokio_postgres::Error },
     #[error("statement failed")]
     Statement(#[source] tokio_postgres::Error),
+    /// A fault of ours: a transaction of one statement ([`super::Pg::one`]) was given another.
+    #[error("a transaction of one statement was given another")]
+    Ended,
     #[error("migration failed")]
     Migration(#[source] Box<refinery::Error>),
 }

@@ -95,6 +95,37 @@ async fn a_transaction_sees_its_scope_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_transaction_of_one_statement_is_whole_in_one_answer() {
+    let database = Database::start().await;
+    let pg = database.pg();
+    pg.migrate("ota", embedded::migrations::runner()).await.unwrap();
+    let counted = async |scope: Scope| {
+        let tx = pg.one(scope).await.unwrap();
+        tx.query_one("SELECT count(*) FROM ota.probe", &[]).await.unwrap().get::<_, i64>(0)
+    };
+    let (own, foreign) = (OWN.to_string(), FOREIGN.to_string());
+    let tx = pg.one(OWN).await.unwrap();
+    assert_eq!(tx.execute("INSERT INTO ota.probe VALUES ($1, 'one')", &[&own]).await.unwrap(), 1);
+    // It is committed by now, whether anybody says so or not; another statement is refused.
+    let again = tx.execute("INSERT INTO ota.probe VALUES ($1, 'two')", &[&own]).await.unwrap_err();
+    assert!(matches!(again, kit::pg::Error::Ended), "{again}");
+    drop(tx);
+    assert_eq!((counted(OWN.into()).await, counted(FOREIGN.into()).await), (1, 0));
+
+    // One that fails changes nothing, and its connection is whole again: more often than there are connections.
+    for _ in 0..kit::pg::CONNECTIONS_MAX * 2 {
+        let tx = pg.one(OWN).await.unwrap();
+        assert!(tx.execute("INSERT INTO ota.probe VALUES ($1, 'x')", &[&foreign]).await.is_err());
+    }
+    assert_eq!(counted(Scope::Every).await, 1);
+
+    // One that was never used leaves nothing either.
+    drop(pg.one(OWN).await.unwrap());
+    pg.tx(OWN).await.unwrap().commit().await.unwrap();
+    assert_eq!(counted(Scope::Every).await, 1);
+}
+
+#[tokio::test]
 async fn an_absent_database_is_unavailable_and_comes_back_by_itself() {
     let database = Database::start().await;
     let pg = database.pg();

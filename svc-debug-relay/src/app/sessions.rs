@@ -53,7 +53,7 @@ impl App {
     }
 
     pub(crate) async fn show(&self, tenant: TenantId, id: DebugSessionId) -> Result<Stored, Error> {
-        let tx = self.store.tx(tenant).await?;
+        let tx = self.store.one(tenant).await?;
         let found = sessions::get(&tx, id).await?.ok_or(Error::NotFound)?;
         tx.commit().await?;
         Ok(found)
@@ -66,7 +66,7 @@ impl App {
         filter: Filter,
         limit: usize,
     ) -> Result<(Vec<Stored>, bool), Error> {
-        let tx = self.store.tx(tenant).await?;
+        let tx = self.store.one(tenant).await?;
         let page = sessions::list(&tx, filter, limit + 1).await?;
         tx.commit().await?;
         Ok(cut(page, limit))
@@ -79,7 +79,7 @@ impl App {
         filter: EventFilter,
         limit: usize,
     ) -> Result<(Vec<Event>, bool), Error> {
-        let tx = self.store.tx(tenant).await?;
+        let tx = self.store.one(tenant).await?;
         let page = events::list(&tx, filter, limit + 1).await?;
         tx.commit().await?;
         Ok(cut(page, limit))

@@ -42,6 +42,11 @@ impl Store {
     pub(crate) async fn tx(&self, scope: impl Into<Scope>) -> Result<Tx, Error> {
         self.pg.tx(scope).await
     }
+
+    /// A transaction of one statement, which it ends with.
+    pub(crate) async fn one(&self, scope: impl Into<Scope>) -> Result<Tx, Error> {
+        self.pg.one(scope).await
+    }
 }
 
 /// A number the model keeps within the database's range.

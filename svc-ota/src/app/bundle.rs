@@ -11,7 +11,7 @@ use crate::model::bundle::Bundle;
 use crate::store::bundles::{self, Use};
 
 pub(crate) async fn find(app: &App, tenant: TenantId, id: BundleId) -> Result<Bundle, Error> {
-    let tx = app.pg.tx(tenant).await?;
+    let tx = app.pg.one(tenant).await?;
     bundles::find(&tx, tenant, id).await?.ok_or(Error::NotFound)
 }
 
@@ -22,7 +22,7 @@ pub(crate) async fn list(
     before: Option<BundleId>,
     limit: usize,
 ) -> Result<Vec<Bundle>, Error> {
-    let tx = app.pg.tx(tenant).await?;
+    let tx = app.pg.one(tenant).await?;
     bundles::page(&tx, tenant, before, limit as i64).await
 }
 

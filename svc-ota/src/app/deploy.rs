@@ -100,7 +100,7 @@ async fn believes_the_director(app: &App, tx: &Tx, tenant: TenantId) -> Result<(
 }
 
 pub(crate) async fn find(app: &App, tenant: TenantId, id: DeploymentId) -> Result<Deployment, Error> {
-    let tx = app.pg.tx(tenant).await?;
+    let tx = app.pg.one(tenant).await?;
     deployments::find(&tx, tenant, id).await?.ok_or(Error::NotFound)
 }
 
@@ -112,7 +112,7 @@ pub(crate) async fn list(
     before: Option<DeploymentId>,
     limit: usize,
 ) -> Result<Vec<Deployment>, Error> {
-    let tx = app.pg.tx(tenant).await?;
+    let tx = app.pg.one(tenant).await?;
     deployments::page(&tx, tenant, device, before, limit as i64).await
 }
 

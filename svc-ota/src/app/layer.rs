@@ -85,7 +85,7 @@ pub(crate) async fn directed(
     if unknown.is_empty() {
         return Ok(known);
     }
-    let tx = app.pg.tx(Scope::Every).await?;
+    let tx = app.pg.one(Scope::Every).await?;
     let mut layers: HashMap<DeviceId, Vec<DirectedLayer>> = HashMap::new();
     for (device, layer) in deployments::directed_layers(&tx, &unknown).await? {
         layers.entry(device).or_default().push(layer);

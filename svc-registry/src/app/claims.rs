@@ -78,7 +78,7 @@ impl App {
     }
 
     pub(crate) async fn claim(&self, tenant: TenantId, id: ClaimId) -> Result<Claim, Error> {
-        let tx = self.store.tx(tenant).await?;
+        let tx = self.store.one(tenant).await?;
         found(claims::get_claim(&tx, tenant, id).await?)
     }
 
@@ -88,7 +88,7 @@ impl App {
         after: &str,
         limit: usize,
     ) -> Result<Page<Claim>, Error> {
-        let tx = self.store.tx(tenant).await?;
+        let tx = self.store.one(tenant).await?;
         let rows = claims::list(&tx, tenant, after, one_more(limit)).await?;
         Ok(Page::of(rows, limit, |claim| claim.id.to_string()))
     }

@@ -28,7 +28,7 @@ impl App {
         id: DeviceId,
         now: SystemTime,
     ) -> Result<Shown, Error> {
-        let tx = self.store.tx(tenant).await?;
+        let tx = self.store.one(tenant).await?;
         let device = found(devices::get_device(&tx, tenant, id).await?)?;
         tx.commit().await?;
         self.show_one(device, now).await
@@ -42,7 +42,7 @@ impl App {
         limit: usize,
         now: SystemTime,
     ) -> Result<Page<Shown>, Error> {
-        let tx = self.store.tx(tenant).await?;
+        let tx = self.store.one(tenant).await?;
         let rows = devices::list(&tx, tenant, filter, after, one_more(limit)).await?;
         tx.commit().await?;
         let page = Page::of(rows, limit, |device| device.id.to_string());

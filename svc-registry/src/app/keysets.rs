@@ -50,7 +50,7 @@ impl App {
 
     /// None: the newest.
     pub(crate) async fn keyset(&self, tenant: TenantId, version: Option<u32>) -> Result<SignedKeyset, Error> {
-        let tx = self.store.tx(tenant).await?;
+        let tx = self.store.one(tenant).await?;
         let row = match version {
             None => keysets::latest(&tx, tenant).await?,
             Some(version) => match i32::try_from(version) {
@@ -67,7 +67,7 @@ impl App {
         after: i32,
         limit: usize,
     ) -> Result<Page<SignedKeyset>, Error> {
-        let tx = self.store.tx(tenant).await?;
+        let tx = self.store.one(tenant).await?;
         let rows = keysets::list(&tx, tenant, after, one_more(limit)).await?;
         Ok(Page::of(rows, limit, |keyset| keyset.version.to_string()))
     }

@@ -49,6 +49,11 @@ impl Store {
         Ok(self.pg.tx(scope).await?)
     }
 
+    /// A transaction of one statement, which it ends with.
+    pub(crate) async fn one(&self, scope: impl Into<Scope>) -> Result<Tx, Error> {
+        Ok(self.pg.one(scope).await?)
+    }
+
     /// Across tenants.
     pub(crate) async fn every(&self) -> Result<Tx, Error> {
         self.tx(Scope::Every).await
