@@ -109,6 +109,6 @@ async fn the_shell_client_signs_in_lists_watches_and_deploys_with_and_without_re
         shell(&world, None, &["deploy", "dv00000000000000000000000000000000", &bundle]).await?;
     ensure!(code != 0 && error.contains("not_found: no such resource (NOT_FOUND)"), "{error}");
     let (code, _, error) = shell(&world, None, &["list", "board="]).await?;
-    ensure!(code != 0 && error.contains("(INVALID_FIELD)"), "{error}");
+    ensure!(code != 0 && error.contains("(INVALID_FILTER)"), "{error}");
     Ok(())
 }

@@ -1,8 +1,6 @@
 //! Debug sessions end to end: a developer's gRPC streams, one or two relay processes, the broker, and a scripted device end
 //! with a real identity. What the machine itself decides is tested beside it; here processes, connections and people go.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
-
 mod ends;
 mod once;
 mod replicas;
