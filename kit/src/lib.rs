@@ -1,7 +1,7 @@
 //! The service shell: what every service needs and none should write twice.
 //!
 //! Owns: configuration, logs, metrics and traces, TLS, who is calling, the gRPC server, Postgres, Redis, the MQTT link, the
-//! broker's control, keys at rest, page tokens, repeated calls, places for who stays, errors as gRPC statuses, and the life of tasks until drain.
+//! broker's control, keys at rest, page tokens, repeated calls, reads done together, places for who stays, errors as gRPC statuses, and the life of tasks until drain.
 //! Holds: every queue is bounded and named; every network call has a deadline; secrets do not print.
 //! Never: a business word. What a device or a bundle is, kit does not know.
 
@@ -21,6 +21,7 @@ pub mod serve;
 pub mod status;
 pub mod telemetry;
 pub mod tls;
+pub mod together;
 pub mod trace;
 
 pub use run::{Shutdown, Tasks};

@@ -1,6 +1,7 @@
 //! Devices as operators see them: rows of Postgres, with presence from Redis if it answers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use kit::once::{Call, Known};
@@ -22,16 +23,39 @@ pub(crate) struct Shown {
 }
 
 impl App {
+    /// Devices of a tenant that are asked for at the same time are read together.
     pub(crate) async fn device(
-        &self,
+        self: &Arc<Self>,
         tenant: TenantId,
         id: DeviceId,
         now: SystemTime,
     ) -> Result<Shown, Error> {
+        let app = self.clone();
+        let read = move |ids: Vec<DeviceId>| {
+            let app = app.clone();
+            async move { app.devices_shown(tenant, ids, SystemTime::now()).await.ok() }
+        };
+        if let Some(shown) = self.reads.get(tenant, id, read).await {
+            return shown.ok_or(Error::NotFound);
+        }
+        // It failed for all of them: alone, to learn why.
+        let shown = self.devices_shown(tenant, vec![id], now).await?.pop().flatten();
+        shown.ok_or(Error::NotFound)
+    }
+
+    /// One for each id; `None`: there is no such device of this tenant.
+    async fn devices_shown(
+        &self,
+        tenant: TenantId,
+        ids: Vec<DeviceId>,
+        now: SystemTime,
+    ) -> Result<Vec<Option<Shown>>, Error> {
         let tx = self.store.one(tenant).await?;
-        let device = found(devices::get_device(&tx, tenant, id).await?)?;
+        let devices = devices::get_many(&tx, tenant, &ids).await?;
         tx.commit().await?;
-        self.show_one(device, now).await
+        let shown = self.show(devices, now).await;
+        let shown: BTreeMap<DeviceId, Shown> = shown.into_iter().map(|one| (one.device.id, one)).collect();
+        Ok(ids.iter().map(|id| shown.get(id).cloned()).collect())
     }
 
     pub(crate) async fn devices(

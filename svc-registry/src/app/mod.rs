@@ -17,12 +17,14 @@ mod tokens;
 mod upkeep;
 mod watch;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kit::pg::micros;
 use kit::seal::MasterKey;
+use kit::together::Together;
 use tokio::sync::watch as published;
-use wire::TenantId;
+use wire::{DeviceId, TenantId};
 
 pub(crate) use authority::Asked;
 pub(crate) use bootstrap::new_code;
@@ -48,6 +50,8 @@ pub(crate) struct App {
     settings: Settings,
     feed: feed::Feed,
     jwks: published::Sender<String>,
+    /// Devices asked for one by one, by tenant.
+    reads: Arc<Together<TenantId, DeviceId, Option<Shown>>>,
 }
 
 /// What the configuration says to the use cases.
@@ -93,7 +97,16 @@ impl App {
         settings: Settings,
     ) -> Self {
         let jwks = published::Sender::new(installation.jwks().to_owned());
-        Self { store, leases, master, installation, settings, feed: feed::Feed::default(), jwks }
+        Self {
+            store,
+            leases,
+            master,
+            installation,
+            settings,
+            feed: feed::Feed::default(),
+            jwks,
+            reads: Arc::default(),
+        }
     }
 
     /// The JWK Set, for kit's own check of tokens.
