@@ -108,8 +108,7 @@ impl DebugSessionService for Relay {
         let limit = page::size(request.page_size)?;
         let state = request.state.to_string();
         let same = [request.parent.as_str(), &request.device, &state];
-        let before: Option<String> = page::cursor(&same, &request.page_token)?;
-        let before: Option<DebugSessionId> = before.and_then(|id| id.parse().ok());
+        let before: Option<DebugSessionId> = page::id_cursor(&same, &request.page_token)?;
         let filter = Filter {
             device: device(&caller, "device", &request.device)?,
             open: decode::state(request.state)?,
