@@ -1,0 +1,2 @@
+//! What an application links against.
+#![no_std]
