@@ -8,7 +8,7 @@
 //! without its header, and never holds a payload in memory.
 
 mod bank;
-mod crc;
+pub(crate) mod crc;
 mod record;
 
 use crate::mutation::mutated;
