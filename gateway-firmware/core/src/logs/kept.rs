@@ -8,7 +8,7 @@
 //! records that were just being moved; whoever revives a ring reads every record and keeps what follows without a gap.
 
 use crate::device::BootId;
-use crate::store::crc::Crc;
+use crate::crc::Crc;
 
 /// Bytes of one head.
 const HEAD_BYTES: usize = 64;
