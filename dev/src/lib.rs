@@ -18,6 +18,7 @@ mod ports;
 mod postgres;
 mod process;
 pub mod protos;
+pub mod qemu;
 mod secret;
 mod stack;
 
