@@ -10,6 +10,8 @@
 pub mod coverage;
 mod endpoints;
 mod environment;
+pub mod factory;
+pub mod firmware;
 mod mosquitto;
 mod options;
 mod pki;

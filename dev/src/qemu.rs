@@ -78,7 +78,12 @@ pub struct Machine {
 
 impl Machine {
     /// A board that starts this ELF with this flash file, and leaves what it says in `logs` under its name.
-    pub fn new(name: &str, boot: impl Into<PathBuf>, flash: impl Into<PathBuf>, logs: impl Into<PathBuf>) -> Machine {
+    pub fn new(
+        name: &str,
+        boot: impl Into<PathBuf>,
+        flash: impl Into<PathBuf>,
+        logs: impl Into<PathBuf>,
+    ) -> Machine {
         Machine {
             boot: boot.into(),
             flash: flash.into(),
@@ -138,7 +143,15 @@ impl Machine {
     fn spec(&self, folder: &Folder) -> Result<Spec> {
         let log = |what: &str| self.logs.join(format!("{}-{what}.log", self.name));
         let mut spec = Spec::new(&self.name, places::program(PROGRAM)?, log("qemu"))
-            .args(["-M", "mps2-an505,memory-backend=flash", "-display", "none", "-monitor", "none", "-object"])
+            .args([
+                "-M",
+                "mps2-an505,memory-backend=flash",
+                "-display",
+                "none",
+                "-monitor",
+                "none",
+                "-object",
+            ])
             .arg(format!(
                 "memory-backend-file,id=flash,size={FLASH_BYTES},mem-path={},share=on",
                 escaped(&self.flash)?
@@ -178,7 +191,8 @@ impl Machine {
         }
         // Seen from the network: `rx` is what the board sends.
         for (id, queue) in [("up", "rx"), ("down", "tx")] {
-            let filter = format!("filter-redirector,id={id},netdev=net,queue={queue},outdev={id}-out,indev={id}-in");
+            let filter =
+                format!("filter-redirector,id={id},netdev=net,queue={queue},outdev={id}-out,indev={id}-in");
             spec = spec.args(["-object", &filter]);
         }
         Ok(spec)

@@ -83,7 +83,9 @@ impl Console {
     pub async fn line_after(&self, number: usize, text: &str, within: Duration) -> Result<Line> {
         let found = self.find(number, |line| line.contains(text));
         match tokio::time::timeout(within, found).await {
-            Ok(found) => found?.with_context(|| format!("no `{text}` before the board ended\n{}", self.tail())),
+            Ok(found) => {
+                found?.with_context(|| format!("no `{text}` before the board ended\n{}", self.tail()))
+            }
             Err(_) => bail!("no `{text}` within {within:?}\n{}", self.tail()),
         }
     }
