@@ -1,0 +1,235 @@
+//! One call: its parameters, and the judgement of what an application passed.
+//!
+//! The judgement is complete: after [`Call::judge`] every pointer of the call is good over its whole range and every
+//! integer is as narrow as the interface says, whatever the caller left in the upper half of its register.
+
+use crate::memory::{self, Access, Region};
+use crate::status::Status;
+
+/// Registers a call has for parameters.
+pub const ARGUMENTS: usize = 4;
+
+/// What the application passed, register by register.
+pub type Arguments = [u32; ARGUMENTS];
+
+/// How many bytes a pointer stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// Always so many.
+    Fixed(u32),
+    /// As many as another parameter says.
+    By(By),
+}
+
+/// A length the caller chooses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct By {
+    /// Which parameter says it.
+    pub parameter: usize,
+    /// Fewest bytes.
+    pub min: u32,
+    /// Most bytes.
+    pub max: u32,
+    /// It is a multiple of this: a power of two.
+    pub multiple: u32,
+    /// The answer to more than `max`. To any other wrong length it is `InvalidBufferSize`.
+    pub too_long: Status,
+}
+
+/// A pointer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pointer {
+    pub access: Access,
+    pub length: Length,
+    /// It is a multiple of this: a power of two.
+    pub align: u32,
+    /// The answer when it is not.
+    pub unaligned: Status,
+}
+
+/// What a parameter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// All 32 bits.
+    Value,
+    /// The lower 16 bits; the upper ones are whatever the caller's compiler left there.
+    Narrow16,
+    Pointer(Pointer),
+}
+
+/// A parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parameter {
+    pub name: &'static str,
+    pub kind: Kind,
+}
+
+/// A call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    /// Which veneer of the page.
+    pub slot: u8,
+    /// As the header calls it.
+    pub name: &'static str,
+    pub parameters: &'static [Parameter],
+    /// It may be made from an exception handler.
+    pub from_handler: bool,
+    /// It does something; every other call answers `Unavailable`, whatever was passed.
+    pub works: bool,
+}
+
+impl Call {
+    /// Arguments as the interface means them, or the answer that refuses them.
+    ///
+    /// `reachable` is asked once for each range, after everything that can be told from numbers: whether the processor
+    /// itself (SAU, and the application's own MPU) lets the caller at it.
+    pub fn judge(
+        &self,
+        passed: Arguments,
+        in_handler: bool,
+        regions: &[Region],
+        reachable: impl Fn(u32, u32, Access) -> bool,
+    ) -> Result<Arguments, Status> {
+        if !self.works || (in_handler && !self.from_handler) {
+            return Err(Status::Unavailable);
+        }
+        let arguments = self.narrow(passed);
+        for (parameter, at) in self.parameters.iter().zip(arguments) {
+            if let Kind::Pointer(pointer) = parameter.kind {
+                let bytes = pointer.length.bytes(&arguments)?;
+                if at & (pointer.align - 1) != 0 {
+                    return Err(pointer.unaligned);
+                }
+                if !memory::owns(regions, at, bytes, pointer.access) || !reachable(at, bytes, pointer.access)
+                {
+                    return Err(Status::ParameterFault);
+                }
+            }
+        }
+        Ok(arguments)
+    }
+
+    fn narrow(&self, passed: Arguments) -> Arguments {
+        let mut arguments = [0; ARGUMENTS];
+        for ((argument, passed), parameter) in arguments.iter_mut().zip(passed).zip(self.parameters) {
+            *argument = match parameter.kind {
+                Kind::Narrow16 => passed & 0xffff,
+                Kind::Value | Kind::Pointer(_) => passed,
+            };
+        }
+        arguments
+    }
+}
+
+impl Length {
+    /// Bytes of the range, when the caller's choice is allowed.
+    pub fn bytes(&self, arguments: &Arguments) -> Result<u32, Status> {
+        match *self {
+            Length::Fixed(bytes) => Ok(bytes),
+            Length::By(by) => {
+                let bytes = arguments.get(by.parameter).copied().unwrap_or_default();
+                if bytes > by.max {
+                    return Err(by.too_long);
+                }
+                if bytes < by.min || bytes & (by.multiple - 1) != 0 {
+                    return Err(Status::InvalidBufferSize);
+                }
+                Ok(bytes)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::table::{CALLS, call_at};
+
+    const RAM: Region = Region { at: 0x2820_0000, bytes: 0x8_0000, write: true };
+    const CODE: Region = Region { at: 0x20_0000, bytes: 0x1000, write: false };
+
+    fn judge(slot: u8, passed: Arguments) -> Result<Arguments, Status> {
+        call_at(slot).expect("a call").judge(passed, false, &[CODE, RAM], |_, _, _| true)
+    }
+
+    #[test]
+    fn a_log_message_is_narrowed_measured_and_whole() {
+        let log = 37;
+        assert_eq!(judge(log, [CODE.at, 0xabcd_0005, 7, 8]), Ok([CODE.at, 5, 0, 0]));
+        assert_eq!(judge(log, [CODE.at, 0x1_0000, 0, 0]), Err(Status::InvalidBufferSize));
+        assert_eq!(judge(log, [CODE.at, 512, 0, 0]), Ok([CODE.at, 512, 0, 0]));
+        assert_eq!(judge(log, [CODE.at, 513, 0, 0]), Err(Status::LogMessageTooLong));
+        assert_eq!(judge(log, [RAM.at + RAM.bytes - 4, 5, 0, 0]), Err(Status::ParameterFault));
+        assert_eq!(judge(log, [0xffff_fffc, 8, 0, 0]), Err(Status::ParameterFault));
+    }
+
+    #[test]
+    fn results_are_aligned_and_never_land_in_code() {
+        let microseconds = 2;
+        assert_eq!(judge(microseconds, [RAM.at + 8, 0, 0, 0]), Ok([RAM.at + 8, 0, 0, 0]));
+        assert_eq!(judge(microseconds, [RAM.at + 4, 0, 0, 0]), Err(Status::ParameterFault));
+        assert_eq!(judge(microseconds, [CODE.at, 0, 0, 0]), Err(Status::ParameterFault));
+    }
+
+    #[test]
+    fn a_log_buffer_has_the_ancestors_units() {
+        let init = 36;
+        assert_eq!(judge(init, [RAM.at, 4096, 0, 0]), Ok([RAM.at, 4096, 0, 0]));
+        assert_eq!(judge(init, [RAM.at + 8, 4096, 0, 0]), Err(Status::InvalidBufferAlignment));
+        for bytes in [0, 1, 513, 8704, u32::MAX] {
+            assert_eq!(judge(init, [RAM.at, bytes, 0, 0]), Err(Status::InvalidBufferSize), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_work_or_is_called_from_a_handler_is_unavailable_whatever_it_passes() {
+        for call in CALLS {
+            let passed = [RAM.at, 512, RAM.at, RAM.at];
+            let verdict = call.judge(passed, true, &[RAM], |_, _, _| true);
+            assert!(call.from_handler || verdict == Err(Status::Unavailable), "{}", call.name);
+            if !call.works {
+                assert_eq!(call.judge(passed, false, &[RAM], |_, _, _| true), Err(Status::Unavailable));
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_processor_refuses_is_refused() {
+        let passed = [RAM.at, 512, 0, 0];
+        for call in CALLS.iter().filter(|call| call.works) {
+            let pointers = call.parameters.iter().any(|one| matches!(one.kind, Kind::Pointer(_)));
+            let verdict = call.judge(passed, false, &[RAM], |_, _, _| false);
+            assert_eq!(verdict.is_err(), pointers, "{}", call.name);
+        }
+    }
+
+    proptest! {
+        /// Whatever is passed to whichever call: what is accepted lies whole in memory of the application's.
+        #[test]
+        fn nothing_is_accepted_that_is_not_the_applications(
+            index in 0..CALLS.len(),
+            passed in prop::array::uniform4(prop_oneof![any::<u32>(), Just(RAM.at), Just(CODE.at), 0u32..2000]),
+            in_handler: bool,
+        ) {
+            let call = &CALLS[index];
+            if let Ok(arguments) = call.judge(passed, in_handler, &[CODE, RAM], |_, _, _| true) {
+                prop_assert!(call.works && (call.from_handler || !in_handler));
+                for (parameter, at) in call.parameters.iter().zip(arguments) {
+                    match parameter.kind {
+                        Kind::Value => {}
+                        Kind::Narrow16 => prop_assert!(at <= 0xffff),
+                        Kind::Pointer(pointer) => {
+                            let bytes = pointer.length.bytes(&arguments).unwrap();
+                            let end = u64::from(at) + u64::from(bytes);
+                            let inside = |region: Region| at >= region.at && end <= u64::from(region.at + region.bytes);
+                            prop_assert!(inside(RAM) || (inside(CODE) && pointer.access == Access::Read));
+                            prop_assert_eq!(at % pointer.align, 0);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
