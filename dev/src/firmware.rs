@@ -87,18 +87,15 @@ impl Image {
 
     /// What it takes, by its ELF file.
     pub fn footprint(self) -> Result<Footprint> {
-        let file = self.built()?;
-        let elf = std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
         let limits = self.limits();
         let (flash, ram) = (span(limits.flash_at), span(limits.ram_at));
-        let segments = elf::segments(&elf).with_context(|| file.display().to_string())?;
         let mut footprint = Footprint {
             flash_bytes: 0,
             flash_bytes_max: limits.flash_bytes,
             ram_bytes: 0,
             ram_bytes_max: limits.ram_bytes,
         };
-        for segment in segments {
+        for segment in elf::segments(&self.read()?)? {
             if segment.file_bytes > 0 && flash.contains(&segment.load_at) {
                 let end = segment.load_at - limits.flash_at + segment.file_bytes;
                 footprint.flash_bytes = footprint.flash_bytes.max(end);
@@ -109,6 +106,24 @@ impl Image {
             }
         }
         Ok(footprint)
+    }
+
+    /// The image as it lies in flash.
+    pub fn flat(self) -> Result<Vec<u8>> {
+        let (elf, at) = (self.read()?, self.limits().flash_at);
+        let mut flat = vec![0xff; self.footprint()?.flash_bytes as usize];
+        for segment in elf::segments(&elf)?.into_iter().filter(|segment| segment.file_bytes > 0) {
+            let (from, bytes) = (segment.file_at as usize, segment.file_bytes as usize);
+            let to = segment.load_at.checked_sub(at).context("a segment before the image")? as usize;
+            let to = flat.get_mut(to..to + bytes).context("a segment after the image")?;
+            to.copy_from_slice(elf.get(from..from + bytes).context("the ELF file is cut short")?);
+        }
+        Ok(flat)
+    }
+
+    fn read(self) -> Result<Vec<u8>> {
+        let file = self.built()?;
+        std::fs::read(&file).with_context(|| format!("reading {}", file.display()))
     }
 
     fn limits(self) -> Limits {

@@ -12,6 +12,8 @@ pub(super) struct Segment {
     pub(super) run_at: u32,
     /// Where it is stored.
     pub(super) load_at: u32,
+    /// Where it is in the file.
+    pub(super) file_at: u32,
     pub(super) file_bytes: u32,
     pub(super) memory_bytes: u32,
 }
@@ -28,6 +30,7 @@ pub(super) fn segments(elf: &[u8]) -> Result<Vec<Segment>> {
         let segment = Segment {
             run_at: field(8)?,
             load_at: field(12)?,
+            file_at: field(4)?,
             file_bytes: field(16)?,
             memory_bytes: field(20)?,
         };
@@ -69,7 +72,8 @@ mod tests {
     #[test]
     fn what_is_loaded_is_found_and_nothing_else() {
         let file = elf(&[[1, 0x3800_0000, 0x1000, 4, 8], [1, 0, 0, 0, 0], [0x7000_0001, 1, 1, 1, 1]]);
-        let segment = Segment { run_at: 0x3800_0000, load_at: 0x1000, file_bytes: 4, memory_bytes: 8 };
+        let segment =
+            Segment { run_at: 0x3800_0000, load_at: 0x1000, file_at: 0, file_bytes: 4, memory_bytes: 8 };
         assert_eq!(segments(&file).expect("an ELF file"), [segment]);
     }
 
