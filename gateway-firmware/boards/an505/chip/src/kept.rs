@@ -1,7 +1,9 @@
 //! The RAM that a warm reset leaves alone: the reset's cause, and the first stage's handover. What it means is the
 //! core's (`boot::first`).
 
-use crate::map::secure::{KEPT_CAUSE_AT, KEPT_HANDOVER_AT};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use crate::map::secure::{KEPT_CAUSE_AT, KEPT_HANDOVER_AT, KEPT_LOG_BYTES, KEPT_LOGS_AT};
 use crate::mmio;
 use gateway_core::boot::first::{CAUSE_WORDS, HANDOVER_BYTES};
 
@@ -33,4 +35,18 @@ pub fn set_handover(bytes: &[u8; HANDOVER_BYTES]) {
     for index in 0..HANDOVER_WORDS {
         mmio::write(KEPT_HANDOVER_AT + 4 * index as u32, u32::from_le_bytes(words[index]));
     }
+}
+
+/// Two pieces of memory for log records, as the start before left them; once.
+pub fn logs() -> Option<[&'static mut [u8]; 2]> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return None;
+    }
+    let piece = |index: u32| {
+        let at = (KEPT_LOGS_AT + index * KEPT_LOG_BYTES) as *mut u8;
+        // SAFETY: RAM that no image covers, given out once, and the two pieces do not overlap. Any bytes are bytes.
+        unsafe { core::slice::from_raw_parts_mut(at, KEPT_LOG_BYTES as usize) }
+    };
+    Some([piece(0), piece(1)])
 }

@@ -26,13 +26,17 @@ pub mod secure {
     /// What survives a warm reset, and what the first stage tells the microvisor. Neither stage clears it.
     pub const KEPT_AT: u32 = 0x3803_0000;
     /// Bytes of it.
-    pub const KEPT_BYTES: u32 = 4096;
+    pub const KEPT_BYTES: u32 = 17 * 1024;
     /// Why the last reset was: two words, `gateway_core::boot::first::cause`.
     pub const KEPT_CAUSE_AT: u32 = KEPT_AT;
     /// What the first stage tells the microvisor: `gateway_core::boot::first::Handover`.
     pub const KEPT_HANDOVER_AT: u32 = KEPT_AT + 64;
-    /// From here on it is the microvisor's, to the end.
-    pub const KEPT_FREE_AT: u32 = KEPT_AT + 256;
+    /// Two pieces for log records.
+    pub const KEPT_LOGS_AT: u32 = KEPT_AT + 512;
+    /// Bytes of one.
+    pub const KEPT_LOG_BYTES: u32 = 8 * 1024;
+
+    const _: () = assert!(KEPT_LOGS_AT + 2 * KEPT_LOG_BYTES <= KEPT_AT + KEPT_BYTES);
     /// RAM of the first stage. The microvisor does not use it.
     pub const BOOT_RAM_AT: u32 = 0x3804_0000;
     /// Bytes of it.
@@ -56,10 +60,15 @@ pub mod app {
     pub const RAM_BYTES: u32 = 512 * 1024;
     /// Bytes after `RAM_AT` that the SAU calls non-secure; beyond `RAM_BYTES` the MPC keeps them from the application.
     pub const RAM_SAU_BYTES: u32 = 1024 * 1024;
-    /// Peripherals as the application addresses them; the PPCs say which it has.
-    pub const PERIPHERALS_AT: u32 = 0x4000_0000;
+    /// CMSDK timers 0 and 1, a page each, as the application addresses them.
+    pub const TIMERS_AT: u32 = 0x4000_0000;
+    /// Bytes of both.
+    pub const TIMERS_BYTES: u32 = 0x2000;
+    /// The application's UART: UART1. With the timers these are all the peripherals it has; whatever else lies at
+    /// non-secure addresses (DMA controllers and the non-secure watchdog among it) no SAU region covers.
+    pub const UART_AT: u32 = 0x4020_1000;
     /// Bytes of it.
-    pub const PERIPHERALS_BYTES: u32 = 0x1000_0000;
+    pub const UART_BYTES: u32 = 0x1000;
 }
 
 /// The flash. The first MiB stands for a microcontroller's own, what follows for a store flash beside it.
@@ -120,7 +129,7 @@ pub mod register {
     /// Console of the secure world.
     pub const UART_CONSOLE: u32 = 0x5020_0000;
     /// UART of the application, by the non-secure alias.
-    pub const UART_APP: u32 = 0x4020_1000;
+    pub const UART_APP: u32 = super::app::UART_AT;
     /// UART whose other end gives randomness.
     pub const UART_ENTROPY: u32 = 0x5020_2000;
     /// FPGA I/O: microsecond counter.
@@ -141,6 +150,8 @@ pub mod irq {
     pub const TIMER0: u32 = 3;
     /// CMSDK timer 1: the application's.
     pub const TIMER1: u32 = 4;
+    /// UART1: receives, sends, overruns. The application's.
+    pub const UART_APP: [u32; 3] = [34, 35, 43];
     /// LAN9118.
     pub const LAN9118: u32 = 48;
     /// How many there are.
