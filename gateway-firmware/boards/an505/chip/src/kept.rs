@@ -7,9 +7,6 @@ use crate::map::secure::{KEPT_CAUSE_AT, KEPT_HANDOVER_AT, KEPT_LOG_BYTES, KEPT_L
 use crate::mmio;
 use gateway_core::boot::first::{CAUSE_WORDS, HANDOVER_BYTES};
 
-/// Words of a handover.
-const HANDOVER_WORDS: usize = HANDOVER_BYTES / 4;
-
 /// The reset cause's words as they are.
 pub fn cause() -> [u32; CAUSE_WORDS] {
     core::array::from_fn(|index| mmio::read(KEPT_CAUSE_AT + 4 * index as u32))
@@ -32,9 +29,10 @@ pub fn handover() -> [u8; HANDOVER_BYTES] {
 /// Leaves a handover for the microvisor.
 pub fn set_handover(bytes: &[u8; HANDOVER_BYTES]) {
     let (words, _) = bytes.as_chunks();
-    for index in 0..HANDOVER_WORDS {
-        mmio::write(KEPT_HANDOVER_AT + 4 * index as u32, u32::from_le_bytes(words[index]));
-    }
+    words
+        .iter()
+        .zip((KEPT_HANDOVER_AT..).step_by(4))
+        .for_each(|(word, at)| mmio::write(at, u32::from_le_bytes(*word)));
 }
 
 /// Two pieces of memory for log records, as the start before left them; once.

@@ -26,6 +26,8 @@ use crate::{gateway, schedule};
 
 /// Bytes the broker is sent before it must have acknowledged some.
 const TCP_SEND_BYTES: usize = 8 * 1024;
+/// The supervisor rests at most so long: a quarter of what the watchdog gives before its warning.
+const REST_MAX_US: u64 = chip::watchdog::HALF_MS as u64 * 1000 / 4;
 /// Turns without a rest after which the network and the application have their turn all the same.
 const TURNS_MAX: u32 = 8;
 
@@ -97,7 +99,7 @@ impl Supervisor<'_> {
                     break self.until_us(next);
                 }
             };
-            ports::watchdog::feed_if_alive();
+            ports::feed_if_alive();
             schedule::idle(until_us);
         }
     }
@@ -192,7 +194,7 @@ impl Supervisor<'_> {
         let network_us = self.network.deadline_us(now_us());
         let connection_us = self.connection.as_ref().and_then(Connection::deadline_us);
         // The watchdog wants to be fed, whoever sleeps.
-        let rest_us = now_us() + ports::watchdog::REST_MAX_US;
+        let rest_us = now_us() + REST_MAX_US;
         [core_us, network_us, connection_us, Some(rest_us)].into_iter().flatten().min()
     }
 

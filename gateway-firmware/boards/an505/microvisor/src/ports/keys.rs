@@ -1,94 +1,116 @@
-//! The board's two keys: its identity, made here at the first start, and the claim key the factory gave.
+//! The board's keys: the identity key, made here at the first start, and the claim key it was provisioned with.
 //!
-//! Neither leaves: what is asked for is a public key or a signature. TLS signs through the same two calls.
+//! Nothing exports a private key: it is in the identity region of the flash, in this module's memory while it runs, and
+//! nowhere else. Signatures are deterministic (RFC 6979), so that no lack of randomness can give a key away.
 
 use chip::flash::Window;
-use gateway_core::ports::{Entropy, Keys, KeysError};
-use gateway_core::provision::Provision;
-use gateway_core::secret::{self, Health};
-use gateway_link::tls::{SignError, Signer};
-use p256::ecdsa::signature::Signer as _;
+use gateway_core::ports::{Entropy as _, Keys, KeysError};
+use gateway_core::secret::{self, Health, SECRET_BYTES};
+use p256::ecdsa::signature::hazmat::PrehashSigner as _;
 use p256::ecdsa::{Signature, SigningKey};
-use spin::Once;
-use zeroize::Zeroizing;
+use wire::Digest;
 
-/// A random string that is no P-256 key comes once in 2^32: so many are tried.
-const DRAWS_MAX: usize = 8;
+use super::random::Random;
+use super::single::Single;
 
-static IDENTITY: Once<SigningKey> = Once::new();
-static CLAIM: Once<SigningKey> = Once::new();
+/// Draws before it is given up: a scalar is out of range once in 2^32.
+const DRAWS_MAX: u32 = 4;
 
-/// The core's handle to both.
-#[derive(Debug)]
-pub(crate) struct BoardKeys {
-    _one: (),
+struct Held {
+    identity: Option<SigningKey>,
+    claim: Option<SigningKey>,
 }
 
-impl BoardKeys {
-    /// Finds the identity key, or makes it. A key that cannot be kept is not used: every start would make another board of us.
-    pub(crate) fn open(provision: &Provision<'_>, entropy: &mut impl Entropy) -> (Self, Health) {
-        let mut region = Window::identity();
-        let (found, health) = secret::read(&mut region);
-        let found = found.map(Zeroizing::new).and_then(|secret| SigningKey::from_slice(secret.as_slice()).ok());
-        let identity = found.or_else(|| make(&mut region, entropy));
-        if let Some(identity) = identity {
-            IDENTITY.call_once(|| identity);
-        }
-        if let Ok(claim) = SigningKey::from_slice(provision.claim_key) {
-            CLAIM.call_once(|| claim);
-        }
-        (Self { _one: () }, health)
+static HELD: Single<Held> = Single::new(Held { identity: None, claim: None });
+
+/// Which key signs: what a TLS stack is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signer {
+    Identity,
+    Claim,
+}
+
+impl Signer {
+    /// ECDSA over SHA-256 of the message: r ++ s.
+    pub(crate) fn sign(self, message: &[u8]) -> Result<[u8; 64], KeysError> {
+        self.with(|key| {
+            let signature: Signature = key.sign_prehash(&Digest::of(message).0).map_err(|_| KeysError)?;
+            Ok(signature.to_bytes().into())
+        })
+    }
+
+    /// SEC1 uncompressed public point.
+    pub(crate) fn public_key(self) -> Result<[u8; 65], KeysError> {
+        self.with(|key| key.verifying_key().to_sec1_point(false).as_bytes().try_into().map_err(|_| KeysError))
+    }
+
+    fn with<R>(self, use_key: impl FnOnce(&SigningKey) -> Result<R, KeysError>) -> Result<R, KeysError> {
+        let used = |held: &mut Held| {
+            let key = match self {
+                Signer::Identity => &held.identity,
+                Signer::Claim => &held.claim,
+            };
+            use_key(key.as_ref().ok_or(KeysError)?)
+        };
+        HELD.with(used).ok_or(KeysError)?
     }
 }
 
-fn make(region: &mut Window, entropy: &mut impl Entropy) -> Option<SigningKey> {
-    let mut secret = Zeroizing::new([0; secret::SECRET_BYTES]);
-    let key = (0..DRAWS_MAX).find_map(|_| {
-        entropy.fill(secret.as_mut_slice()).ok()?;
-        SigningKey::from_slice(secret.as_slice()).ok()
-    })?;
-    secret::write(region, &secret).ok()?;
-    Some(key)
+/// The keys as the core's port.
+#[derive(Debug)]
+pub(crate) struct BoardKeys {
+    /// How the identity key was found.
+    pub(crate) health: Health,
+    /// It was made in this start; after `Health::Lost` the device has become another one.
+    pub(crate) made: bool,
+}
+
+impl BoardKeys {
+    /// Reads the identity key, mends a damaged copy, or makes the key if there is none.
+    pub(crate) fn open(claim_key: &[u8; SECRET_BYTES]) -> Result<BoardKeys, KeysError> {
+        let mut flash = Window::identity();
+        let (secret, health) = secret::read(&mut flash);
+        let (identity, made) = match secret.and_then(|secret| SigningKey::from_slice(&secret).ok()) {
+            Some(identity) => (identity, false),
+            None => (make(&mut flash)?, true),
+        };
+        let claim = SigningKey::from_slice(claim_key).ok();
+        HELD.with(|held| *held = Held { identity: Some(identity), claim }).ok_or(KeysError)?;
+        Ok(BoardKeys { health, made })
+    }
 }
 
 impl Keys for BoardKeys {
     fn public_key(&mut self) -> Result<[u8; 65], KeysError> {
-        let key = IDENTITY.get().ok_or(KeysError)?;
-        let point = key.verifying_key().to_sec1_point(false);
-        point.as_bytes().try_into().map_err(|_| KeysError)
+        Signer::Identity.public_key()
     }
 
     fn sign(&mut self, message: &[u8]) -> Result<[u8; 64], KeysError> {
-        sign(&IDENTITY, message)
+        Signer::Identity.sign(message)
     }
 
     fn sign_as_claim(&mut self, message: &[u8]) -> Result<[u8; 64], KeysError> {
-        sign(&CLAIM, message)
+        Signer::Claim.sign(message)
     }
 }
 
-/// RFC 6979: no randomness is needed, and none can be bad.
-fn sign(key: &Once<SigningKey>, message: &[u8]) -> Result<[u8; 64], KeysError> {
-    let signature: Signature = key.get().ok_or(KeysError)?.try_sign(message).map_err(|_| KeysError)?;
-    Ok(signature.to_bytes().into())
+/// Forgets the identity key, in flash and in memory. The next start makes another.
+pub(crate) fn zeroise() -> Result<(), KeysError> {
+    let erased = secret::zeroise(&mut Window::identity());
+    // A signing key clears itself when it is dropped.
+    HELD.with(|held| held.identity = None).ok_or(KeysError)?;
+    erased.map_err(|_| KeysError)
 }
 
-/// The identity key, for TLS.
-#[derive(Debug)]
-pub(crate) struct IdentitySigner;
-
-impl Signer for IdentitySigner {
-    fn sign(&self, message: &[u8]) -> Result<[u8; 64], SignError> {
-        sign(&IDENTITY, message).map_err(|_| SignError)
+/// Makes a key; it is in both copies before it is used.
+fn make(flash: &mut Window) -> Result<SigningKey, KeysError> {
+    let mut scalar = [0; SECRET_BYTES];
+    for _ in 0..DRAWS_MAX {
+        Random.fill(&mut scalar).map_err(|_| KeysError)?;
+        if let Ok(key) = SigningKey::from_slice(&scalar) {
+            secret::write(flash, &scalar).map_err(|_| KeysError)?;
+            return Ok(key);
+        }
     }
-}
-
-/// The claim key, for TLS.
-#[derive(Debug)]
-pub(crate) struct ClaimSigner;
-
-impl Signer for ClaimSigner {
-    fn sign(&self, message: &[u8]) -> Result<[u8; 64], SignError> {
-        sign(&CLAIM, message).map_err(|_| SignError)
-    }
+    Err(KeysError)
 }

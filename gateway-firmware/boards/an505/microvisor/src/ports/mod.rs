@@ -1,26 +1,37 @@
-//! This board behind the core's ports, over the chip's registers.
+//! What the core needs of this board: `gateway_core::ports` over the machine.
 //!
-//! What a port keeps in flash is decided in the core (`counter`, `secret`, `provision`); here it meets its region. The
-//! application's port is `application`, the network's is `gateway-link`.
+//! The supervisor alone uses them, in thread mode; handlers and the application's gateway have nothing to do here, but for
+//! the clock. Nothing in here knows the scheduler.
 
-pub(crate) mod entropy;
-pub(crate) mod keys;
-pub(crate) mod watchdog;
+pub(crate) mod boot_record;
+mod keys;
+pub(crate) mod provision;
+mod random;
+mod simple;
+mod single;
 
-use chip::clock::now_us;
 use chip::flash::Window;
-use chip::kept;
 use gateway_core::Facts;
 use gateway_core::boot::first::Handover;
-use gateway_core::counter::FlashCounter;
-use gateway_core::ports::{Board, BootReason, Clock, Ports, Reset};
-use gateway_core::provision::{self, Provision, ProvisionError};
-use heapless::{String, Vec};
-use wire::KeyHash;
+use gateway_core::ports::{Board, Entropy as _, KeysError, Ports};
+use gateway_core::provision::{Provision, ProvisionError};
+use gateway_link::random::SEED_BYTES;
 use wire::cose::P256;
-use wire::limits::ROOT_KEYS_MAX;
+use zeroize::Zeroizing;
 
 use crate::application::Application;
+
+pub(crate) use keys::{BoardKeys, Signer, zeroise};
+pub(crate) use random::Random;
+pub(crate) use simple::{BoardClock, BoardReset, Feed, feed_if_alive, store};
+
+/// The monotonic counter: two erase units of flash.
+pub(crate) type BoardCounter = gateway_core::counter::FlashCounter<chip::flash::Window>;
+
+/// The counter.
+pub(crate) fn counter() -> BoardCounter {
+    BoardCounter::new(chip::flash::Window::counter())
+}
 
 /// This board.
 #[derive(Debug)]
@@ -28,12 +39,12 @@ pub(crate) enum An505 {}
 
 impl Board for An505 {
     type Flash = Window;
-    type Counter = FlashCounter<Window>;
-    type Keys = keys::BoardKeys;
+    type Counter = BoardCounter;
+    type Keys = BoardKeys;
     type Clock = BoardClock;
-    type Entropy = entropy::BoardEntropy;
-    type Reset = FirstStage;
-    type Watchdog = watchdog::IdleWatchdog;
+    type Entropy = Random;
+    type Reset = BoardReset;
+    type Watchdog = Feed;
     type App = Application;
     type Verify = P256;
 }
@@ -41,11 +52,9 @@ impl Board for An505 {
 /// Why the board cannot begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unfit {
-    /// Nobody handed over: this was not started by the first stage.
-    Handover,
     Provision(ProvisionError),
-    /// The manifest's version is no version.
-    Version,
+    /// No identity key is there, and none can be made and kept.
+    Identity(KeysError),
 }
 
 /// All that the board is, read once.
@@ -54,66 +63,39 @@ pub(crate) struct Started {
     pub(crate) ports: Ports<An505>,
     pub(crate) facts: Facts,
     pub(crate) provision: Provision<'static>,
-    pub(crate) handover: Handover,
-    /// How the identity key and the counter were found.
-    pub(crate) identity: gateway_core::secret::Health,
-    pub(crate) counter: gateway_core::pair::Health,
+    /// Nothing if no first stage started this.
+    pub(crate) handover: Option<Handover>,
 }
 
 /// Reads the handover and the provisioning, seeds the randomness, and finds or makes the identity key.
 pub(crate) fn start() -> Result<Started, Unfit> {
-    let handover = Handover::decode(&kept::handover()).ok_or(Unfit::Handover)?;
-    let provision = provision::read(chip::flash::provision()).map_err(Unfit::Provision)?;
-    let mut entropy = entropy::BoardEntropy::start();
-    let (keys, identity) = keys::BoardKeys::open(&provision, &mut entropy);
-    let mut counter = FlashCounter::new(Window::counter());
-    let counter_health = counter.health();
-    let facts = Facts {
-        // They fit: the provisioning's limits are the same.
-        hardware_id: String::try_from(provision.hardware_id).unwrap_or_default(),
-        board: String::try_from(provision.board).unwrap_or_default(),
-        microvisor: handover.version.parse().map_err(|_| Unfit::Version)?,
-        root_key_hashes: unrevoked(&provision, handover.revoked),
-        root_threshold: provision.root_threshold,
-        build_time_s: provision.build_time_s.max(handover.build_time_s),
-    };
+    let handover = provision::handover();
+    let provision = provision::read().map_err(Unfit::Provision)?;
+    seed_link();
     let ports = Ports {
-        flash: Window::store(),
-        counter,
-        keys,
+        flash: store(),
+        counter: counter(),
+        keys: BoardKeys::open(provision.claim_key).map_err(Unfit::Identity)?,
         clock: BoardClock,
-        entropy,
-        reset: FirstStage(handover.reason),
-        watchdog: watchdog::IdleWatchdog,
+        entropy: Random,
+        reset: BoardReset::new(handover.as_ref()),
+        watchdog: Feed,
         app: Application::default(),
         verify: P256,
     };
-    Ok(Started { ports, facts, provision, handover, identity, counter: counter_health })
+    Ok(Started { ports, facts: provision::facts(&provision, handover.as_ref()), provision, handover })
 }
 
-/// Bit n of the first stage's bitmap revokes root key n.
-fn unrevoked(provision: &Provision<'_>, revoked: u8) -> Vec<KeyHash, ROOT_KEYS_MAX> {
-    let bit = |index: usize| 1_u8.checked_shl(index as u32).unwrap_or(0);
-    let all = provision.root_key_hashes.iter().enumerate();
-    all.filter(|(index, _)| revoked & bit(*index) == 0).map(|(_, hash)| *hash).collect()
-}
-
-/// Time since the first stage started.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct BoardClock;
-
-impl Clock for BoardClock {
-    fn now_ms(&self) -> u64 {
-        now_us() / 1000
+/// Mixes fresh randomness into what TLS draws from. Without any it has what it had; what never had any gives nothing.
+pub(crate) fn seed_link() {
+    let mut seed = Zeroizing::new([0; SEED_BYTES]);
+    if Random.fill(seed.as_mut_slice()).is_ok() {
+        gateway_link::random::seed(&seed);
     }
 }
 
-/// What the first stage said of this start.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FirstStage(BootReason);
-
-impl Reset for FirstStage {
-    fn reason(&self) -> BootReason {
-        self.0
+impl gateway_link::tls::Signer for Signer {
+    fn sign(&self, message: &[u8]) -> Result<[u8; 64], gateway_link::tls::SignError> {
+        Signer::sign(*self, message).map_err(|_| gateway_link::tls::SignError)
     }
 }

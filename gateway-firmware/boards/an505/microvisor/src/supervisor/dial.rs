@@ -10,8 +10,7 @@ use gateway_link::tls;
 use heapless::Vec;
 use wire::limits::BROKER_ANCHORS_MAX;
 
-use crate::ports::An505;
-use crate::ports::keys::{ClaimSigner, IdentitySigner};
+use crate::ports::{An505, Signer, seed_link};
 
 /// Begins it. The provisioned anchor is believed beside those of the keyset.
 pub(super) fn start(
@@ -24,12 +23,15 @@ pub(super) fn start(
     let mut anchors: Vec<&[u8], { BROKER_ANCHORS_MAX + 1 }> = Vec::new();
     let held = keyset.iter().flat_map(|keyset| keyset.broker_anchors.iter().copied());
     // It has room for all of them.
-    [provisioned].into_iter().chain(held).for_each(|anchor| drop(anchors.push(anchor)));
+    [provisioned].into_iter().chain(held).for_each(|anchor| {
+        let _ = anchors.push(anchor);
+    });
     let (chain, signer): (&[&[u8]], Arc<dyn tls::Signer>) = match &dial.credential {
-        Credential::Claim(claim) => (core::slice::from_ref(claim), Arc::new(ClaimSigner)),
-        Credential::Birth(birth) => (core::slice::from_ref(birth), Arc::new(IdentitySigner)),
-        Credential::Chain(chain) => (chain, Arc::new(IdentitySigner)),
+        Credential::Claim(claim) => (core::slice::from_ref(claim), Arc::new(Signer::Claim)),
+        Credential::Birth(birth) => (core::slice::from_ref(birth), Arc::new(Signer::Identity)),
+        Credential::Chain(chain) => (chain, Arc::new(Signer::Identity)),
     };
+    seed_link();
     let credential = tls::Credential { chain, signer };
     Connection::start(dial.address, credential, &anchors, device.time_bound_s(), now_us)
 }

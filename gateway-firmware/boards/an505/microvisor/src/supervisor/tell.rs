@@ -7,6 +7,7 @@ use core::fmt::Write as _;
 
 use chip::clock::now_us;
 use chip::uart::Uart;
+use gateway_core::boot::first::reason_name;
 use gateway_core::device::Notice;
 use gateway_core::gateway::{Gateway, Happening};
 use gateway_core::ports::BootReason;
@@ -25,11 +26,12 @@ pub(super) fn say(text: fmt::Arguments<'_>) {
 
 /// What was found at the start.
 pub(super) fn started(started: &Started) {
-    let Started { facts, handover, identity, counter, .. } = started;
-    say(format_args!(
-        "{} {} on {}, slot {:?}, after {:?}; identity {:?}, counter {:?}",
-        facts.board, facts.microvisor, facts.hardware_id, handover.slot, handover.reason, identity, counter,
-    ));
+    let Started { facts, handover, ports, .. } = started;
+    say(format_args!("{} {} is {}", facts.board, facts.microvisor, facts.hardware_id));
+    if let Some(handover) = handover {
+        say(format_args!("slot {}, after {}", handover.slot.name(), reason_name(handover.reason)));
+    }
+    say(format_args!("identity {}{}", ports.keys.health.name(), if ports.keys.made { ", made anew" } else { "" }));
 }
 
 pub(super) fn happened(happening: Happening) {
