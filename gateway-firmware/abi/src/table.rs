@@ -13,7 +13,7 @@ use Standing::{Later as LATER, Works as WORKS, WorksAnywhere as WORKS_ANYWHERE};
 
 /// The call of a slot, if it has one.
 pub fn call_at(slot: u8) -> Option<&'static Call> {
-    CALLS.binary_search_by_key(&slot, |call| call.slot).ok().map(|index| &CALLS[index])
+    CALLS.get(usize::from(INDEX[usize::from(slot)]))
 }
 
 /// Every call there is.
@@ -92,6 +92,18 @@ pub const CALLS: &[Call] = &[
     call(72, "mvSetWifiConfig", LATER, &[reads::<WifiConfig>("params")]),
     call(73, "mvGetWifiConfig", LATER, &[reads::<WifiConfigOut>("params")]),
     call(128, "healthy", WORKS, &[]),];
+
+/// Where in `CALLS` a slot is: a lookup a call, and calls are frequent.
+static INDEX: [u8; 256] = {
+    let mut index = [u8::MAX; 256];
+    let mut at = 0;
+    while at < CALLS.len() {
+        index[CALLS[at].slot as usize] = at as u8;
+        at += 1;
+    }
+    index
+};
+const _: () = assert!(CALLS.len() < u8::MAX as usize);
 
 enum Standing {
     Later,

@@ -50,10 +50,15 @@ pub mod app {
     pub const RAM_BYTES: u32 = 512 * 1024;
     /// Bytes after `RAM_AT` that the SAU calls non-secure; beyond `RAM_BYTES` the MPC keeps them from the application.
     pub const RAM_SAU_BYTES: u32 = 1024 * 1024;
-    /// Peripherals as the application addresses them; the PPCs say which it has.
-    pub const PERIPHERALS_AT: u32 = 0x4000_0000;
+    /// CMSDK timers 0 and 1, a page each, as the application addresses them.
+    pub const TIMERS_AT: u32 = 0x4000_0000;
+    /// Bytes of both.
+    pub const TIMERS_BYTES: u32 = 0x2000;
+    /// The application's UART: UART1. With the timers these are all the peripherals it has; whatever else lies at
+    /// non-secure addresses (DMA controllers and the non-secure watchdog among it) no SAU region covers.
+    pub const UART_AT: u32 = 0x4020_1000;
     /// Bytes of it.
-    pub const PERIPHERALS_BYTES: u32 = 0x1000_0000;
+    pub const UART_BYTES: u32 = 0x1000;
 }
 
 /// The flash. The first MiB stands for a microcontroller's own, what follows for a store flash beside it.
@@ -114,7 +119,7 @@ pub mod register {
     /// Console of the secure world.
     pub const UART_CONSOLE: u32 = 0x5020_0000;
     /// UART of the application, by the non-secure alias.
-    pub const UART_APP: u32 = 0x4020_1000;
+    pub const UART_APP: u32 = super::app::UART_AT;
     /// UART whose other end gives randomness.
     pub const UART_ENTROPY: u32 = 0x5020_2000;
     /// FPGA I/O: microsecond counter.
@@ -135,6 +140,8 @@ pub mod irq {
     pub const TIMER0: u32 = 3;
     /// CMSDK timer 1: the application's.
     pub const TIMER1: u32 = 4;
+    /// UART1: receives, sends, overruns. The application's.
+    pub const UART_APP: [u32; 3] = [34, 35, 43];
     /// LAN9118.
     pub const LAN9118: u32 = 48;
     /// How many there are.

@@ -1,7 +1,18 @@
-//! The first application.
+//! The microvisor.
 #![no_std]
 #![no_main]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
+
+use microvisor::{schedule, world};
+
+/// Comes from `reset`.
+#[unsafe(no_mangle)]
+extern "C" fn microvisor_main() -> ! {
+    world::raise();
+    schedule::start(supervisor)
+}
+
+extern "C" fn supervisor() -> ! {
+    loop {
+        schedule::idle(None);
+    }
 }

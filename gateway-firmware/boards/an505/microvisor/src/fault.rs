@@ -1,0 +1,177 @@
+//! Faults: one of the application's ends the application, one of ours is noted and ends everything.
+
+use core::fmt::Write as _;
+use core::panic::PanicInfo;
+
+use chip::map::app;
+use chip::scb::{self, Faults};
+use chip::special::{control_ns, ipsr, msp_ns, psp, psp_ns};
+use chip::tt;
+use chip::uart::Uart;
+
+use crate::exceptions::Context;
+use crate::shared::Shared;
+use crate::stacks::{Stack, is_seal};
+use crate::{application, schedule};
+
+/// What the processor stacks when it takes an exception.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Frame {
+    pub r0: u32,
+    pub r1: u32,
+    pub r2: u32,
+    pub r3: u32,
+    pub r12: u32,
+    pub lr: u32,
+    pub pc: u32,
+    pub xpsr: u32,
+}
+
+/// What kind of fault it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Something forbidden by both worlds or escalated, a breakpoint among it.
+    Hard,
+    Memory,
+    Bus,
+    Usage,
+    /// It reached for what is not the application's.
+    Secure,
+    /// A return to a caller that never was.
+    ForgedReturn,
+    Other,
+}
+
+/// How an application ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FaultRecord {
+    pub kind: FaultKind,
+    pub at_us: u64,
+    pub faults: Faults,
+    /// r4 to r11.
+    pub registers: [u32; 8],
+    pub sp: u32,
+    pub exc_return: u32,
+    /// None: its stack pointer was not in its memory, or what lies there is not what the processor wrote.
+    pub frame: Option<Frame>,
+}
+
+static LAST: Shared<Option<FaultRecord>> = Shared::new(None);
+
+/// The last fault of the application, once.
+pub(crate) fn take() -> Option<FaultRecord> {
+    LAST.with(Option::take)
+}
+
+/// Why the secure world ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Death {
+    /// The processor has fewer regions than the walls need.
+    Walls,
+    /// A fault of ours: exception number, and where.
+    Fault { exception: u32, pc: u32, faults: Faults },
+    Panic,
+    /// The watchdog was not fed.
+    Watchdog,
+}
+
+const NMI: u32 = 2;
+
+/// Every exception that is nobody's business as usual.
+pub(crate) extern "C" fn faulted(context: &mut Context, exception: u32) {
+    let faults = Faults::take();
+    let forged = !context.from_app() && context.from_thread() && returned_to_seal();
+    if (context.from_app() || forged) && exception != NMI {
+        let record = record(context, exception, faults, forged);
+        LAST.with(|last| *last = Some(record));
+        application::crashed();
+        return schedule::app_faulted(context);
+    }
+    if exception == NMI {
+        die(Death::Watchdog);
+    }
+    let pc = if context.from_thread() { secure_frame(psp()).pc } else { frame_after(context).pc };
+    die(Death::Fault { exception, pc, faults })
+}
+
+/// The thread that was interrupted had just returned from a call into an empty gateway stack: the application made up
+/// the return. Nothing of ours was under way.
+fn returned_to_seal() -> bool {
+    Stack::gateway().holds(psp()) && is_seal(secure_frame(psp()).pc)
+}
+
+fn record(context: &Context, exception: u32, faults: Faults, forged: bool) -> FaultRecord {
+    let kind = match exception {
+        _ if forged => FaultKind::ForgedReturn,
+        3 => FaultKind::Hard,
+        4 => FaultKind::Memory,
+        5 => FaultKind::Bus,
+        6 => FaultKind::Usage,
+        7 => FaultKind::Secure,
+        _ => FaultKind::Other,
+    };
+    let sp = app_sp(context);
+    FaultRecord {
+        kind,
+        at_us: chip::clock::now_us(),
+        faults,
+        registers: context.registers,
+        sp,
+        exc_return: context.exc_return,
+        frame: if forged || stacking_failed(&faults) { None } else { app_frame(sp) },
+    }
+}
+
+/// MSTKERR, STKERR, or a lazy or stacking access that was refused: the frame was not written.
+fn stacking_failed(faults: &Faults) -> bool {
+    const MSTKERR: u32 = 1 << 4;
+    const STKERR: u32 = 1 << 12;
+    faults.cfsr & (MSTKERR | STKERR) != 0
+}
+
+/// Where the processor stacked the application's frame: by CONTROL_NS and the mode, not by EXC_RETURN.SPSEL, which is
+/// the secure world's.
+pub(crate) fn app_sp(context: &Context) -> u32 {
+    const SPSEL: u32 = 1 << 1;
+    if context.from_thread() && control_ns() & SPSEL != 0 { psp_ns() } else { msp_ns() }
+}
+
+/// The frame there, if the application itself could read it: a stack pointer is only what the application says.
+pub(crate) fn app_frame(sp: u32) -> Option<Frame> {
+    const BYTES: u32 = size_of::<Frame>() as u32;
+    let in_ram = sp >= app::RAM_AT && sp <= app::RAM_AT + app::RAM_BYTES - BYTES;
+    if !in_ram || sp & 3 != 0 || !tt::all_reachable(sp, BYTES, false, false) {
+        return None;
+    }
+    // SAFETY: aligned, whole in the application's RAM, in which no Rust object of ours lies.
+    Some(unsafe { (sp as *const Frame).read_volatile() })
+}
+
+/// The frame of a thread of ours, on its stack.
+fn secure_frame(psp: u32) -> Frame {
+    let whole = |stack: Stack| stack.holds(psp) && stack.holds(psp + size_of::<Frame>() as u32);
+    if psp & 3 != 0 || !(whole(Stack::gateway()) || whole(Stack::supervisor())) {
+        return Frame::default();
+    }
+    // SAFETY: whole in one of our stacks; the thread that owns it does not run.
+    unsafe { (psp as *const Frame).read_volatile() }
+}
+
+/// The frame of a handler of ours: after what the entry pushed.
+fn frame_after(context: &Context) -> Frame {
+    // SAFETY: the processor pushed it there before the entry pushed the context.
+    unsafe { (&raw const *context).add(1).cast::<Frame>().read_volatile() }
+}
+
+/// Notes why, as far as that can still be done, and resets.
+pub fn die(death: Death) -> ! {
+    let _ = writeln!(Uart::console(), "microvisor: died: {death:x?}");
+    scb::reset()
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    let _ = writeln!(Uart::console(), "microvisor: {info}, in exception {}", ipsr());
+    die(Death::Panic)
+}

@@ -1,0 +1,276 @@
+//! Two threads on one core: the supervisor's and the application's.
+//!
+//! `abi::turn` decides who runs; this does it, in handlers of one priority: the one-shot SysTick, PendSV, and the
+//! Ethernet controller's. A thread is what a handler's [`Context`] holds and four special registers. While the
+//! supervisor runs, BASEPRI keeps the application's interrupts off, so that none of them lands in the supervisor's
+//! frames; they wait for a slice at most.
+//!
+//! While the application is in a call from one of its handlers, whose frames share the handlers' stack, it keeps the core.
+
+use core::arch::asm;
+
+use abi::turn::{Standing, Supervisor, Who, decide};
+use chip::special::{
+    basepri, faultmask_ns, primask_ns, psp, psplim, set_basepri, set_psp, set_psplim, undisturbed, wait,
+};
+use chip::{clock, nvic, scb, systick};
+
+use crate::application;
+use crate::exceptions::{Context, LAN, exc_return};
+use crate::shared::Shared;
+use crate::stacks::Stack;
+use crate::world::NO_APP_INTERRUPTS;
+
+/// When to look again after a call from a handler kept the core: such calls are the short ones.
+const CALL_RETRY_US: u32 = 10;
+
+/// How the core was shared since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Statistics {
+    /// The application ran for so long.
+    pub app_us: u64,
+    /// The supervisor ran for so long while the application could have.
+    pub supervisor_us: u64,
+    /// Times the core went from the application to the supervisor.
+    pub pauses: u64,
+    /// The longest time from there and back.
+    pub app_pause_max_us: u32,
+    /// The longest time interrupts of the application's were kept waiting, as far as this side sees: a pause, or the part
+    /// of a call before it and the pause.
+    pub ns_irq_wait_max_us: u32,
+}
+
+/// A thread that does not run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Thread {
+    pub(crate) registers: [u32; 8],
+    pub(crate) exc_return: u32,
+    pub(crate) psp: u32,
+    pub(crate) psplim: u32,
+    pub(crate) basepri: u32,
+}
+
+#[derive(Debug)]
+struct State {
+    current: Who,
+    since_us: u64,
+    /// The application can run.
+    app: bool,
+    supervisor: Supervisor,
+    /// Something happened that the supervisor has not looked at.
+    woken: bool,
+    /// Whoever is not `current`.
+    other: Thread,
+    /// When the application was last seen to do what a sound one does: see `application::answers`.
+    answered_us: u64,
+    statistics: Statistics,
+    on_lan: fn(),
+}
+
+static STATE: Shared<State> = Shared::new(State {
+    current: Who::Supervisor,
+    since_us: 0,
+    app: false,
+    supervisor: Supervisor::Ready,
+    woken: false,
+    other: Thread { registers: [0; 8], exc_return: 0, psp: 0, psplim: 0, basepri: 0 },
+    answered_us: 0,
+    statistics: Statistics {
+        app_us: 0,
+        supervisor_us: 0,
+        pauses: 0,
+        app_pause_max_us: 0,
+        ns_irq_wait_max_us: 0,
+    },
+    on_lan: || {},
+});
+
+/// Becomes the supervisor's thread.
+pub fn start(supervisor: extern "C" fn() -> !) -> ! {
+    let (handler, gateway, own) = (Stack::handler(), Stack::gateway(), Stack::supervisor());
+    [handler, gateway, own].map(Stack::seal);
+    // SAFETY: from here on nothing of this thread's past is used: its stack becomes the handlers', empty; the supervisor
+    // begins on its own stack, empty and sealed, within its limit.
+    unsafe {
+        asm!(
+            "msr basepri, {mask}",
+            "msr psplim, {limit}",
+            "msr psp, {top}",
+            "msr control, {process_stack}",
+            "isb",
+            "msr msp, {handlers}",
+            "bx {supervisor}",
+            mask = in(reg) NO_APP_INTERRUPTS,
+            limit = in(reg) own.limit,
+            top = in(reg) own.top(),
+            process_stack = in(reg) 2,
+            handlers = in(reg) handler.top(),
+            supervisor = in(reg) supervisor,
+            options(noreturn),
+        )
+    }
+}
+
+/// Leaves the core to the application, or asleep, until this time or until [`wake`]. By the supervisor only.
+///
+/// It returns at once when something happened since it last returned.
+pub fn idle(until_us: Option<u64>) {
+    let go_on = STATE.with(|state| {
+        if !state.woken {
+            state.supervisor = Supervisor::Sleeps { until_us };
+        }
+        core::mem::take(&mut state.woken)
+    });
+    if go_on {
+        return;
+    }
+    // Now the core goes to an application that can run; if there is none, a timer is set and this goes on.
+    scb::pend_switch();
+    loop {
+        // Between the look and the sleep nothing may happen unseen: masked interrupts end the sleep all the same.
+        let awake = undisturbed(|| {
+            let awake = STATE.with(|state| state.supervisor == Supervisor::Ready);
+            if !awake {
+                wait();
+            }
+            awake
+        });
+        if awake {
+            return;
+        }
+    }
+}
+
+/// Something happened that the supervisor has to look at. From anywhere.
+pub fn wake() {
+    STATE.with(|state| state.woken = true);
+    scb::pend_switch();
+}
+
+/// From now on the Ethernet controller's interrupts call this and then wake the supervisor. The hook ends what the
+/// controller asks for; its interrupt pin must have been set up, or it asks for ever.
+pub fn on_lan(hook: fn()) {
+    STATE.with(|state| state.on_lan = hook);
+    nvic::enable(chip::map::irq::LAN9118);
+}
+
+/// How the core was shared since the start, or since the statistics were last taken anew.
+pub fn statistics() -> Statistics {
+    STATE.with(|state| state.statistics)
+}
+
+/// Begins the statistics anew.
+pub fn restart_statistics() {
+    STATE.with(|state| state.statistics = Statistics::default());
+}
+
+/// The application runs from now on, like this. By the supervisor only.
+pub(crate) fn run_app(thread: Thread) {
+    STATE.with(|state| {
+        let now_us = clock::now_us();
+        (state.other, state.app) = (thread, true);
+        (state.since_us, state.answered_us) = (now_us, now_us);
+    });
+    scb::pend_switch();
+}
+
+/// The application does not run any more. By the supervisor only.
+pub(crate) fn end_app() {
+    STATE.with(|state| state.app = false);
+}
+
+/// How long the application has not been seen to answer.
+pub(crate) fn app_silent_us() -> u64 {
+    STATE.with(|state| if state.app { clock::now_us().saturating_sub(state.answered_us) } else { 0 })
+}
+
+/// SysTick, PendSV and the Ethernet controller.
+pub(crate) extern "C" fn scheduled(context: &mut Context, exception: u32) {
+    if exception == LAN {
+        let hook = STATE.with(|state| state.on_lan);
+        hook();
+        STATE.with(|state| state.woken = true);
+    }
+    STATE.with(|state| state.decide(context));
+}
+
+/// The application's last exception: it has ended, the supervisor goes on.
+pub(crate) fn app_faulted(context: &mut Context) {
+    STATE.with(|state| {
+        (state.app, state.woken) = (false, true);
+        state.decide(context);
+    });
+}
+
+impl State {
+    fn decide(&mut self, context: &mut Context) {
+        if self.app && self.current == Who::App && !context.from_app() && !context.from_thread() {
+            return systick::after(CALL_RETRY_US);
+        }
+        let now_us = clock::now_us();
+        let supervisor = if self.woken { Supervisor::Ready } else { self.supervisor };
+        let (current, since_us, app) = (self.current, self.since_us, self.app);
+        let turn = decide(Standing { current, since_us, app, supervisor }, now_us);
+        if turn.woken && self.supervisor != Supervisor::Ready {
+            (self.supervisor, self.woken) = (Supervisor::Ready, false);
+        }
+        if turn.who != self.current {
+            self.switch(context, now_us);
+        }
+        match turn.until_us {
+            Some(until_us) => {
+                let us = until_us.saturating_sub(now_us);
+                systick::after(u32::try_from(us).unwrap_or(systick::LONGEST_US));
+            }
+            None => systick::stop(),
+        }
+    }
+
+    fn switch(&mut self, context: &mut Context, now_us: u64) {
+        self.account(context, now_us);
+        let next = self.other;
+        self.other = Thread {
+            registers: context.registers,
+            exc_return: context.exc_return,
+            psp: psp(),
+            psplim: psplim(),
+            basepri: basepri(),
+        };
+        (context.registers, context.exc_return) = (next.registers, next.exc_return);
+        // SAFETY: a handler runs on the handler stack; these are the next thread's own, as it left them or as
+        // `application` made them.
+        unsafe {
+            set_psplim(0);
+            set_psp(next.psp);
+            set_psplim(next.psplim);
+            set_basepri(next.basepri);
+        }
+    }
+
+    fn account(&mut self, context: &Context, now_us: u64) {
+        let had_us = now_us.saturating_sub(self.since_us);
+        match self.current {
+            Who::App => {
+                self.statistics.app_us += had_us;
+                self.statistics.pauses += 1;
+                if application::answers(context, primask_ns() | faultmask_ns()) {
+                    self.answered_us = now_us;
+                }
+                self.current = Who::Supervisor;
+            }
+            Who::Supervisor => {
+                self.statistics.supervisor_us += had_us;
+                let pause_us = u32::try_from(had_us).unwrap_or(u32::MAX);
+                // The first turn of an application is no end of a pause.
+                if self.statistics.pauses > 0 {
+                    let longest = &mut self.statistics.app_pause_max_us;
+                    *longest = pause_us.max(*longest);
+                }
+                self.current = Who::App;
+            }
+        }
+        self.since_us = now_us;
+    }
+}
+
+const _: () = assert!(exc_return::TO_APP_THREAD & exc_return::SECURE == 0);
