@@ -12,12 +12,12 @@ use chip::special::{
 use chip::{nvic, peripherals, scb};
 use gateway_core::ports::{App, AppError, AppStatus, Flash, Image, Life};
 
-use crate::events::{self, Text};
+use crate::events;
 use crate::exceptions::{Context, exc_return};
 use crate::fault::{self, FaultRecord, Frame, app_frame, app_sp};
+use crate::gateway;
 use crate::schedule::{self, Thread};
 use crate::stacks::Stack;
-use crate::gateway;
 
 /// An application that in all this time was seen only inside its handlers, or with interrupts off, and made no call, hangs.
 pub const HUNG_US: u64 = 10_000_000;
@@ -35,6 +35,8 @@ static HEALTHY: AtomicBool = AtomicBool::new(false);
 static HEALTHY_NEWS: AtomicBool = AtomicBool::new(false);
 static RESTART_NEWS: AtomicBool = AtomicBool::new(false);
 static APPLY: AtomicBool = AtomicBool::new(false);
+
+pub use crate::events::Text;
 
 /// What happened to the application, or what it said.
 #[derive(Debug, Clone, PartialEq, Eq)]

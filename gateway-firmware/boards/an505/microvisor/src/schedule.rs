@@ -88,7 +88,7 @@ static STATE: Shared<State> = Shared::new(State {
 /// Becomes the supervisor's thread.
 pub fn start(supervisor: extern "C" fn() -> !) -> ! {
     let (handler, gateway, own) = (Stack::handler(), Stack::gateway(), Stack::supervisor());
-    [handler, gateway, own].map(Stack::seal);
+    [handler, gateway, own].into_iter().for_each(Stack::seal);
     // SAFETY: from here on nothing of this thread's past is used: its stack becomes the handlers', empty; the supervisor
     // begins on its own stack, empty and sealed, within its limit.
     unsafe {

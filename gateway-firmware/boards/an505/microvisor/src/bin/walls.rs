@@ -1,0 +1,110 @@
+//! The walls without a first stage, a store or a network: for tests under `-icount`, where every run is the same.
+//!
+//! An application lies in the store flash as it is, [`IMAGE_BYTES`] of it. A supervisor that computes nearly all the time
+//! starts it, starts it again whenever it ends, and says on the console what it hears. After [`RUN_US`] it prints how the
+//! core was shared and resets the machine.
+#![no_std]
+#![no_main]
+
+use core::fmt::Write as _;
+
+use chip::map::flash;
+use chip::uart::Uart;
+use chip::{clock, scb};
+use gateway_core::ports::{App as _, Flash, FlashError, Geometry, Image, Life};
+use microvisor::application::{Application, Event, take_event};
+use microvisor::gateway::{Facts, WakeReason, publish};
+use microvisor::stacks::Stack;
+use microvisor::{schedule, world};
+
+const IMAGE_BYTES: u32 = 64 * 1024;
+const RUN_US: u64 = 12_000_000;
+/// Computes for about so long, then sleeps for a moment.
+const WORK_US: u64 = 20_000;
+const SLEEP_US: u64 = 300;
+const DEVICE_ID: [u8; 34] = *b"dv0123456789abcdef0123456789abcdef";
+
+#[unsafe(no_mangle)]
+extern "C" fn microvisor_main() -> ! {
+    clock::start();
+    world::raise();
+    schedule::start(supervisor)
+}
+
+extern "C" fn supervisor() -> ! {
+    let mut console = Uart::console();
+    let mut application = Application::default();
+    let (wall_us_at_zero, wake_reason) = (Some(1_700_000_000_000_000), WakeReason::ColdBoot);
+    publish(Facts { device_id: Some(DEVICE_ID), wall_us_at_zero, wake_reason });
+    let _ = writeln!(console, "walls: up");
+    let mut starts = 0;
+    while clock::now_us() < RUN_US {
+        let status = application.status();
+        if status.life != Life::Running {
+            starts += 1;
+            let started = application.start(Image { slot: 0, at: 0, bytes: IMAGE_BYTES }, &mut Store);
+            if started.is_err() {
+                let _ = writeln!(console, "walls: {started:?}");
+                break;
+            }
+        }
+        work();
+        while let Some(event) = take_event() {
+            match event {
+                Event::Log(text) => _ = writeln!(console, "walls: log {text}"),
+                Event::Healthy | Event::Restart => _ = writeln!(console, "walls: {event:?}"),
+                Event::Fault(record) => {
+                    let (kind, pc) = (record.kind, record.frame.map(|frame| frame.pc));
+                    let (sfsr, cfsr) = (record.faults.sfsr, record.faults.cfsr);
+                    let _ = writeln!(console, "walls: fault {kind:?} pc {pc:x?} sfsr {sfsr:x} cfsr {cfsr:x}");
+                }
+            }
+        }
+        schedule::idle(Some(clock::now_us() + SLEEP_US));
+    }
+    let _ = writeln!(console, "walls: {starts} starts, {:?}", schedule::statistics());
+    for (name, stack) in [("handler", Stack::handler()), ("gateway", Stack::gateway())] {
+        let _ = writeln!(console, "walls: {name} stack {} of {} bytes", stack.used_bytes(), stack.bytes());
+    }
+    scb::reset()
+}
+
+/// What a handshake does to the core, as far as the scheduler sees it.
+fn work() {
+    let until_us = clock::now_us() + WORK_US;
+    let mut hash = 0x811c_9dc5u32;
+    while clock::now_us() < until_us {
+        hash = (0..500u32).fold(hash, |hash, byte| (hash ^ byte).wrapping_mul(0x0100_0193));
+        core::hint::black_box(hash);
+    }
+}
+
+/// The store flash as it lies there.
+#[derive(Debug)]
+struct Store;
+
+impl Flash for Store {
+    fn geometry(&self) -> Geometry {
+        Geometry { bytes: flash::STORE_BYTES, erase_bytes: flash::ERASE_BYTES, write_bytes: 1, write_once: false }
+    }
+
+    fn read(&mut self, at: u32, into: &mut [u8]) -> Result<(), FlashError> {
+        let inside = at.checked_add(into.len() as u32).is_some_and(|end| end <= flash::STORE_BYTES);
+        if !inside {
+            return Err(FlashError::Range);
+        }
+        // SAFETY: inside of the flash, which nobody writes here.
+        into.copy_from_slice(unsafe {
+            core::slice::from_raw_parts((flash::AT + flash::STORE + at) as *const u8, into.len())
+        });
+        Ok(())
+    }
+
+    fn write(&mut self, _at: u32, _bytes: &[u8]) -> Result<(), FlashError> {
+        Err(FlashError::Failed)
+    }
+
+    fn erase(&mut self, _at: u32) -> Result<(), FlashError> {
+        Err(FlashError::Failed)
+    }
+}

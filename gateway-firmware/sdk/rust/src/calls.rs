@@ -1,0 +1,127 @@
+//! The calls, as functions.
+
+use core::cell::UnsafeCell;
+
+use abi::{DEVICE_ID_BYTES, LOG_BUFFER_UNIT_BYTES, Status};
+
+use crate::raw;
+
+/// The slots of what is here.
+mod slot {
+    pub(super) const GET_MICROSECONDS: u8 = 2;
+    pub(super) const GET_SYS_CLK: u8 = 3;
+    pub(super) const GET_DEVICE_ID: u8 = 5;
+    pub(super) const GET_WALL_TIME: u8 = 7;
+    pub(super) const NO_OP: u8 = 27;
+    pub(super) const SERVER_LOGGING_INIT: u8 = 36;
+    pub(super) const SERVER_LOG: u8 = 37;
+    pub(super) const SYSTEM_LED_ENABLE: u8 = 59;
+    pub(super) const GET_WAKE_REASON: u8 = 63;
+    pub(super) const RESTART: u8 = 64;
+    pub(super) const HEALTHY: u8 = 128;
+}
+
+/// Memory that logging is given, a static of the application's: as the ancestor wants it aligned. Nothing of the
+/// application's can look into it.
+#[derive(Debug)]
+#[repr(C, align(512))]
+pub struct LogBuffer<const BYTES: usize>(UnsafeCell<[u8; BYTES]>);
+const _: () = assert!(align_of::<LogBuffer<512>>() as u32 == LOG_BUFFER_UNIT_BYTES);
+
+// SAFETY: it has no way to its bytes but the microvisor's.
+unsafe impl<const BYTES: usize> Sync for LogBuffer<BYTES> {}
+
+impl<const BYTES: usize> LogBuffer<BYTES> {
+    /// Empty.
+    pub const fn new() -> Self {
+        Self(UnsafeCell::new([0; BYTES]))
+    }
+}
+
+impl<const BYTES: usize> Default for LogBuffer<BYTES> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Does nothing. Allowed in handlers.
+pub fn no_op() -> Result<(), Status> {
+    // SAFETY: the call writes nothing.
+    answered(unsafe { raw::call(slot::NO_OP, [0; 4]) })
+}
+
+/// Microseconds since the board started. Allowed in handlers.
+pub fn microseconds() -> Result<u64, Status> {
+    read(slot::GET_MICROSECONDS)
+}
+
+/// Microseconds since 1970. Allowed in handlers. `TimeNotSet`: nobody told the board yet.
+pub fn wall_time_us() -> Result<u64, Status> {
+    read(slot::GET_WALL_TIME)
+}
+
+/// Cycles of the core's clock a second.
+pub fn clock_hz() -> Result<u32, Status> {
+    read(slot::GET_SYS_CLK)
+}
+
+/// Why the application runs: a number of the ancestor's `MvWakeReason`.
+pub fn wake_reason() -> Result<u32, Status> {
+    read(slot::GET_WAKE_REASON)
+}
+
+/// The device's id, in characters. `Unavailable`: the board has not enrolled yet.
+pub fn device_id() -> Result<[u8; DEVICE_ID_BYTES], Status> {
+    let mut id = [0; DEVICE_ID_BYTES];
+    let arguments = [(&raw mut id) as u32, DEVICE_ID_BYTES as u32, 0, 0];
+    // SAFETY: writes `id`, whole.
+    answered(unsafe { raw::call(slot::GET_DEVICE_ID, arguments) }).map(|()| id)
+}
+
+/// Sets up logging. `InvalidBufferSize`: not a multiple of 512 bytes, or more than 8 KiB.
+pub fn start_logging<const BYTES: usize>(buffer: &'static LogBuffer<BYTES>) -> Result<(), Status> {
+    let arguments = [buffer.0.get() as u32, BYTES as u32, 0, 0];
+    // SAFETY: the buffer is the microvisor's from now on.
+    answered(unsafe { raw::call(slot::SERVER_LOGGING_INIT, arguments) })
+}
+
+/// Logs a message. `Unavailable`: logging was not set up. `LogMessageTooLong`: over `LOG_MESSAGE_BYTES_MAX`.
+/// `InvalidBufferSize`: it is empty, or more than the microvisor can hold wait already; this one is lost.
+pub fn log(message: &str) -> Result<(), Status> {
+    let Ok(bytes) = u16::try_from(message.len()) else { return Err(Status::LogMessageTooLong) };
+    // SAFETY: only read.
+    answered(unsafe { raw::call(slot::SERVER_LOG, [message.as_ptr() as u32, bytes.into(), 0, 0]) })
+}
+
+/// Says that this version works: what an update on trial is confirmed by.
+pub fn healthy() -> Result<(), Status> {
+    // SAFETY: the call writes nothing.
+    answered(unsafe { raw::call(slot::HEALTHY, [0; 4]) })
+}
+
+/// Asks to be started anew, with the update that waits if there is one.
+pub fn restart() -> Result<(), Status> {
+    // SAFETY: the call writes nothing.
+    answered(unsafe { raw::call(slot::RESTART, [0; 4]) })
+}
+
+/// Lets the system's LED show the system's state, or not.
+pub fn enable_system_led(enable: bool) -> Result<(), Status> {
+    // SAFETY: the call writes nothing.
+    answered(unsafe { raw::call(slot::SYSTEM_LED_ENABLE, [enable.into(), 0, 0, 0]) })
+}
+
+/// A call whose one parameter is where its result goes.
+fn read<T: Default>(slot: u8) -> Result<T, Status> {
+    let mut value = T::default();
+    // SAFETY: writes `value`, whole: the slots above give what their functions return.
+    answered(unsafe { raw::call(slot, [(&raw mut value) as u32, 0, 0, 0]) }).map(|()| value)
+}
+
+fn answered(code: u32) -> Result<(), Status> {
+    match Status::from_code(code) {
+        Some(Status::Okay) => Ok(()),
+        Some(status) => Err(status),
+        None => Err(Status::InternalError),
+    }
+}
