@@ -85,11 +85,11 @@ async fn build(compiler: Compiler, image: Image) -> Result<()> {
     };
     let mut command = compiler.command("build");
     command.args(["--quiet", "--package", package, "--bin", package]);
-    // Read by the application's `option_env!`.
+    // What `apps/first` is told when it is built.
     match image {
         Image::First(version) => drop(command.env("HOLDFAST_APP_VERSION", version)),
         Image::Unwell(version) => {
-            command.env("HOLDFAST_APP_VERSION", version).env("HOLDFAST_APP_UNWELL", "1");
+            command.env("HOLDFAST_APP_VERSION", version).env("HOLDFAST_APP_HEALTHY", "never");
         }
         _ => {}
     }
