@@ -41,6 +41,18 @@ pub enum Health {
     Lost = 3,
 }
 
+impl Health {
+    /// For a console and for tools.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Health::Blank => "blank",
+            Health::Sound => "sound",
+            Health::Damaged => "damaged",
+            Health::Lost => "lost",
+        }
+    }
+}
+
 /// The newest entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {

@@ -88,6 +88,18 @@ pub enum ProvisionError {
     Field(&'static str),
 }
 
+impl ProvisionError {
+    /// For a console: the field's name where one is at fault.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ProvisionError::Blank => "blank",
+            ProvisionError::Damaged => "damaged",
+            ProvisionError::Cbor(_) => "malformed",
+            ProvisionError::Field(name) => name,
+        }
+    }
+}
+
 impl From<CborError> for ProvisionError {
     fn from(error: CborError) -> Self {
         ProvisionError::Cbor(error)
@@ -98,6 +110,30 @@ impl From<CborError> for ProvisionError {
 pub fn read(region: &[u8]) -> Result<Provision<'_>, ProvisionError> {
     let (first, second) = region.split_at(region.len() / 2);
     read_copy(first).or_else(|error| read_copy(second).map_err(|_| error))
+}
+
+/// Whom a first stage believes: all that it reads of a region, so that it outlives what is added to the rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProvisionedRoots {
+    pub hashes: Vec<KeyHash, ROOT_KEYS_MAX>,
+    pub threshold: u8,
+}
+
+/// Reads the root keys of the first whole copy of a region.
+pub fn roots(region: &[u8]) -> Result<ProvisionedRoots, ProvisionError> {
+    let (first, second) = region.split_at(region.len() / 2);
+    let map = whole_map(first).or_else(|error| whole_map(second).map_err(|_| error))?;
+    let mut reader = Reader::new(map);
+    let mut roots = ProvisionedRoots { hashes: Vec::new(), threshold: 0 };
+    for _ in 0..reader.map()? {
+        match reader.int()? {
+            key::ROOT_KEY_HASHES => roots.hashes = decode_hashes(&mut reader)?,
+            key::ROOT_THRESHOLD => roots.threshold = decode_threshold(&mut reader)?,
+            _ => drop(reader.item()?),
+        }
+    }
+    check_threshold(&roots.hashes, roots.threshold)?;
+    Ok(roots)
 }
 
 /// Which copies of a region are whole.
@@ -120,14 +156,17 @@ pub fn header(map: &[u8]) -> [u8; HEADER_BYTES] {
 }
 
 fn read_copy(copy: &[u8]) -> Result<Provision<'_>, ProvisionError> {
+    decode(whole_map(copy)?)
+}
+
+fn whole_map(copy: &[u8]) -> Result<&[u8], ProvisionError> {
     let (head, rest) = copy.split_first_chunk::<HEADER_BYTES>().ok_or(ProvisionError::Damaged)?;
     if *head == [0xff; HEADER_BYTES] {
         return Err(ProvisionError::Blank);
     }
     let [.., l0, l1, l2, l3, _, _, _, _] = *head;
     let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
-    let map = rest.get(..length).filter(|map| header(map) == *head).ok_or(ProvisionError::Damaged)?;
-    decode(map)
+    rest.get(..length).filter(|map| header(map) == *head).ok_or(ProvisionError::Damaged)
 }
 
 fn decode(map: &[u8]) -> Result<Provision<'_>, ProvisionError> {
@@ -141,14 +180,23 @@ fn decode(map: &[u8]) -> Result<Provision<'_>, ProvisionError> {
         claim_certificate: certificate(fields.required(key::CLAIM_CERTIFICATE)?, "claim certificate")?,
         claim_key: fields.required(key::CLAIM_KEY)?.bytes_exact()?,
         root_key_hashes: decode_hashes(fields.required(key::ROOT_KEY_HASHES)?)?,
-        root_threshold: fields.required(key::ROOT_THRESHOLD)?.uint()?.try_into().unwrap_or(u8::MAX),
+        root_threshold: decode_threshold(fields.required(key::ROOT_THRESHOLD)?)?,
         hosts: decode_hosts(fields.required(key::HOSTS)?)?,
         build_time_s: fields.required(key::BUILD_TIME)?.uint()?,
     };
     fields.finish()?;
     reader.finish()?;
-    match (1..=provision.root_key_hashes.len()).contains(&usize::from(provision.root_threshold)) {
-        true => Ok(provision),
+    check_threshold(&provision.root_key_hashes, provision.root_threshold)?;
+    Ok(provision)
+}
+
+fn decode_threshold(reader: &mut Reader<'_>) -> Result<u8, ProvisionError> {
+    reader.uint()?.try_into().map_err(|_| ProvisionError::Field("root threshold"))
+}
+
+fn check_threshold(hashes: &[KeyHash], threshold: u8) -> Result<(), ProvisionError> {
+    match (1..=hashes.len()).contains(&usize::from(threshold)) {
+        true => Ok(()),
         false => Err(ProvisionError::Field("root threshold")),
     }
 }
@@ -252,6 +300,26 @@ mod tests {
         assert_eq!(provision.build_time_s, 1_790_000_000);
         assert!(!std::format!("{provision:?}").contains('7'));
         assert_eq!(whole_copies(&region), [true, true]);
+        let expected = ProvisionedRoots { hashes: provision.root_key_hashes, threshold: 2 };
+        assert_eq!(roots(&region), Ok(expected));
+    }
+
+    #[test]
+    fn a_first_stage_reads_its_roots_whatever_else_is_there() {
+        let mut newer = map(|field, writer| {
+            let other = field == key::HOSTS;
+            if other {
+                writer.text("of a shape to come");
+            }
+            other
+        });
+        let mut field = Writer::new();
+        newer.extend(field.int(11).text("added").clone().into_vec());
+        newer[0] += 1;
+        let region = region(&newer);
+        assert!(read(&region).is_err());
+        assert_eq!(roots(&region).unwrap().threshold, 2);
+        assert_eq!(roots(&[0xff; 1024]), Err(ProvisionError::Blank));
     }
 
     #[test]
@@ -303,8 +371,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(map: Vec<u8>, raw: Vec<u8>) {
-            let _ = decode(&map);
             let _ = read(&raw);
+            let _ = read(&region(&map));
+            let _ = roots(&region(&map));
         }
 
         #[test]

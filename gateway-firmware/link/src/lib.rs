@@ -22,3 +22,5 @@ pub use connection::{
     CONNECT_TIMEOUT_US, Connection, DIAL_TIMEOUT_US, IDLE_PROBE_US, Progress, SILENCE_TIMEOUT_US,
 };
 pub use network::{Buffers, FRAMES_PER_POLL_MAX, Network, Storage, TCP_RECEIVE_BYTES_MAX};
+/// What a driver implements.
+pub use smoltcp::{phy, time};

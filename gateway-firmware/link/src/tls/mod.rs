@@ -12,7 +12,7 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use gateway_core::net::link::End;
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::TimeProvider;
@@ -32,17 +32,19 @@ pub fn config(
     let mut roots = RootCertStore::empty();
     // An anchor that cannot be read is one that vouches for nobody.
     roots.add_parsable_certificates(anchors.iter().map(|der| CertificateDer::from_slice(der)));
+    if roots.is_empty() {
+        // There is nobody to talk to.
+        return Err(End::Unreachable);
+    }
     let provider = Arc::new(provider());
-    // Without any usable anchor there is nobody to talk to.
-    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .build()
-        .map_err(|_| End::Unreachable)?;
+    let algorithms = provider.signature_verification_algorithms;
+    let verifier = BoundVerifier { roots: Arc::new(roots), algorithms, time_bound_s };
     let ours = SingleCertAndKey::from(CertifiedKey::from(credential));
     let mut config = ClientConfig::builder_with_details(provider, Arc::new(Bound(time_bound_s)))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|_| End::Unreachable)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(BoundVerifier { inner, time_bound_s }))
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_cert_resolver(Arc::new(ours));
     config.resumption = Resumption::disabled();
     config.max_fragment_size = Some(SEND_RECORD_BYTES_MAX);

@@ -2,6 +2,25 @@
 //!
 //! Owns addresses (`map`) and the thinnest layer over registers. It decides nothing, keeps no state of its own and never
 //! touches what the other world owns. The facts are of TRUSTZONE.md and of Arm's AN505 and SSE-200 manuals.
+//! Tools on the host use `map`; everything else is there on the machine only.
 #![no_std]
 
 pub mod map;
+
+#[cfg(target_os = "none")]
+mod mmio;
+
+#[cfg(target_os = "none")]
+pub mod clock;
+#[cfg(target_os = "none")]
+pub mod entropy;
+#[cfg(target_os = "none")]
+pub mod flash;
+#[cfg(target_os = "none")]
+pub mod kept;
+#[cfg(target_os = "none")]
+pub mod reset;
+#[cfg(target_os = "none")]
+pub mod uart;
+#[cfg(target_os = "none")]
+pub mod watchdog;

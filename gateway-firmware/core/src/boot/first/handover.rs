@@ -38,6 +38,17 @@ pub fn cause(found: [u32; CAUSE_WORDS]) -> BootReason {
     }
 }
 
+/// A reason for a console and for tools.
+pub const fn reason_name(reason: BootReason) -> &'static str {
+    match reason {
+        BootReason::PowerOn => "power_on",
+        BootReason::Watchdog => "watchdog",
+        BootReason::Software => "software",
+        BootReason::Fault => "fault",
+        BootReason::Update => "update",
+    }
+}
+
 /// What to leave before a reset for this reason.
 pub const fn cause_words(reason: BootReason) -> [u32; CAUSE_WORDS] {
     words(reason_byte(reason))

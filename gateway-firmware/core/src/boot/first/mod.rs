@@ -11,7 +11,7 @@ mod handover;
 mod record;
 mod verify;
 
-pub use handover::{ARMED, CAUSE_WORDS, HANDOVER_BYTES, Handover, cause, cause_words};
+pub use handover::{ARMED, CAUSE_WORDS, HANDOVER_BYTES, Handover, cause, cause_words, reason_name};
 pub use record::{Misfit, Record, Slot};
 pub use verify::{Entry, Machine, Refused, Scratch, SlotLayout, Verified};
 

@@ -34,6 +34,13 @@ impl Slot {
         self as usize
     }
 
+    pub const fn name(self) -> &'static str {
+        match self {
+            Slot::A => "a",
+            Slot::B => "b",
+        }
+    }
+
     pub(crate) const fn from_byte(byte: u8) -> Option<Slot> {
         match byte {
             0 => Some(Slot::A),

@@ -74,6 +74,27 @@ impl Refused {
         Refused::AttemptsSpent,
         Refused::AttemptUnwritten,
     ];
+
+    /// For a console and for tools.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Refused::Blank => "blank",
+            Refused::Unreadable => "unreadable",
+            Refused::KeysetMalformed => "keyset_malformed",
+            Refused::KeysetUnsigned => "keyset_unsigned",
+            Refused::ManifestMalformed => "manifest_malformed",
+            Refused::ManifestUnsigned => "manifest_unsigned",
+            Refused::KeyScope => "key_scope",
+            Refused::WrongComponent => "wrong_component",
+            Refused::WrongBoard => "wrong_board",
+            Refused::BelowFloor => "below_floor",
+            Refused::TooLarge => "too_large",
+            Refused::DigestMismatch => "digest_mismatch",
+            Refused::NoEntry => "no_entry",
+            Refused::AttemptsSpent => "attempts_spent",
+            Refused::AttemptUnwritten => "attempt_unwritten",
+        }
+    }
 }
 
 /// Where the parts of a slot are, from its start.

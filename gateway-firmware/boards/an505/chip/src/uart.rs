@@ -1,0 +1,64 @@
+//! CMSDK APB UARTs: the secure console, and bytes from the entropy UART. Every wait is bounded.
+
+use core::fmt;
+
+use crate::map::register;
+use crate::mmio;
+
+const DATA: u32 = 0x00;
+const STATE: u32 = 0x04;
+const STATE_TX_FULL: u32 = 1;
+const STATE_RX_FULL: u32 = 1 << 1;
+const CTRL: u32 = 0x08;
+const CTRL_TX: u32 = 1;
+const CTRL_RX: u32 = 1 << 1;
+const BAUDDIV: u32 = 0x10;
+/// Clock cycles a bit: 115,200 baud at 20 MHz.
+const CYCLES_A_BIT: u32 = 174;
+/// Looks at a full transmitter before a byte is dropped: a console that nobody reads holds up nothing.
+const SEND_LOOKS_MAX: u32 = 2000;
+
+/// One UART.
+#[derive(Debug)]
+pub struct Uart {
+    at: u32,
+}
+
+impl Uart {
+    /// The secure console, enabled: a byte written before that would never leave.
+    pub fn console() -> Uart {
+        mmio::write(register::UART_CONSOLE + BAUDDIV, CYCLES_A_BIT);
+        mmio::write(register::UART_CONSOLE + CTRL, CTRL_TX);
+        Uart { at: register::UART_CONSOLE }
+    }
+
+    /// The UART whose other end gives randomness.
+    pub(crate) fn entropy() -> Uart {
+        mmio::write(register::UART_ENTROPY + BAUDDIV, CYCLES_A_BIT);
+        mmio::write(register::UART_ENTROPY + CTRL, CTRL_RX);
+        Uart { at: register::UART_ENTROPY }
+    }
+
+    /// Sends a byte, or drops it.
+    pub fn send(&mut self, byte: u8) {
+        for _ in 0..SEND_LOOKS_MAX {
+            if mmio::read(self.at + STATE) & STATE_TX_FULL == 0 {
+                mmio::write(self.at + DATA, byte.into());
+                return;
+            }
+        }
+    }
+
+    /// A byte that has arrived.
+    pub(crate) fn receive(&mut self) -> Option<u8> {
+        let full = mmio::read(self.at + STATE) & STATE_RX_FULL != 0;
+        full.then(|| mmio::read(self.at + DATA) as u8)
+    }
+}
+
+impl fmt::Write for Uart {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.bytes().for_each(|byte| self.send(byte));
+        Ok(())
+    }
+}
