@@ -95,7 +95,9 @@ impl Cable {
 
     fn send(&mut self, towards: usize, frame: Vec<u8>) {
         let Weather { lost, doubled, jitter_us, damaged, cut, .. } = self.weather;
-        if towards == 0 && let Some(kept) = &mut self.kept {
+        if towards == 0
+            && let Some(kept) = &mut self.kept
+        {
             kept.push(frame.clone());
         }
         if cut || self.dice.percent(lost) {

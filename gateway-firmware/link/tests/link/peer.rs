@@ -30,6 +30,10 @@ pub(crate) struct Says {
     pub(crate) dns: Option<Vec<Ipv4Addr>>,
     /// DNS servers that DHCP tells of.
     pub(crate) dns_servers: Vec<Ipv4Addr>,
+    /// Instead of an answer's records: what comes after the question.
+    pub(crate) dns_bytes: Option<&'static [u8]>,
+    /// Behind the option that says what kind of DHCP message it is, instead of the other options.
+    pub(crate) dhcp_bytes: Option<&'static [u8]>,
 }
 
 impl Default for Says {
@@ -40,6 +44,8 @@ impl Default for Says {
             dhcp: true,
             dns: Some(vec![PEER]),
             dns_servers: vec![PEER],
+            dns_bytes: None,
+            dhcp_bytes: None,
         }
     }
 }
@@ -147,6 +153,11 @@ impl Peer {
             };
             let mut bytes = vec![0; answer.buffer_len()];
             answer.emit(&mut DhcpPacket::new_unchecked(&mut bytes[..])).unwrap();
+            if let Some(options) = self.says.dhcp_bytes {
+                // 236 bytes of fields, the cookie, three of the message's kind.
+                bytes.truncate(243);
+                bytes.extend_from_slice(options);
+            }
             let everyone = IpEndpoint::new(IpAddress::Ipv4(Ipv4Addr::BROADCAST), 68);
             socket.send_slice(&bytes, everyone).unwrap();
         }
@@ -157,6 +168,13 @@ impl Peer {
         while let Ok((question, from)) = socket.recv() {
             let Some(addresses) = &self.says.dns else { continue };
             let mut answer = question.to_vec();
+            if let Some(records) = self.says.dns_bytes {
+                answer[2..4].copy_from_slice(&[0x81, 0x80]);
+                answer[6..8].copy_from_slice(&[0, 1]);
+                answer.extend_from_slice(records);
+                socket.send_slice(&answer, from.endpoint).unwrap();
+                continue;
+            }
             let code = if addresses.is_empty() { 3 } else { 0 };
             answer[2..4].copy_from_slice(&[0x81, 0x80 | code]);
             answer[6..8].copy_from_slice(&(addresses.len() as u16).to_be_bytes());
@@ -183,15 +201,17 @@ impl Peer {
         if !socket.may_send() {
             return;
         }
-        let connection = server
-            .connection
-            .get_or_insert_with(|| ServerConnection::new(self.config.clone()).unwrap());
+        let connection =
+            server.connection.get_or_insert_with(|| ServerConnection::new(self.config.clone()).unwrap());
         while socket.can_recv() && connection.wants_read() {
             let taken = socket.recv(|bytes| {
-                let count = connection.read_tls(&mut &bytes[..]).unwrap();
+                let count = connection.read_tls(&mut &bytes[..]).unwrap_or(0);
                 (count, count)
             });
             let failed = connection.process_new_packets().is_err();
+            if failed && !connection.wants_write() {
+                socket.abort();
+            }
             let mut heard = [0; 4096];
             while let Ok(count @ 1..) = connection.reader().read(&mut heard) {
                 server.echo.extend_from_slice(&heard[..count]);
@@ -201,14 +221,14 @@ impl Peer {
             }
         }
         if !connection.is_handshaking() {
-            let count = connection.writer().write(&server.echo).unwrap();
+            let count = connection.writer().write(&server.echo).unwrap_or(0);
             server.echo.drain(..count);
         }
         while connection.wants_write() && socket.can_send() {
             let given = socket.send(|mut room| {
                 let length = room.len();
                 let mut bytes = Vec::new();
-                connection.write_tls(&mut Few(&mut bytes, length)).unwrap();
+                let _ = connection.write_tls(&mut Few(&mut bytes, length));
                 room.write_all(&bytes).unwrap();
                 (bytes.len(), bytes.len())
             });
