@@ -89,7 +89,7 @@ pub enum Happening {
 /// A running gateway.
 #[derive(Debug)]
 pub struct Gateway<'b, B: Board> {
-    device: Device<B>,
+    device: Device<'b, B>,
     provisioning: Provisioning<'b>,
     identity: Option<Identity>,
     mqtt: Mqtt<'b>,
@@ -103,30 +103,32 @@ pub struct Gateway<'b, B: Board> {
 
 impl<'b, B: Board> Gateway<'b, B> {
     /// `device` has booted. An identity that cannot be read is as none: the board enrols again, under the same id.
-    pub fn new(mut device: Device<B>, provisioning: Provisioning<'b>, buffers: Buffers<'b>) -> Self {
+    pub fn new(device: Device<'b, B>, provisioning: Provisioning<'b>, buffers: Buffers<'b>) -> Self {
         let mut logs = Logs::new(buffers.log, device.boot_id());
-        let identity = load_identity(&mut device, &mut logs);
         let (boot, reason) = (device.boot_id(), device.boot_reason());
         logs.note(device.now_ms(), LogLevel::Info, format_args!("boot {}: {reason:?}", boot.counter));
-        Self {
+        let mut gateway = Self {
             told_result: None,
             device,
             provisioning,
-            identity,
+            identity: None,
             mqtt: Mqtt::new(buffers.receive, buffers.send),
             logs,
             link: Link::new(),
             enroll: Enroll::new(ClientNonce::new([0; 16])),
             session: Session::default(),
             happenings: heapless::Deque::new(),
-        }
+        };
+        let Self { identity, device, logs, .. } = &mut gateway;
+        load_identity(identity, device, logs);
+        gateway
     }
 
-    pub fn device(&self) -> &Device<B> {
+    pub fn device(&self) -> &Device<'b, B> {
         &self.device
     }
 
-    pub fn device_mut(&mut self) -> &mut Device<B> {
+    pub fn device_mut(&mut self) -> &mut Device<'b, B> {
         &mut self.device
     }
 
@@ -331,7 +333,7 @@ impl<'b, B: Board> Gateway<'b, B> {
                     Some(Target::Serve) => session.hear(topic, payload, device, logs),
                     Some(Target::Enroll(voucher)) => {
                         if let Some(answer) = enroll.answer(topic, payload) {
-                            let judged = judge(answer, voucher, self.identity.as_ref(), device, logs);
+                            let judged = judge(answer, voucher, &mut self.identity, device, logs);
                             return self.enrolment_ended(now_ms, voucher, judged);
                         }
                     }
@@ -350,13 +352,14 @@ impl<'b, B: Board> Gateway<'b, B> {
         }
     }
 
-    fn enrolment_ended(&mut self, now_ms: u64, voucher: Voucher, judged: Result<Identity, Declined>) {
+    fn enrolment_ended(&mut self, now_ms: u64, voucher: Voucher, judged: Result<(), Declined>) {
         self.mqtt.close();
         match judged {
-            Ok(identity) => {
-                self.happen(Happening::Enrolled(identity.device()));
+            Ok(()) => {
+                if let Some(device) = self.identity.as_ref().map(Identity::device) {
+                    self.happen(Happening::Enrolled(device));
+                }
                 self.logs.note(now_ms, LogLevel::Info, format_args!("enrolled by {voucher:?}"));
-                self.identity = Some(identity);
                 self.link.enrolled(now_ms);
             }
             Err(Declined::Wait { retry_after_s }) => {

@@ -31,5 +31,5 @@ pub mod store;
 pub mod supervise;
 pub mod update;
 
-pub use device::{Device, Facts};
+pub use device::{Device, Facts, Memory};
 pub use gateway::Gateway;

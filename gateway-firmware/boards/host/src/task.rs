@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use aws_lc_rs::signature::EcdsaKeyPair;
-use gateway_core::Facts;
 use gateway_core::device::{Device, Next};
 use gateway_core::gateway::{
     Buffers, Credential, Dial, Gateway, Provisioning, RECEIVE_BYTES_MIN, SEND_BYTES_MIN,
 };
 use gateway_core::net::link::End;
 use gateway_core::ports::{Geometry, Ports};
+use gateway_core::{Facts, Memory};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
@@ -64,8 +64,10 @@ pub(crate) async fn run(
     let (mut receive, mut send, mut log) =
         (vec![0; RECEIVE_BYTES_MIN], vec![0; SEND_BYTES_MIN], vec![0; LOG_BYTES]);
     let buffers = Buffers { receive: &mut receive, send: &mut send, log: [&mut log, &mut []] };
+    let mut memory = Box::default();
     let clock = ProcessClock::start();
-    let (device, key) = boot(&shared, &folder, &hardware_id, clock).with_context(|| hardware_id.clone())?;
+    let (device, key) =
+        boot(&shared, &folder, &hardware_id, clock, &mut memory).with_context(|| hardware_id.clone())?;
     let provisioning = Provisioning {
         enroll_address: &shared.provision.enroll_address,
         claim: &shared.provision.claim_certificate,
@@ -114,12 +116,13 @@ pub(crate) async fn run(
     }
 }
 
-fn boot(
+fn boot<'m>(
     shared: &Shared,
     folder: &PathBuf,
     hardware_id: &str,
     clock: ProcessClock,
-) -> anyhow::Result<(Device<Host>, PrivatePkcs8KeyDer<'static>)> {
+    memory: &'m mut Memory,
+) -> anyhow::Result<(Device<'m, Host>, PrivatePkcs8KeyDer<'static>)> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let (keys, key) = FileKeys::open(&folder.join("identity.key"), shared.claim.clone())?;
     let ports = Ports {
@@ -142,7 +145,8 @@ fn boot(
         root_threshold: shared.provision.root_threshold,
         build_time_s: BUILD_TIME_S,
     };
-    let device = Device::boot(ports, facts).map_err(|error| anyhow::anyhow!("boot failed: {error:?}"))?;
+    let device =
+        Device::boot(ports, facts, memory).map_err(|error| anyhow::anyhow!("boot failed: {error:?}"))?;
     Ok((device, key))
 }
 

@@ -35,7 +35,7 @@ pub(crate) struct Running {
     pub(crate) confirmed_ms: u64,
 }
 
-impl<B: Board> Device<B> {
+impl<B: Board> Device<'_, B> {
     /// Reads the ledger, starts what it says and goes on with what was under way.
     pub(crate) fn restore_update(&mut self) {
         let mut bytes = [0; crate::update::ledger::LEDGER_BYTES_MAX];

@@ -31,9 +31,23 @@ use crate::update::{Event, State, codec};
 /// Wait before a journal entry that failed is tried again: every attempt may cost an erase.
 pub const STORE_RETRY_MS: u64 = 60_000;
 
+/// What is too large to be moved about: a board lends it for good.
+#[derive(Debug, Default)]
+pub struct Memory {
+    envelope: Vec<u8, ENVELOPE_BYTES_MAX>,
+    keyset: Vec<u8, KEYSET_BYTES_MAX>,
+}
+
+impl Memory {
+    /// Nothing in it.
+    pub const fn new() -> Self {
+        Self { envelope: Vec::new(), keyset: Vec::new() }
+    }
+}
+
 /// A running device.
 #[derive(Debug)]
-pub struct Device<B: Board> {
+pub struct Device<'b, B: Board> {
     pub(crate) ports: Ports<B>,
     pub(crate) facts: Facts,
     pub(crate) layout: Layout,
@@ -41,7 +55,7 @@ pub struct Device<B: Board> {
     pub(crate) boot: BootId,
     pub(crate) who: Option<(DeviceId, TenantId)>,
     /// The signed keyset; empty before enrolment.
-    pub(crate) keyset: Vec<u8, KEYSET_BYTES_MAX>,
+    pub(crate) keyset: &'b mut Vec<u8, KEYSET_BYTES_MAX>,
     pub(crate) time_bound_s: u64,
     /// The time bound as the store has it.
     pub(crate) time_kept_s: u64,
@@ -50,7 +64,7 @@ pub struct Device<B: Board> {
     pub(crate) ledger: Ledger,
     pub(crate) state: State,
     /// The staged version's envelope; scratch while nothing is staged.
-    pub(crate) envelope: Vec<u8, ENVELOPE_BYTES_MAX>,
+    pub(crate) envelope: &'b mut Vec<u8, ENVELOPE_BYTES_MAX>,
     pub(crate) fetch: Option<Fetch>,
     pub(crate) running: Option<Running>,
     pub(crate) life: Supervisor,
@@ -62,9 +76,12 @@ pub struct Device<B: Board> {
     pub(crate) notices: Deque<Notice, NOTICES_MAX>,
 }
 
-impl<B: Board> Device<B> {
+impl<'b, B: Board> Device<'b, B> {
     /// Mounts the store, chooses a slot and starts the application, or comes up without one.
-    pub fn boot(mut ports: Ports<B>, facts: Facts) -> Result<Self, BootError> {
+    pub fn boot(mut ports: Ports<B>, facts: Facts, memory: &'b mut Memory) -> Result<Self, BootError> {
+        let Memory { envelope, keyset } = memory;
+        envelope.clear();
+        keyset.clear();
         let layout = Layout::new(ports.flash.geometry()).map_err(BootError::Layout)?;
         let mut store = Store::mount(&mut ports.flash, layout.store_at)?;
         let boot = next_boot(&mut ports, &mut store)?;
@@ -79,10 +96,10 @@ impl<B: Board> Device<B> {
             store,
             boot,
             who: None,
-            keyset: Vec::new(),
+            keyset,
             ledger: Ledger::default(),
             state: State::Idle,
-            envelope: Vec::new(),
+            envelope,
             fetch: None,
             running: None,
             life: Supervisor::default(),

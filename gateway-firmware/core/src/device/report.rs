@@ -8,7 +8,7 @@ use crate::update::fetch::Fetch;
 use crate::update::ledger::Status;
 use crate::update::{Event, UpdateResult};
 
-impl<B: Board> Device<B> {
+impl<B: Board> Device<'_, B> {
     /// Both slots of the application.
     pub fn slots(&self) -> [SlotReport; 2] {
         let running = self.running.as_ref().map(|running| running.slot);

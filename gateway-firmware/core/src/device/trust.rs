@@ -16,7 +16,7 @@ const IDS_BYTES: usize = 32;
 /// Room for an identity record as it is read.
 pub const IDENTITY_RECORD_BYTES: usize = IDS_BYTES + IDENTITY_BYTES_MAX;
 
-impl<B: Board> Device<B> {
+impl<B: Board> Device<'_, B> {
     pub fn device_id(&self) -> Option<DeviceId> {
         self.who.map(|(device, _)| device)
     }

@@ -5,7 +5,7 @@ use wire::msg::{EnrollReason, LogLevel};
 use crate::device::Device;
 use crate::logs::Logs;
 use crate::net::enroll::{self, Answer, Voucher};
-use crate::net::identity::Identity;
+use crate::net::identity::{Checked, IDENTITY_BYTES_MAX, Identity};
 use crate::ports::Board;
 
 /// Why an enrolment's answer gave no identity.
@@ -21,15 +21,17 @@ pub(super) enum Declined {
     Wrong,
 }
 
-/// A renewal is of the device `before` was. A claim is asked only when nobody knows that one any more, and gives
+/// A renewal is of the device `held` was. A claim is asked only when nobody knows that one any more, and gives
 /// whatever identity the registry has for the board now.
+// Kept out of its caller: once in a device's life it needs a large frame.
+#[inline(never)]
 pub(super) fn judge<B: Board>(
     answer: Answer<'_>,
     voucher: Voucher,
-    before: Option<&Identity>,
-    device: &mut Device<B>,
+    held: &mut Option<Identity>,
+    device: &mut Device<'_, B>,
     logs: &mut Logs<'_>,
-) -> Result<Identity, Declined> {
+) -> Result<(), Declined> {
     let issued = match answer {
         Answer::Pending { retry_after_s } => return Err(Declined::Wait { retry_after_s }),
         Answer::Refused { reason, retry_after_s } => return Err(Declined::Refused { reason, retry_after_s }),
@@ -37,35 +39,39 @@ pub(super) fn judge<B: Board>(
     };
     let now_ms = device.now_ms();
     let key = enroll::public_key(&mut device.ports.keys).ok().and_then(|key| key.spki_der().ok());
-    let before = before.filter(|_| voucher == Voucher::Birth).map(Identity::device);
-    let identity = Identity::accept(&issued, &key.ok_or(Declined::Wrong)?, before);
-    let identity = identity.map_err(|error| {
+    let before = held.as_ref().filter(|_| voucher == Voucher::Birth).map(Identity::device);
+    let mut record = [0; IDENTITY_BYTES_MAX];
+    let checked = Checked::accept(&issued, &key.ok_or(Declined::Wrong)?, before, &mut record);
+    let checked = checked.map_err(|error| {
         logs.note(now_ms, LogLevel::Error, format_args!("issued identity not taken: {error:?}"));
         Declined::Wrong
     })?;
-    let stored = device.enrolled(identity.device(), identity.tenant(), identity.bytes(), issued.keyset);
+    let stored = device.enrolled(checked.device, checked.tenant, checked.bytes, issued.keyset);
     stored.map_err(|refused| {
         logs.note(now_ms, LogLevel::Error, format_args!("issued identity not taken: {refused:?}"));
         Declined::Wrong
     })?;
-    Ok(identity)
+    Identity::put(held, checked);
+    Ok(())
 }
 
-pub(super) fn load_identity<B: Board>(device: &mut Device<B>, logs: &mut Logs<'_>) -> Option<Identity> {
+/// Puts the stored identity, if it can be read, where it is held.
+#[inline(never)]
+pub(super) fn load_identity<B: Board>(
+    held: &mut Option<Identity>,
+    device: &mut Device<'_, B>,
+    logs: &mut Logs<'_>,
+) {
     let mut record = [0; _];
     let now_ms = device.now_ms();
-    match device.identity_record(&mut record) {
-        Ok(Some(bytes)) => match Identity::load(bytes) {
-            Ok(identity) => Some(identity),
-            Err(error) => {
-                logs.note(now_ms, LogLevel::Error, format_args!("stored identity cannot be read: {error:?}"));
-                None
-            }
-        },
-        Ok(None) => None,
+    match device.identity_record(&mut record).map(|record| record.map(Checked::load)) {
+        Ok(Some(Ok(checked))) => Identity::put(held, checked),
+        Ok(Some(Err(error))) => {
+            logs.note(now_ms, LogLevel::Error, format_args!("stored identity cannot be read: {error:?}"));
+        }
+        Ok(None) => {}
         Err(error) => {
             logs.note(now_ms, LogLevel::Error, format_args!("stored identity cannot be read: {error:?}"));
-            None
         }
     }
 }

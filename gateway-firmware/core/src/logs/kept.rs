@@ -7,8 +7,8 @@
 //! The heads are written in turn, so that one of them is whole whenever the processor stops. A head says more than is true only of
 //! records that were just being moved; whoever revives a ring reads every record and keeps what follows without a gap.
 
-use crate::device::BootId;
 use crate::crc::Crc;
+use crate::device::BootId;
 
 /// Bytes of one head.
 const HEAD_BYTES: usize = 64;

@@ -34,12 +34,23 @@ pub struct Identity {
     tenant: TenantId,
 }
 
-impl Identity {
-    /// Checks what was issued for the key `spki` (SubjectPublicKeyInfo DER); `before` is who we were.
+/// A record that was found good.
+#[derive(Debug, Clone, Copy)]
+pub struct Checked<'r> {
+    /// The record to store.
+    pub bytes: &'r [u8],
+    pub device: DeviceId,
+    pub tenant: TenantId,
+}
+
+impl<'r> Checked<'r> {
+    /// Checks what was issued for the key `spki` (SubjectPublicKeyInfo DER), and writes it as a record; `before` is who we
+    /// were.
     pub fn accept(
         issued: &EnrollDown<'_>,
         spki: &[u8],
         before: Option<DeviceId>,
+        record: &'r mut [u8; IDENTITY_BYTES_MAX],
     ) -> Result<Self, IdentityError> {
         let kept = EnrollDown {
             status: EnumValue::Known(EnrollStatus::Issued),
@@ -51,22 +62,21 @@ impl Identity {
             broker: issued.broker,
             ..Default::default()
         };
-        let mut bytes = heapless::Vec::<u8, IDENTITY_BYTES_MAX>::new();
-        bytes.resize_default(kept.encoded_len()).map_err(|_| IdentityError::Malformed)?;
-        kept.encode(&mut &mut bytes[..]).map_err(|_| IdentityError::Malformed)?;
-        let identity = Self::load(&bytes)?;
+        let bytes = record.get_mut(..kept.encoded_len()).ok_or(IdentityError::Malformed)?;
+        kept.encode(&mut &mut *bytes).map_err(|_| IdentityError::Malformed)?;
+        let checked = Self::load(bytes)?;
         let leaf = Certificate::parse(issued.leaf).ok_or(IdentityError::Malformed)?;
         if leaf.public_key != spki || leaf.common_name != Some(issued.device_id) {
             return Err(IdentityError::NotOurs);
         }
-        if before.is_some_and(|before| before != identity.device) {
+        if before.is_some_and(|before| before != checked.device) {
             return Err(IdentityError::OtherDevice);
         }
-        Ok(identity)
+        Ok(checked)
     }
 
     /// Reads a stored record.
-    pub fn load(bytes: &[u8]) -> Result<Self, IdentityError> {
+    pub fn load(bytes: &'r [u8]) -> Result<Self, IdentityError> {
         let kept = EnrollDown::decode(bytes).map_err(|_| IdentityError::Malformed)?;
         let certificates = [kept.leaf, kept.intermediate];
         let fits = certificates
@@ -74,15 +84,27 @@ impl Identity {
             .all(|der| der.len() <= CERTIFICATE_BYTES_MAX && Certificate::parse(der).is_some())
             && kept.birth.len() <= CERTIFICATE_BYTES_MAX
             && (kept.birth.is_empty() || Certificate::parse(kept.birth).is_some())
-            && (1..=BROKER_BYTES_MAX).contains(&kept.broker.len());
+            && (1..=BROKER_BYTES_MAX).contains(&kept.broker.len())
+            && bytes.len() <= IDENTITY_BYTES_MAX;
         if !fits {
             return Err(IdentityError::Malformed);
         }
         Ok(Self {
             device: kept.device_id.parse().map_err(|_| IdentityError::Malformed)?,
             tenant: kept.tenant_id.parse().map_err(|_| IdentityError::Malformed)?,
-            bytes: heapless::Vec::from_slice(bytes).map_err(|_| IdentityError::Malformed)?,
+            bytes,
         })
+    }
+}
+
+impl Identity {
+    /// Puts a checked record in the place of whatever is there.
+    // Kept out of its callers: on a board's stack the record is a large part of a frame.
+    #[inline(never)]
+    pub fn put(place: &mut Option<Identity>, checked: Checked<'_>) {
+        let bytes = heapless::Vec::from_slice(checked.bytes);
+        // It fits, for it was checked.
+        *place = bytes.ok().map(|bytes| Identity { bytes, device: checked.device, tenant: checked.tenant });
     }
 
     /// The record to store.

@@ -114,7 +114,7 @@ impl Session {
     pub fn say<B: Board>(
         &mut self,
         id: DeviceId,
-        device: &mut Device<B>,
+        device: &mut Device<'_, B>,
         mqtt: &mut Mqtt<'_>,
         logs: &mut Logs<'_>,
     ) -> Result<(), Full> {
@@ -153,7 +153,7 @@ impl Session {
     }
 
     /// Cheap, since it is done at every turn: the update's own numbers tell whether anything moved.
-    fn look<B: Board>(&mut self, device: &Device<B>) {
+    fn look<B: Board>(&mut self, device: &Device<'_, B>) {
         if self.seen != device.sequence {
             self.seen = device.sequence;
             self.face_stale = true;
@@ -165,7 +165,7 @@ impl Session {
         &mut self,
         now_ms: u64,
         id: DeviceId,
-        device: &mut Device<B>,
+        device: &mut Device<'_, B>,
         mqtt: &mut Mqtt<'_>,
         logs: &Logs<'_>,
     ) -> Result<(), Full> {
@@ -233,7 +233,7 @@ impl Session {
         &mut self,
         now_ms: u64,
         id: DeviceId,
-        device: &Device<B>,
+        device: &Device<'_, B>,
         mqtt: &mut Mqtt<'_>,
     ) -> Result<(), Full> {
         let Some(newest) = device.results().last() else {
@@ -262,7 +262,7 @@ impl Session {
         &mut self,
         now_ms: u64,
         id: DeviceId,
-        device: &Device<B>,
+        device: &Device<'_, B>,
         mqtt: &mut Mqtt<'_>,
     ) -> Result<(), Full> {
         let moved = self.progress.is_none() || self.progress_seen != device.sequence;
@@ -350,6 +350,6 @@ pub fn will(boot: BootId, connection: u32, buffer: &mut [u8; WILL_BYTES_MAX]) ->
 /// Bytes of a will, at most.
 pub const WILL_BYTES_MAX: usize = 32;
 
-fn face<B: Board>(device: &Device<B>) -> Face {
+fn face<B: Board>(device: &Device<'_, B>) -> Face {
     Face { slots: device.slots(), keyset_version: device.keyset_version(), floor: device.floor() }
 }

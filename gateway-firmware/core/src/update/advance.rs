@@ -15,7 +15,7 @@ use wire::Digest;
 /// Blocks between two reports of progress.
 const PROGRESS_BLOCKS: u32 = 8;
 
-impl<B: Board> Device<B> {
+impl<B: Board> Device<'_, B> {
     /// Verifies and writes one whole block (or a layer's shorter last one) of what is wanted.
     pub fn take_block(&mut self, layer: &Digest, offset: u32, bytes: &[u8]) -> Result<(), BlockRefused> {
         let taken = self.on_ground(|fetch, ground| fetch.take(ground, layer, offset, bytes));

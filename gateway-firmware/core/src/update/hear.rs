@@ -17,7 +17,7 @@ use crate::ports::{Board, Counter as _};
 /// end, and for a fall back.
 const RESULTS_RESERVED: usize = 3;
 
-impl<B: Board> Device<B> {
+impl<B: Board> Device<'_, B> {
     /// A hello with this nonce was sent: only directives that answer it are heard from now on.
     pub fn hello_sent(&mut self, nonce: Nonce) {
         self.nonce = Some(nonce);

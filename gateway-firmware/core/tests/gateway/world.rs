@@ -420,7 +420,7 @@ fn boot(bench: &Bench) -> Gateway<'static, NetBoard> {
     let Ports { flash, counter, keys: _, clock, entropy, reset, watchdog, app, verify } = bench.ports();
     let keys = SoftKeys { identity: soft_key(77), claim: soft_key(78) };
     let ports = Ports { flash, counter, keys, clock, entropy, reset, watchdog, app, verify };
-    let device = Device::boot(ports, bench.facts.clone()).unwrap();
+    let device = Device::boot(ports, bench.facts.clone(), Box::leak(Box::default())).unwrap();
     let leak = |bytes: usize| Box::leak(vec![0; bytes].into_boxed_slice());
     let buffers = Buffers {
         receive: leak(RECEIVE_BYTES_MIN),

@@ -8,9 +8,9 @@ use crate::clock::now_us;
 use crate::uart::Uart;
 
 /// Time for one byte, and so for every look between two of them.
-const BYTE_MAX_US: u64 = 100_000;
-/// Instructions between two looks: QEMU brings bytes in between accesses to devices, not during them.
-const LOOK_EVERY: u32 = 200;
+const BYTE_MAX_US: u64 = 500_000;
+/// Turns of a loop between two looks: QEMU brings bytes in between accesses to devices, and only if it is left the time.
+const LOOK_EVERY: u32 = 20_000;
 /// Equal bytes in a row after which a line counts as stuck: one chance in 2^56.
 const EQUAL_MAX: u32 = 8;
 

@@ -10,7 +10,7 @@ use core::fmt;
 use core::net::Ipv4Addr;
 
 use chip::clock::now_us;
-use gateway_core::device::{Device, Next};
+use gateway_core::device::{Device, Memory, Next};
 use gateway_core::gateway::{Buffers, Gateway, Provisioning, RECEIVE_BYTES_MIN, SEND_BYTES_MIN};
 use gateway_core::net::link::End;
 use gateway_core::provision::{HOSTS_MAX, Provision};
@@ -25,12 +25,13 @@ use crate::ports::{self, An505};
 use crate::{gateway, schedule};
 
 /// Bytes the broker is sent before it must have acknowledged some.
-const TCP_SEND_BYTES: usize = 8 * 1024;
+const TCP_SEND_BYTES: usize = 4 * 1024;
 /// The supervisor rests at most so long: a quarter of what the watchdog gives before its warning.
 const REST_MAX_US: u64 = chip::watchdog::HALF_MS as u64 * 1000 / 4;
 /// Turns without a rest after which the network and the application have their turn all the same.
 const TURNS_MAX: u32 = 8;
 
+static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::new());
 static RECEIVE: ConstStaticCell<[u8; RECEIVE_BYTES_MIN]> = ConstStaticCell::new([0; RECEIVE_BYTES_MIN]);
 static SEND: ConstStaticCell<[u8; SEND_BYTES_MIN]> = ConstStaticCell::new([0; SEND_BYTES_MIN]);
 static TCP_RECEIVE: ConstStaticCell<[u8; TCP_RECEIVE_BYTES_MAX]> = ConstStaticCell::new([0; TCP_RECEIVE_BYTES_MAX]);
@@ -56,7 +57,8 @@ pub extern "C" fn run() -> ! {
     };
     tell::started(&started);
     let provision = &started.provision;
-    let device = match Device::boot(started.ports, started.facts) {
+    let Some(memory) = MEMORY.try_take() else { stop_here(format_args!("memory is lent twice")) };
+    let device = match Device::boot(started.ports, started.facts, memory) {
         Ok(device) => device,
         Err(error) => stop_here(format_args!("core: {error:?}")),
     };

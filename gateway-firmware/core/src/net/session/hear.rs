@@ -15,7 +15,7 @@ impl Session {
         &mut self,
         topic: &str,
         payload: &[u8],
-        device: &mut Device<B>,
+        device: &mut Device<'_, B>,
         logs: &mut Logs<'_>,
     ) {
         let Ok(Topic { id: TopicId::Device(id), direction: Direction::Down, channel }) = Topic::parse(topic)
@@ -34,7 +34,7 @@ impl Session {
         }
     }
 
-    fn hear_hello<B: Board>(&mut self, payload: &[u8], device: &mut Device<B>, logs: &mut Logs<'_>) {
+    fn hear_hello<B: Board>(&mut self, payload: &[u8], device: &mut Device<'_, B>, logs: &mut Logs<'_>) {
         let Ok(hello) = HelloDown::decode(payload) else { return };
         // The keyset first: it may name the director key that signed the time.
         if !hello.keyset.is_empty() {
@@ -49,7 +49,7 @@ impl Session {
         }
     }
 
-    fn hear_update<B: Board>(&mut self, payload: &[u8], device: &mut Device<B>, logs: &mut Logs<'_>) {
+    fn hear_update<B: Board>(&mut self, payload: &[u8], device: &mut Device<'_, B>, logs: &mut Logs<'_>) {
         let Ok(update) = UpdateDown::decode(payload) else { return };
         if let Some(ack) = update.result_ack
             && let Some(boot) = ack.boot
@@ -73,7 +73,7 @@ impl Session {
         &mut self,
         directive: &[u8],
         envelope: &[u8],
-        device: &mut Device<B>,
+        device: &mut Device<'_, B>,
         logs: &mut Logs<'_>,
     ) {
         match device.hear(directive, envelope) {
@@ -94,7 +94,7 @@ impl Session {
         }
     }
 
-    fn hear_layer<B: Board>(&mut self, payload: &[u8], device: &mut Device<B>, logs: &mut Logs<'_>) {
+    fn hear_layer<B: Board>(&mut self, payload: &[u8], device: &mut Device<'_, B>, logs: &mut Logs<'_>) {
         let Ok(layer) = LayerDown::decode(payload) else { return };
         let now_ms = device.now_ms();
         let Ok(digest) = Digest::try_from(layer.digest) else { return };

@@ -118,7 +118,8 @@ impl Bench {
         app.started.clear();
         (app.told, app.apply) = (false, false);
         drop(app);
-        Device::boot(self.ports(), self.facts.clone())
+        // A test's device lives as long as it does.
+        Device::boot(self.ports(), self.facts.clone(), Box::leak(Box::default()))
     }
 
     pub(crate) fn advance_ms(&self, milliseconds: u64) {

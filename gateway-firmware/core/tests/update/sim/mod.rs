@@ -10,4 +10,4 @@ pub(crate) use bundle::{Bundle, Maker, image};
 pub(crate) use director::{Director, Goal};
 pub(crate) use flash::{Cut, GEOMETRIES, Mode, SMALL, SimFlash, WRITE_ONCE};
 
-pub(crate) type Device = gateway_core::Device<SimBoard>;
+pub(crate) type Device = gateway_core::Device<'static, SimBoard>;

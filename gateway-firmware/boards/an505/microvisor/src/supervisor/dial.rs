@@ -15,7 +15,7 @@ use crate::ports::{An505, Signer, seed_link};
 /// Begins it. The provisioned anchor is believed beside those of the keyset.
 pub(super) fn start(
     dial: Dial<'_>,
-    device: &Device<An505>,
+    device: &Device<'_, An505>,
     provisioned: &[u8],
     now_us: u64,
 ) -> Result<Connection, End> {
