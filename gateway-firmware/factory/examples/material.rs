@@ -14,6 +14,7 @@ fn main() -> Result<()> {
     let dir = args.next().context("DIR")?;
     std::fs::create_dir_all(&dir)?;
     std::fs::write(dir.join("provision.json"), material::provision_json())?;
+    std::fs::write(dir.join("release.pem"), material::key(3).to_pkcs8_pem()?)?;
     std::fs::write(dir.join("keyset.cose"), material::keyset())?;
     std::fs::write(dir.join("microvisor.hfb"), material::bundle(&image, |_| {}))?;
     Ok(())
