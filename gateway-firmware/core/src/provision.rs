@@ -335,9 +335,15 @@ mod tests {
         assert_eq!(read(&[]), Err(ProvisionError::Damaged));
     }
 
+    type Write = fn(&mut Writer) -> &mut Writer;
+
+    fn five_hosts(writer: &mut Writer) -> &mut Writer {
+        (0..5_u8).fold(writer.array(5), |writer, at| writer.array(2).text(&at.to_string()).bytes(&[at; 4]))
+    }
+
     #[test]
     fn every_limit_is_refused_by_its_name() {
-        let refused = |field, write: &dyn Fn(&mut Writer)| {
+        let refused = |field, write: Write| {
             let map = map(|at, writer| {
                 let here = at == field;
                 if here {
@@ -348,24 +354,18 @@ mod tests {
             read(&region(&map)).unwrap_err()
         };
         let field = ProvisionError::Field;
-        assert_eq!(refused(1, &|w| drop(w.text(&"x".repeat(65)))), field("hardware id"));
-        assert_eq!(refused(2, &|w| drop(w.text(""))), field("board"));
-        assert_eq!(refused(3, &|w| drop(w.text("a b:1"))), field("enroll address"));
-        assert_eq!(refused(4, &|w| drop(w.bytes(&[0; CERTIFICATE_BYTES_MAX + 1]))), field("server CA"));
-        assert_eq!(refused(5, &|w| drop(w.bytes(&[]))), field("claim certificate"));
-        assert_eq!(refused(6, &|w| drop(w.bytes(&[7; 31]))), ProvisionError::Cbor(CborError::Size));
-        assert_eq!(
-            refused(7, &|w| drop(w.array(2).bytes(&[1; 32]).bytes(&[1; 32]))),
-            field("root key hashes")
-        );
-        for threshold in [0, 3, 256, u64::MAX] {
-            assert_eq!(refused(8, &|w| drop(w.uint(threshold))), field("root threshold"));
+        assert_eq!(refused(1, |w| w.text(&"x".repeat(65))), field("hardware id"));
+        assert_eq!(refused(2, |w| w.text("")), field("board"));
+        assert_eq!(refused(3, |w| w.text("a b:1")), field("enroll address"));
+        assert_eq!(refused(4, |w| w.bytes(&[0; CERTIFICATE_BYTES_MAX + 1])), field("server CA"));
+        assert_eq!(refused(5, |w| w.bytes(&[])), field("claim certificate"));
+        assert_eq!(refused(6, |w| w.bytes(&[7; 31])), ProvisionError::Cbor(CborError::Size));
+        assert_eq!(refused(7, |w| w.array(2).bytes(&[1; 32]).bytes(&[1; 32])), field("root key hashes"));
+        let thresholds: [Write; 4] = [|w| w.uint(0), |w| w.uint(3), |w| w.uint(256), |w| w.uint(u64::MAX)];
+        for threshold in thresholds {
+            assert_eq!(refused(8, threshold), field("root threshold"));
         }
-        let five = |w: &mut Writer| {
-            w.array(5);
-            (0..5_u8).for_each(|at| drop(w.array(2).text(&at.to_string()).bytes(&[at; 4])));
-        };
-        assert_eq!(refused(9, &five), field("hosts"));
+        assert_eq!(refused(9, five_hosts), field("hosts"));
     }
 
     proptest! {

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod boot;
+mod first;
 mod flash_fault;
 mod flow;
 mod journal;

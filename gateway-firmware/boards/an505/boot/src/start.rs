@@ -44,6 +44,7 @@ reset:
 4:  bl boot_main
     .thumb_func
 halt:
+    wfi
     b halt
     .ltorg
 "#

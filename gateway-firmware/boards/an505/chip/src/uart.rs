@@ -36,6 +36,9 @@ impl Uart {
     pub(crate) fn entropy() -> Uart {
         mmio::write(register::UART_ENTROPY + BAUDDIV, CYCLES_A_BIT);
         mmio::write(register::UART_ENTROPY + CTRL, CTRL_RX);
+        // QEMU looks at the other end again after a byte was taken, not when the receiver is enabled. What was there before
+        // is nobody's.
+        mmio::read(register::UART_ENTROPY + DATA);
         Uart { at: register::UART_ENTROPY }
     }
 
