@@ -18,7 +18,8 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("svc-", &["kit", "proto", "wire"]),
     ("holdfast", &["proto", "wire"]),
     ("gateway-core", &["wire"]),
-    ("board-", &["gateway-core", "wire"]),
+    ("gateway-link", &["gateway-core", "wire"]),
+    ("board-", &["gateway-core", "gateway-link", "wire"]),
     ("dev", &[]),
     ("scenarios", &["dev", "wire", "proto", "kit", "gateway-core"]),
 ];

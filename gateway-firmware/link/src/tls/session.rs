@@ -14,7 +14,7 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 
-use super::end_of;
+use crate::verify::end_of;
 
 /// A whole protected record (RFC 8446 §5.2).
 pub const RECORD_BYTES_MAX: usize = 5 + (1 << 14) + 256;
