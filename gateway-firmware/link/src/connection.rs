@@ -5,6 +5,7 @@
 
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::fmt;
 use core::net::Ipv4Addr;
 
 use gateway_core::net::link::End;
@@ -54,7 +55,6 @@ enum Stage {
 }
 
 /// A connection wished for, under way, there, or over.
-#[derive(Debug)]
 pub struct Connection {
     host: String,
     port: u16,
@@ -264,6 +264,18 @@ impl Connection {
         } else if !matches!(network.tcp().state(), State::Closed) {
             network.tcp().abort();
         }
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Connection")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("stage", &self.stage)
+            .field("session", &self.session)
+            .finish_non_exhaustive()
     }
 }
 

@@ -4,6 +4,8 @@
 //! bytes. Both are state machines: polled with the time, never blocking, each call bounded in work and memory. What a board
 //! does by itself (drivers, keys, entropy) is handed in.
 //!
+//! Boards that have sockets use [`verify`] alone: all believe the same servers, and say the same of what went wrong.
+//!
 //! Never: a register, a clock, an operating system, a panic on what a network sends, a private key. How often to try again is
 //! the core's decision, not this crate's.
 #![no_std]
@@ -11,19 +13,28 @@
 
 extern crate alloc;
 
+#[cfg(feature = "ip")]
 mod address;
+#[cfg(feature = "ip")]
 mod connection;
+#[cfg(feature = "ip")]
 mod network;
+#[cfg(feature = "ip")]
 pub mod random;
+#[cfg(feature = "ip")]
 pub mod tls;
+pub mod verify;
 
-pub use address::Host;
-pub use connection::{
-    CONNECT_TIMEOUT_US, Connection, DIAL_TIMEOUT_US, IDLE_PROBE_US, Progress, SILENCE_TIMEOUT_US,
+#[cfg(feature = "ip")]
+pub use {
+    address::Host,
+    connection::{
+        CONNECT_TIMEOUT_US, Connection, DIAL_TIMEOUT_US, IDLE_PROBE_US, Progress, SILENCE_TIMEOUT_US,
+    },
+    network::{
+        Buffers, DHCP_PAUSE_US, FRAMES_PER_POLL_MAX, LEASE_MAX_US, LEASE_MIN_US, Network, Storage,
+        TCP_RECEIVE_BYTES_MAX,
+    },
+    // What a driver implements.
+    smoltcp::{phy, time},
 };
-pub use network::{
-    Buffers, DHCP_PAUSE_US, FRAMES_PER_POLL_MAX, LEASE_MAX_US, LEASE_MIN_US, Network, Storage,
-    TCP_RECEIVE_BYTES_MAX,
-};
-/// What a driver implements.
-pub use smoltcp::{phy, time};

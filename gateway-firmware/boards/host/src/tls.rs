@@ -7,14 +7,12 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use gateway_core::net::clock::verification_time_s;
 use gateway_core::net::link::End;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use gateway_link::verify::{self, BoundVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::time_provider::TimeProvider;
-use rustls::{AlertDescription, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 /// What a connection is made with.
 #[derive(Debug)]
@@ -34,13 +32,13 @@ pub(crate) fn config(
     // An anchor that cannot be read is one that vouches for nobody.
     roots.add_parsable_certificates(anchors);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .build()
-        .context("no usable server anchor")?;
+    anyhow::ensure!(!roots.is_empty(), "no usable server anchor");
+    let algorithms = provider.signature_verification_algorithms;
+    let verifier = BoundVerifier { roots: Arc::new(roots), algorithms, time_bound_s };
     let mut config = ClientConfig::builder_with_details(provider, Arc::new(clock))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(BoundVerifier { inner, time_bound_s }))
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_auth_cert(credential.chain, credential.key)
         .context("client certificate and key do not fit")?;
     config.resumption = rustls::client::Resumption::disabled();
@@ -64,72 +62,9 @@ impl TimeProvider for OsClock {
 pub(crate) fn end_of(error: &std::io::Error, handshake: bool) -> End {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
-        Some(rustls::Error::InvalidCertificate(_)) => End::ServerRefused,
-        Some(rustls::Error::AlertReceived(alert)) if is_about_our_certificate(*alert) => {
-            End::CertificateRefused
-        }
-        _ if handshake => End::Unreachable,
-        _ => End::Lost,
-    }
-}
-
-/// RFC 8446 §6.2.
-fn is_about_our_certificate(alert: AlertDescription) -> bool {
-    matches!(
-        alert,
-        AlertDescription::BadCertificate
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::CertificateRequired
-            | AlertDescription::UnknownCA
-            | AlertDescription::AccessDenied
-    )
-}
-
-/// Certificate rules of rustls, at a time of ours.
-#[derive(Debug)]
-struct BoundVerifier {
-    inner: Arc<WebPkiServerVerifier>,
-    time_bound_s: u64,
-}
-
-impl ServerCertVerifier for BoundVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let chain = std::iter::once(end_entity).chain(intermediates).map(|certificate| certificate.as_ref());
-        let time_s = verification_time_s(self.time_bound_s, chain);
-        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(time_s));
-        self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        Some(error) => verify::end_of(error, handshake),
+        None if handshake => End::Unreachable,
+        None => End::Lost,
     }
 }
 
@@ -146,6 +81,8 @@ mod tests {
     use rcgen::{
         BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd,
     };
+    use rustls::client::danger::{ServerCertVerified, ServerCertVerifier as _};
+    use rustls_pki_types::ServerName;
 
     const AT_2024: u64 = 1_704_067_200;
     const AT_2046: u64 = 2_398_377_600;
@@ -184,12 +121,16 @@ mod tests {
         ) -> Result<ServerCertVerified, rustls::Error> {
             let mut roots = RootCertStore::empty();
             roots.add(self.anchor.clone()).unwrap();
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let inner =
-                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+            let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
             let name = ServerName::try_from("localhost").unwrap();
             let os = OsClock(Some(os_s)).current_time().unwrap();
-            BoundVerifier { inner, time_bound_s: bound_s }.verify_server_cert(server, &[], &name, &[], os)
+            BoundVerifier { roots: Arc::new(roots), algorithms, time_bound_s: bound_s }.verify_server_cert(
+                server,
+                &[],
+                &name,
+                &[],
+                os,
+            )
         }
     }
 

@@ -6,7 +6,6 @@
 mod credential;
 mod provider;
 mod session;
-mod verify;
 
 use alloc::sync::Arc;
 use core::time::Duration;
@@ -18,10 +17,11 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::verify::BoundVerifier;
+
 pub use credential::{Credential, SignError, Signer};
 pub use provider::provider;
 pub use session::{HANDSHAKE_BYTES_MAX, RECORD_BYTES_MAX, SEND_RECORD_BYTES_MAX, Session};
-pub use verify::{BoundVerifier, end_of};
 
 /// A client configuration for one connection: DER anchors, and the lower bound of the time.
 pub fn config(

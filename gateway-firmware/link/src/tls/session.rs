@@ -1,10 +1,12 @@
 //! One TLS session over lent bytes: records in, records out.
 //!
-//! Memory follows what the server sends and ends where it must: until the server is known to be ours, a record or handshake
-//! message of more than [`HANDSHAKE_BYTES_MAX`] ends the session; later one record is held, as it came or decrypted, and
-//! nothing more is taken before that is read. No call works on more than what is held.
+//! Memory is one buffer of a record, from the beginning to the end, and what rustls takes. Until the server is known to be ours,
+//! a record or handshake message of more than [`HANDSHAKE_BYTES_MAX`] ends the session; later one record is held, as it came
+//! or decrypted, and nothing more is taken before that is read. No call works on more than what is held.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -14,15 +16,16 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 
-use super::end_of;
+use crate::verify::end_of;
 
 /// A whole protected record (RFC 8446 §5.2).
 pub const RECORD_BYTES_MAX: usize = 5 + (1 << 14) + 256;
-/// A record, or the parts of one handshake message, before the handshake is complete. A server's chain of four is half of it.
-pub const HANDSHAKE_BYTES_MAX: usize = 8 * 1024;
+/// A record, or the parts of one handshake message, before the handshake is complete: rustls holds a chain several times while it
+/// judges it. Four certificates on P-256 fit.
+pub const HANDSHAKE_BYTES_MAX: usize = 4 * 1024;
 /// Records of ours, header included and protection not.
 pub const SEND_RECORD_BYTES_MAX: usize = 2 * 1024;
-/// Room for a record that waits: what is smaller is taken in lumps of this size.
+/// Records that are smaller are taken in lumps of this size.
 const LUMP_BYTES: usize = 2 * 1024;
 /// Header, inner type and tag of a record.
 const RECORD_OVERHEAD_BYTES: usize = 5 + 1 + 16;
@@ -37,12 +40,12 @@ type Client = rustls::client::ClientConnectionData;
 /// A session under way.
 pub struct Session {
     tls: UnbufferedClientConnection,
-    inbound: Vec<u8>,
+    /// What came, `filled` bytes of it; and at its end, `plain` decrypted bytes that nobody has read. Both fit always: nothing
+    /// comes while there is something to read, and no record is shorter than what is in it.
+    inbound: Box<[u8]>,
     filled: usize,
+    plain: usize,
     outbound: Vec<u8>,
-    /// Decrypted bytes that nobody has read, from `taken` on.
-    plain: Vec<u8>,
-    taken: usize,
     /// rustls holds a decrypted record.
     readable: bool,
     open: bool,
@@ -54,11 +57,10 @@ impl Session {
         let tls = UnbufferedClientConnection::new(config, name).map_err(|error| end_of(&error, true))?;
         Ok(Self {
             tls,
-            inbound: Vec::new(),
+            inbound: vec![0; RECORD_BYTES_MAX].into_boxed_slice(),
             filled: 0,
+            plain: 0,
             outbound: Vec::new(),
-            plain: Vec::new(),
-            taken: 0,
             readable: false,
             open: false,
             end: None,
@@ -72,7 +74,7 @@ impl Session {
 
     /// There is something to read.
     pub fn is_readable(&self) -> bool {
-        self.readable || self.taken < self.plain.len()
+        self.readable || self.plain > 0
     }
 
     /// Where received bytes go; then `received`. Empty while there is something to read.
@@ -81,11 +83,7 @@ impl Session {
             return &mut [];
         }
         let wanted = self.wanted().min(self.bytes_max());
-        if self.inbound.len() < wanted {
-            self.inbound.reserve_exact(wanted - self.inbound.len());
-            self.inbound.resize(wanted, 0);
-        }
-        self.inbound.get_mut(self.filled..).unwrap_or_default()
+        self.inbound.get_mut(self.filled..wanted).unwrap_or_default()
     }
 
     /// The first `count` bytes of `room` were received; then `turn`.
@@ -117,13 +115,13 @@ impl Session {
 
     /// Takes decrypted bytes; none are left when it returns 0.
     pub fn read(&mut self, into: &mut [u8]) -> usize {
-        if self.taken == self.plain.len() && self.readable && !into.is_empty() {
+        if self.plain == 0 && self.readable && !into.is_empty() {
             return self.take_record(into);
         }
-        let count = into.len().min(self.plain.len() - self.taken);
-        into[..count].copy_from_slice(&self.plain[self.taken..self.taken + count]);
-        self.taken += count;
-        self.tidy();
+        let count = into.len().min(self.plain);
+        let at = self.inbound.len() - self.plain;
+        into[..count].copy_from_slice(&self.inbound[at..at + count]);
+        self.plain -= count;
         count
     }
 
@@ -140,8 +138,8 @@ impl Session {
             if !self.outbound.is_empty() {
                 return Ok(0);
             }
-            let UnbufferedStatus { discard, state } =
-                self.tls.process_tls_records(&mut self.inbound[..self.filled]);
+            let (records, free) = self.inbound.split_at_mut(self.filled);
+            let UnbufferedStatus { discard, state } = self.tls.process_tls_records(records);
             let written = match state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     self.outbound.resize(bytes.len() + RECORD_OVERHEAD_BYTES + KEY_UPDATE_BYTES, 0);
@@ -149,13 +147,20 @@ impl Session {
                     self.outbound.truncate(*written.as_ref().unwrap_or(&0));
                     Some(written.map(|_| bytes.len()).map_err(|_| End::Lost))
                 }
+                // Its record is in the way still; the next step comes here again.
+                Ok(ConnectionState::ReadTraffic(_)) if !self.readable => {
+                    self.readable = true;
+                    None
+                }
                 // Somebody may be unable to read before this is written.
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(record) = traffic.next_record() {
-                        self.plain.extend_from_slice(record.map_err(|_| End::Lost)?.payload);
-                    }
                     self.readable = false;
-                    None
+                    match traffic.next_record() {
+                        Some(Ok(record)) if !keep(free, &mut self.plain, record.payload) => {
+                            Some(Err(End::Lost))
+                        }
+                        _ => None,
+                    }
                 }
                 Ok(ConnectionState::EncodeTlsData(data)) => {
                     encode(data, &mut self.outbound)?;
@@ -244,15 +249,16 @@ impl Session {
 
     fn take_record(&mut self, into: &mut [u8]) -> usize {
         let mut count = 0;
-        let UnbufferedStatus { discard, state } =
-            self.tls.process_tls_records(&mut self.inbound[..self.filled]);
+        let (records, free) = self.inbound.split_at_mut(self.filled);
+        let UnbufferedStatus { discard, state } = self.tls.process_tls_records(records);
         if let Ok(ConnectionState::ReadTraffic(mut traffic)) = state
             && let Some(Ok(record)) = traffic.next_record()
         {
             count = into.len().min(record.payload.len());
             let (now, later) = record.payload.split_at(count);
             into[..count].copy_from_slice(now);
-            self.plain.extend_from_slice(later);
+            let kept = keep(free, &mut self.plain, later);
+            debug_assert!(kept, "a record is longer than what is in it");
         }
         self.readable = false;
         self.discard(discard);
@@ -276,19 +282,17 @@ impl Session {
         let count = count.min(self.filled);
         self.inbound.copy_within(count..self.filled, 0);
         self.filled -= count;
-        self.tidy();
     }
+}
 
-    /// Gives back what a large record took.
-    fn tidy(&mut self) {
-        if self.inbound.len() > LUMP_BYTES && self.filled <= LUMP_BYTES {
-            self.inbound.truncate(self.filled);
-            self.inbound.shrink_to_fit();
-        }
-        if self.taken > 0 && self.taken == self.plain.len() {
-            (self.plain, self.taken) = (Vec::new(), 0);
-        }
-    }
+/// Puts bytes behind the `plain` ones at the end; `false` where there is no room.
+fn keep(free: &mut [u8], plain: &mut usize, bytes: &[u8]) -> bool {
+    let end = free.len();
+    let Some(at) = end.checked_sub(*plain + bytes.len()) else { return false };
+    free.copy_within(end - *plain.., at);
+    free[end - bytes.len()..].copy_from_slice(bytes);
+    *plain += bytes.len();
+    true
 }
 
 fn encode(mut data: EncodeTlsData<'_, Client>, outbound: &mut Vec<u8>) -> Result<(), End> {
