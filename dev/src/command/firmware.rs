@@ -94,7 +94,7 @@ async fn build(compiler: Compiler, image: Image) -> Result<()> {
     match image {
         Image::First(version) => drop(command.env("HOLDFAST_APP_VERSION", version)),
         Image::Unwell(version) => {
-            command.env("HOLDFAST_APP_VERSION", version).env("HOLDFAST_APP_HEALTHY", "never");
+            command.env("HOLDFAST_APP_VERSION", version).env("HOLDFAST_APP_UNWELL", "1");
         }
         _ => {}
     }
