@@ -69,6 +69,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let mut too_big = Vec::new();
     for image in images {
         let footprint = image.footprint()?;
+        ensure!(footprint.flash_bytes > 0, "nothing of {} lies where it should", image.name());
         table += &row(&image.name(), &footprint);
         if !footprint.fits() {
             too_big.push(image.name());
