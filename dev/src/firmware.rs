@@ -5,12 +5,13 @@
 
 mod elf;
 
+use std::fs::File;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::places;
+use crate::{places, qemu};
 
 /// An image of the firmware, or an application for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +23,9 @@ pub enum Image {
     First(&'static str),
     /// `apps/first`, which never says so.
     Unwell(&'static str),
-    /// `apps/probe`: attacks the walls and tells what came of it.
+    /// A microvisor without first stage, store and network, which computes all the time: for what the walls must hold.
+    Walls,
+    /// An application that attacks the walls and tells what came of it.
     Probe,
 }
 
@@ -42,6 +45,11 @@ const MICROVISOR: Limits =
     Limits { flash_at: 0x1001_0000, flash_bytes: 448 * 1024, ram_at: 0x3800_0000, ram_bytes: 160 * 1024 };
 const APP: Limits =
     Limits { flash_at: 0x0020_0000, flash_bytes: 1024 * 1024, ram_at: 0x2820_0000, ram_bytes: 512 * 1024 };
+
+/// The stack of an image that starts by itself, before it has its own.
+const VECTORS_STACK_BYTES: u32 = 4096;
+/// Where the store is in the flash (`chip::map::flash::STORE`), with the first application at its beginning for [`Image::Walls`].
+const STORE_AT: u64 = 0x10_0000;
 
 /// What an image takes: flash with the initial values of its data, RAM with its stacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +75,7 @@ impl Image {
             Image::Microvisor => "microvisor".to_owned(),
             Image::First(version) => format!("first-{version}"),
             Image::Unwell(version) => format!("first-{version}-unwell"),
+            Image::Walls => "walls".to_owned(),
             Image::Probe => "probe".to_owned(),
         }
     }
@@ -121,6 +130,11 @@ impl Image {
         Ok(flat)
     }
 
+    /// What the processor finds at its reset vectors where there is no first stage: a stack, and where this image starts.
+    pub fn vectors(self) -> Result<[u32; 2]> {
+        Ok([self.limits().ram_at + VECTORS_STACK_BYTES, elf::entry(&self.read()?)?])
+    }
+
     fn read(self) -> Result<Vec<u8>> {
         let file = self.built()?;
         std::fs::read(&file).with_context(|| format!("reading {}", file.display()))
@@ -129,10 +143,18 @@ impl Image {
     fn limits(self) -> Limits {
         match self {
             Image::Boot => BOOT,
-            Image::Microvisor => MICROVISOR,
+            Image::Microvisor | Image::Walls => MICROVISOR,
             Image::First(_) | Image::Unwell(_) | Image::Probe => APP,
         }
     }
+}
+
+/// Makes a flash file for [`Image::Walls`]: nothing but an application where the store begins.
+pub fn bare_flash(application: Image, file: &Path) -> Result<()> {
+    use std::os::unix::fs::FileExt;
+    let flash = File::create(file).with_context(|| format!("making {}", file.display()))?;
+    flash.set_len(qemu::FLASH_BYTES)?;
+    flash.write_all_at(&application.flat()?, STORE_AT).with_context(|| format!("writing {}", file.display()))
 }
 
 /// Where the images are.
@@ -166,6 +188,7 @@ mod tests {
             "pub const CODE_BYTES: u32 = 1024 * 1024;",
             "pub const RAM_AT: u32 = 0x2820_0000;",
             "pub const RAM_BYTES: u32 = 512 * 1024;",
+            "pub const STORE: u32 = 0x10_0000;",
         ] {
             assert!(map.contains(line), "the memory map has changed: no `{line}`");
         }

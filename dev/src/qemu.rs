@@ -30,6 +30,8 @@ pub const HOST_IP: &str = "10.0.2.2";
 /// Bytes of the flash: QEMU insists (`chip::map::flash::BYTES`).
 pub const FLASH_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Where the processor looks for its reset vectors (`chip::map::secure::BOOT_AT`).
+const VECTORS_AT: u32 = 0x1000_0000;
 /// How long QEMU may take to connect to us.
 const CONNECT_MAX: Duration = Duration::from_secs(30);
 /// How long it may take to end.
@@ -74,6 +76,7 @@ pub struct Machine {
     net: Net,
     pace: Pace,
     gdb: Option<u16>,
+    vectors: Option<[u32; 2]>,
 }
 
 impl Machine {
@@ -92,6 +95,7 @@ impl Machine {
             net: Net::default(),
             pace: Pace::default(),
             gdb: None,
+            vectors: None,
         }
     }
 
@@ -104,6 +108,13 @@ impl Machine {
     #[must_use]
     pub fn pace(mut self, pace: Pace) -> Machine {
         self.pace = pace;
+        self
+    }
+
+    /// It starts with these reset vectors, a stack and an address, instead of those of a first stage.
+    #[must_use]
+    pub fn vectors(mut self, vectors: [u32; 2]) -> Machine {
+        self.vectors = Some(vectors);
         self
     }
 
@@ -170,6 +181,12 @@ impl Machine {
         if let Pace::Instructions { shift, sleep } = self.pace {
             let sleep = if sleep { "on" } else { "off" };
             spec = spec.args(["-icount", &format!("shift={shift},sleep={sleep}")]);
+        }
+        if let Some(vectors) = self.vectors {
+            let file = folder.path("vectors");
+            std::fs::write(&file, vectors.map(u32::to_le_bytes).concat())?;
+            let loader = format!("loader,file={},addr={VECTORS_AT:#x},force-raw=on", escaped(&file)?);
+            spec = spec.args(["-device", &loader]);
         }
         if let Some(port) = self.gdb {
             spec = spec.args(["-gdb", &format!("tcp:127.0.0.1:{port}")]);

@@ -109,7 +109,12 @@ async fn make(arguments: &Arguments, home: &Path, folder: &Scratch, flash: &Path
     let claim = folder.0.join("claim");
     let out = claim.to_str().context("a path that is not UTF-8")?;
     cli.run(&["claim", "create", "--devices", "1", "--board", qemu::BOARD, "--out", out]).await?;
-    let parts = Parts { provision: claim.join("provision.json"), release_key, hardware_id: hardware_id()? };
+    let parts = Parts {
+        provision: claim.join("provision.json"),
+        release_key,
+        hardware_id: hardware_id()?,
+        knows_host: true,
+    };
     parts.flash(async |words: &[&str]| cli.run(words).await, flash).await
 }
 

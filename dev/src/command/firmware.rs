@@ -33,7 +33,7 @@ impl App {
     fn images(self) -> &'static [Image] {
         match self {
             App::First => &FIRST,
-            App::Probe => &[Image::Probe],
+            App::Probe => &[Image::Walls, Image::Probe],
         }
     }
 }
@@ -69,6 +69,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let mut too_big = Vec::new();
     for image in images {
         let footprint = image.footprint()?;
+        ensure!(footprint.flash_bytes > 0, "nothing of {} lies where it should", image.name());
         table += &row(&image.name(), &footprint);
         if !footprint.fits() {
             too_big.push(image.name());
@@ -81,24 +82,25 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
 
 async fn build(compiler: Compiler, image: Image) -> Result<()> {
     // The first stage has a profile of its own: smaller, slower.
-    let (package, profile) = match image {
-        Image::Boot => ("boot", "boot"),
-        Image::Microvisor => ("microvisor", RELEASE),
-        Image::First(_) | Image::Unwell(_) => ("first", RELEASE),
-        Image::Probe => ("probe", RELEASE),
+    let (package, program, profile) = match image {
+        Image::Boot => ("boot", "boot", "boot"),
+        Image::Microvisor => ("microvisor", "microvisor", RELEASE),
+        Image::Walls => ("microvisor", "walls", RELEASE),
+        Image::First(_) | Image::Unwell(_) => ("first", "first", RELEASE),
+        Image::Probe => ("probe", "probe", RELEASE),
     };
     let mut command = compiler.command("build", profile);
-    command.args(["--quiet", "--package", package, "--bin", package]);
+    command.args(["--quiet", "--package", package, "--bin", program]);
     // What `apps/first` is told when it is built.
     match image {
         Image::First(version) => drop(command.env("HOLDFAST_APP_VERSION", version)),
         Image::Unwell(version) => {
-            command.env("HOLDFAST_APP_VERSION", version).env("HOLDFAST_APP_HEALTHY", "never");
+            command.env("HOLDFAST_APP_VERSION", version).env("HOLDFAST_APP_UNWELL", "1");
         }
         _ => {}
     }
     run_command(command, &format!("building {}", image.name())).await?;
-    let artefact = compiler.artefacts(profile).join(package);
+    let artefact = compiler.artefacts(profile).join(program);
     std::fs::copy(&artefact, image.file()).with_context(|| format!("copying {}", artefact.display()))?;
     Ok(())
 }

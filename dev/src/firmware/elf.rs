@@ -41,6 +41,12 @@ pub(super) fn segments(elf: &[u8]) -> Result<Vec<Segment>> {
     Ok(segments)
 }
 
+/// Where it starts.
+pub(super) fn entry(elf: &[u8]) -> Result<u32> {
+    segments(elf)?;
+    word(elf, 24)
+}
+
 fn word(elf: &[u8], at: usize) -> Result<u32> {
     let bytes = elf.get(at..at + 4).context("the ELF file is cut short")?;
     Ok(u32::from_le_bytes(bytes.try_into()?))

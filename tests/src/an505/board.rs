@@ -1,17 +1,28 @@
 //! A world's emulated boards: their flash, their applications, their power.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, anyhow};
 use dev::factory::Parts;
 use dev::firmware::Image;
-use dev::qemu::{BOARD, Machine};
+use dev::qemu::{BOARD, Board, Machine};
+use serde_json::Value;
 
 use crate::world::{World, name, text};
 
 impl World {
     /// A board from the factory, on a claim of its own: the file of its flash.
     pub async fn flash(&self, hardware_id: &str) -> Result<PathBuf> {
+        self.flash_of(hardware_id, true).await
+    }
+
+    /// The same, but it has to ask DNS where this machine is.
+    pub async fn flash_without_hosts(&self, hardware_id: &str) -> Result<PathBuf> {
+        self.flash_of(hardware_id, false).await
+    }
+
+    async fn flash_of(&self, hardware_id: &str, knows_host: bool) -> Result<PathBuf> {
         let claim = self.path(&format!("{hardware_id}.claim"));
         let create =
             ["claim", "create", "--devices", "1", "--ttl", "1h", "--board", BOARD, "--out", text(&claim)?];
@@ -20,6 +31,7 @@ impl World {
             provision: claim.join("provision.json"),
             release_key: self.path("keys/release.pem"),
             hardware_id: hardware_id.to_owned(),
+            knows_host,
         };
         let flash = self.path(&format!("{hardware_id}.flash"));
         parts.flash(async |words: &[&str]| self.cli(words).await, &flash).await?;
@@ -30,6 +42,22 @@ impl World {
     pub fn machine(&self, flash: &Path) -> Result<Machine> {
         let name = flash.file_stem().and_then(|stem| stem.to_str()).unwrap_or("board");
         Ok(Machine::new(name, Image::Boot.built()?, flash, self.stack.dir().join("logs")))
+    }
+
+    /// What a scenario does with a board that nothing may reset; an error quotes its consoles.
+    pub async fn undisturbed<T>(
+        &self,
+        board: &Board,
+        scenario: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let outcome = tokio::select! {
+            outcome = scenario => outcome,
+            reset = board.reset_seen(1, Duration::MAX) => reset.and(Err(anyhow!("the board was reset"))),
+        };
+        if outcome.is_err() {
+            self.stack.keep_logs();
+        }
+        outcome.with_context(|| board.tail())
     }
 
     /// Makes a bundle of an application for it and uploads it; its resource name.
@@ -55,4 +83,16 @@ impl World {
         self.cli(&create).await?;
         Ok(file)
     }
+}
+
+/// Whether a device as the API shows it runs this version, confirmed.
+pub fn runs(device: &Value, version: &str) -> bool {
+    let slots = device["slots"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let running = slots.iter().find(|slot| slot["component"] == "app" && slot["running"] == true);
+    running.is_some_and(|slot| slot["version"] == version && slot["status"] == "confirmed")
+}
+
+/// Whether a device as the API shows it is online.
+pub fn is_online(device: &Value) -> bool {
+    device["presence"] == "PRESENCE_ONLINE"
 }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use dev::firmware::Image;
 use dev::qemu::{Board, Pace};
+use scenarios::an505::board::is_online;
 use scenarios::bench::figure::Figures;
 use scenarios::broker::random::Random;
 use scenarios::world::World;
@@ -83,7 +84,7 @@ async fn run(world: &World, arguments: &Arguments) -> Result<()> {
 }
 
 async fn measure(world: &World, board: &Board, started: Instant) -> Result<()> {
-    let device = world.devices(1, |device| device["presence"] == "PRESENCE_ONLINE").await?.remove(0);
+    let device = world.devices(1, is_online).await?.remove(0);
     report("online_ms", millis(started));
 
     let (version, counter) = ("1.0.0", 1);

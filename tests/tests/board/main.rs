@@ -1,3 +1,5 @@
 //! The emulated Cortex-M33, whole: first stage, microvisor and application as built for release, against the real services.
 
 mod main_job;
+mod network;
+mod walls;

@@ -93,6 +93,7 @@ impl Kind {
             provision,
             release_key: cli.home.join("keys/release.pem"),
             hardware_id: HARDWARE_ID.to_owned(),
+            knows_host: true,
         };
         let flash = cli.home.join("flash");
         parts.flash(async |words: &[&str]| cli.run(words).await, &flash).await?;
