@@ -103,6 +103,14 @@ pub fn reset_app(vectors: u32) {
     crate::special::barrier();
 }
 
+/// A handler of the secure world's system exceptions, faults excepted, is under way.
+pub fn handler_under_way() -> bool {
+    const SVCALL: u32 = 1 << 7;
+    const PENDSV: u32 = 1 << 10;
+    const SYSTICK: u32 = 1 << 11;
+    read(SHCSR) & (SVCALL | PENDSV | SYSTICK) != 0
+}
+
 /// The application has its MPU on.
 pub fn app_mpu_on() -> bool {
     read(MPU_CTRL_NS) & 1 != 0

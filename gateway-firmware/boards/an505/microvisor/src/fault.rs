@@ -4,6 +4,7 @@ use core::fmt::Write as _;
 use core::panic::PanicInfo;
 
 use chip::map::app;
+use chip::nvic;
 use chip::scb::{self, Faults};
 use chip::special::{control_ns, ipsr, msp_ns, psp, psp_ns};
 use chip::tt;
@@ -77,11 +78,13 @@ pub enum Death {
 }
 
 const NMI: u32 = 2;
+const HARD_FAULT: u32 = 3;
+const SECURE_FAULT: u32 = 7;
 
 /// Every exception that is nobody's business as usual.
 pub(crate) extern "C" fn faulted(context: &mut Context, exception: u32) {
     let faults = Faults::take();
-    let forged = !context.from_app() && context.from_thread() && returned_to_seal();
+    let forged = !context.from_app() && forged_return(context, exception, &faults);
     if (context.from_app() || forged) && exception != NMI {
         let record = record(context, exception, faults, forged);
         LAST.with(|last| *last = Some(record));
@@ -95,20 +98,31 @@ pub(crate) extern "C" fn faulted(context: &mut Context, exception: u32) {
     die(Death::Fault { exception, pc, faults })
 }
 
-/// The thread that was interrupted had just returned from a call into an empty gateway stack: the application made up
-/// the return. Nothing of ours was under way.
-fn returned_to_seal() -> bool {
-    Stack::gateway().holds(psp()) && is_seal(secure_frame(psp()).pc)
+/// The application made up a return: to a secure caller or an interrupted secure thread that never was. The processor
+/// says that secure code was interrupted then; none was: the application had the core, and no handler of ours runs.
+fn forged_return(context: &Context, exception: u32, faults: &Faults) -> bool {
+    const INVER: u32 = 1 << 1;
+    const INVIS: u32 = 1 << 2;
+    const INVPC: u32 = 1 << 18;
+    if !Stack::gateway().holds(psp()) || scb::handler_under_way() || nvic::handler_under_way() {
+        return false;
+    }
+    let by_signature = exception == SECURE_FAULT && faults.sfsr & (INVER | INVIS) != 0;
+    let by_number = exception == HARD_FAULT
+        && faults.cfsr_ns & INVPC != 0
+        && (faults.cfsr, faults.sfsr) == (0, 0);
+    let by_seal = context.from_thread() && is_seal(secure_frame(psp()).pc);
+    by_signature || by_number || by_seal
 }
 
 fn record(context: &Context, exception: u32, faults: Faults, forged: bool) -> FaultRecord {
     let kind = match exception {
         _ if forged => FaultKind::ForgedReturn,
-        3 => FaultKind::Hard,
+        HARD_FAULT => FaultKind::Hard,
         4 => FaultKind::Memory,
         5 => FaultKind::Bus,
         6 => FaultKind::Usage,
-        7 => FaultKind::Secure,
+        SECURE_FAULT => FaultKind::Secure,
         _ => FaultKind::Other,
     };
     let sp = app_sp(context);

@@ -52,7 +52,11 @@ extern "C" fn supervisor() -> ! {
         while let Some(event) = take_event() {
             match event {
                 Event::Log(text) => _ = writeln!(console, "walls: log {text}"),
-                Event::Healthy | Event::Restart => _ = writeln!(console, "walls: {event:?}"),
+                Event::Healthy => _ = writeln!(console, "walls: healthy"),
+                Event::Restart => {
+                    let _ = writeln!(console, "walls: restart");
+                    application.stop();
+                }
                 Event::Fault(record) => {
                     let (kind, pc) = (record.kind, record.frame.map(|frame| frame.pc));
                     let (sfsr, cfsr) = (record.faults.sfsr, record.faults.cfsr);
