@@ -10,6 +10,8 @@
 pub mod coverage;
 mod endpoints;
 mod environment;
+pub mod factory;
+pub mod firmware;
 mod mosquitto;
 mod options;
 mod pki;
@@ -18,6 +20,7 @@ mod ports;
 mod postgres;
 mod process;
 pub mod protos;
+pub mod qemu;
 mod secret;
 mod stack;
 

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use command::{bench, ci, demo, env, proto, reset, setup, soak, test, up};
+use command::{bench, board, ci, demo, env, firmware, proto, reset, setup, soak, test, up};
 
 /// Everything one does in this repository.
 #[derive(Debug, Parser)]
@@ -39,6 +39,16 @@ enum Command {
         after_help = "Examples:\n  eval \"$(cargo dev env)\" && holdfast device list\n  eval \"$(cargo dev env --name two)\""
     )]
     Env(env::Arguments),
+    /// Build the firmware of the emulated board, and say what it takes of the chip.
+    #[command(
+        after_help = "Examples:\n  cargo dev firmware\n  cargo dev firmware --app first --compiler debian   # without rustup's target"
+    )]
+    Firmware(firmware::Arguments),
+    /// Run one emulated board against an installation that `up` runs, until Ctrl-C.
+    #[command(
+        after_help = "Examples (with `cargo dev up` in another terminal):\n  cargo dev board                     # a new board each time\n  cargo dev board --flash one.flash   # the same board again\n  cargo dev board --name two --gdb    # gdb-multiarch may attach to localhost:3333\n  cargo dev board --icount            # its clock follows its instructions"
+    )]
+    Board(board::Arguments),
     /// Show the main job on real parts: enrol, update, and a bad update taken back.
     #[command(
         after_help = "Example:\n  cargo dev demo   # sets up, builds, runs; ends with a table, and exit 0 when all of it worked"
@@ -89,6 +99,8 @@ async fn run(command: Command) -> Result<()> {
         Command::Setup(arguments) => setup::run(&arguments).await,
         Command::Up(arguments) => up::run(&arguments).await,
         Command::Env(arguments) => env::run(&arguments),
+        Command::Firmware(arguments) => firmware::run(&arguments).await,
+        Command::Board(arguments) => board::run(&arguments).await,
         Command::Demo(arguments) => demo::run(&arguments).await,
         Command::Test(arguments) => test::run(&arguments).await,
         Command::Bench(arguments) => bench::run(&arguments).await,

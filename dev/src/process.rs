@@ -83,6 +83,12 @@ impl Spec {
     }
 
     #[must_use]
+    pub fn args<T: Into<OsString>>(mut self, args: impl IntoIterator<Item = T>) -> Spec {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    #[must_use]
     pub fn ready(mut self, ready: Ready) -> Spec {
         self.ready = ready;
         self

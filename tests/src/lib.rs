@@ -1,5 +1,6 @@
 //! What scenarios share. The scenarios themselves are in `tests/`, the programs in `src/bin/`.
 
+pub mod an505;
 pub mod bench;
 #[expect(missing_debug_implementations, reason = "an MQTT session has nothing to print")]
 pub mod board;

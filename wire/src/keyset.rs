@@ -1,8 +1,8 @@
 //! Keysets: the keys a device believes, signed by the root keys of the keyset before (docs/bundle.md, Keyset).
 //!
 //! A keyset from [`open_first`] or [`open_next`] was signed by the threshold of *distinct* root keys, is the next
-//! version, and holds no key that is off the curve. Keys are counted, never signatures. [`read`] is for keysets that
-//! were accepted before.
+//! version, and holds no key that is off the curve; one from [`open_provisioned`] is that but for the version. Keys are
+//! counted, never signatures. [`read`] is for keysets that were accepted before.
 
 use crate::cbor::{CborError, Reader};
 use crate::cose::{CoseError, Sign, Verify};
@@ -132,12 +132,21 @@ pub fn open_first<'a>(
     verify: &impl Verify,
 ) -> Result<Keyset<'a>, KeysetError> {
     let (signed, keyset) = decode_first(bytes)?;
-    let is_provisioned =
-        |key: &&PublicKey| key.hash().is_ok_and(|hash| provisioned.root_key_hashes.contains(&hash));
-    let trusted: heapless::Vec<PublicKey, ROOT_KEYS_MAX> =
-        keyset.root_keys.iter().filter(is_provisioned).copied().collect();
     let threshold = keyset.root_threshold.max(provisioned.threshold);
-    check_threshold(&signed, &trusted, threshold, verify)?;
+    check_threshold(&signed, &provisioned.roots_of(&keyset), threshold, verify)?;
+    Ok(keyset)
+}
+
+/// Reads a keyset of any version and checks that enough provisioned root keys signed it: for a first stage, which knows
+/// no keyset before it. A root key counts while the keyset still names it, since a signature names only a hash.
+pub fn open_provisioned<'a>(
+    bytes: &'a [u8],
+    provisioned: &Provisioned<'_>,
+    verify: &impl Verify,
+) -> Result<Keyset<'a>, KeysetError> {
+    let (signed, keyset) = decode(bytes)?;
+    check_threshold(&signed, &provisioned.roots_of(&keyset), provisioned.threshold, verify)?;
+    keyset.check_keys()?;
     Ok(keyset)
 }
 
@@ -165,6 +174,15 @@ pub fn open_next<'a>(
     check_threshold(&signed, &current.root_keys, current.root_threshold, verify)?;
     keyset.check_keys()?;
     Ok(keyset)
+}
+
+impl Provisioned<'_> {
+    /// Those root keys of a keyset that are provisioned.
+    fn roots_of(&self, keyset: &Keyset<'_>) -> heapless::Vec<PublicKey, ROOT_KEYS_MAX> {
+        let is_provisioned =
+            |key: &&PublicKey| key.hash().is_ok_and(|hash| self.root_key_hashes.contains(&hash));
+        keyset.root_keys.iter().filter(is_provisioned).copied().collect()
+    }
 }
 
 impl Keyset<'_> {

@@ -66,6 +66,9 @@ pub(crate) enum Command {
         version: Option<u32>,
         #[arg(long, conflicts_with = "version", value_name = "FILE")]
         file: Option<PathBuf>,
+        /// Write it there as it was signed: what a board's factory takes.
+        #[arg(long, conflicts_with = "file", value_name = "FILE")]
+        out: Option<PathBuf>,
     },
     /// List keysets.
     List(Page),
@@ -134,10 +137,14 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
         }
         Command::Upload { file } => upload(global, &Session::open(global).await?, read(file)?).await,
         Command::Show { file: Some(file), .. } => print(global, &read(file)?),
-        Command::Show { version, .. } => {
+        Command::Show { version, out, .. } => {
             let session = Session::open(global).await?;
             let id = version.map_or_else(|| "latest".to_owned(), |version| version.to_string());
-            print(global, &get(&session, &id).await?.signed)
+            let signed = get(&session, &id).await?.signed;
+            if let Some(out) = out {
+                write_private(out, &signed, false)?;
+            }
+            print(global, &signed)
         }
         Command::List(page) => list(global, page).await,
     }

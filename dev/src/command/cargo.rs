@@ -3,7 +3,7 @@
 //! Firmware is built in calls of its own: a workspace-wide build unifies features and would hand the `no_std` core the
 //! standard library of its neighbours (STYLE, "Lints").
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::process::Command;
 
 /// Each of these in a call of its own. The host board is a Linux program and shares everything with the rest.
-pub(crate) const FIRMWARE: [&str; 1] = ["gateway-core"];
+pub(crate) const FIRMWARE: [&str; 3] = ["gateway-core", "abi", "gateway-link"];
 
 /// What an installation consists of.
 const BINARIES: [&str; 8] = [
@@ -86,6 +86,13 @@ pub(crate) async fn build_installation(release: bool) -> Result<()> {
     cargo(&flags).await
 }
 
+/// Builds what makes flash files for emulated boards.
+pub(crate) async fn build_factory(release: bool) -> Result<()> {
+    let profile: &[&str] = if release { &["--release"] } else { &[] };
+    cargo(&[&["build", "--quiet", "--package", "factory", "--bin", "holdfast-factory"], profile].concat())
+        .await
+}
+
 /// The programs `tests/src/bin/{prefix}NAME.rs` there are, or the one asked for, by NAME.
 pub(crate) fn programs(prefix: &str, asked: Option<&str>) -> Result<Vec<String>> {
     let dir = dev::root().join("tests/src/bin");
@@ -128,9 +135,13 @@ pub(crate) async fn cargo(flags: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn command(flags: &[&str]) -> Command {
-    // The cargo that runs us, so that a toolchain chosen with `cargo +…` is kept.
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+/// A call of the cargo that runs us, so that a toolchain chosen with `cargo +…` is kept.
+pub(crate) fn command(flags: &[&str]) -> Command {
+    command_of(&std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from), flags)
+}
+
+/// A call of another cargo.
+pub(crate) fn command_of(cargo: &Path, flags: &[&str]) -> Command {
     let mut command = Command::new(cargo);
     command.args(flags).current_dir(dev::root()).kill_on_drop(true);
     // `cargo run` sets these for us; handing them on would make every build script see a change.
@@ -187,7 +198,7 @@ fn test_program(line: &str) -> Result<Option<TestProgram>> {
 }
 
 /// The name in a package id: `path+file:///…/wire#0.1.0`, or `path+file:///…/core#gateway-core@0.1.0` when the folder differs.
-fn package_name(id: &str, dir: &std::path::Path) -> String {
+fn package_name(id: &str, dir: &Path) -> String {
     let fragment = id.rsplit('#').next().unwrap_or_default();
     match fragment.split_once('@') {
         Some((name, _)) => name.to_owned(),

@@ -1,6 +1,6 @@
 //! The `holdfast` command line, run against one installation with a home folder of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
@@ -16,7 +16,12 @@ pub(crate) struct Cli {
 
 impl Cli {
     pub(crate) fn new(stack: &Stack) -> Result<Cli> {
-        Ok(Cli { program: dev::binary("holdfast")?, home: stack.dir().join("home") })
+        Cli::at(&stack.dir().join("home"))
+    }
+
+    /// The same, for a stack that another process runs.
+    pub(crate) fn at(home: &Path) -> Result<Cli> {
+        Ok(Cli { program: dev::binary("holdfast")?, home: home.to_path_buf() })
     }
 
     /// A command to be run by the caller, with a folder of key files as its working directory.

@@ -1,7 +1,7 @@
 //! `cargo dev demo`: the main job on real parts, told as it happens.
 //!
-//! A device enrols, connects over mutual TLS, takes a signed bundle and confirms it while its log scrolls by; a second bundle that
-//! never becomes healthy is taken back by the device itself. It uses only what a customer has: the services, the command
+//! A device (an emulated Cortex-M33 where QEMU is there) enrols, connects over mutual TLS, takes a signed bundle and its successor and
+//! confirms both while its log scrolls by; a bundle that never becomes healthy is taken back by the device itself. It uses only what a customer has: the services, the command
 //! line and a device. It ends with a table read through the public gRPC API, and with a failure when any step did not come true.
 
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use dev::{Options, Process, Signal, Spec, Stack};
+use dev::{Options, Stack};
 use serde_json::Value;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout};
@@ -18,8 +18,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::command::cli::Cli;
 use crate::command::{cargo, setup};
 
+mod device;
 mod steps;
 
+use device::{Device, Kind};
 use steps::Steps;
 
 /// How long any one step may take.
@@ -29,14 +31,14 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 /// `holdfast deploy` ends with this when the device did not keep the version.
 const NOT_CONFIRMED: i32 = 7;
 
-const GOOD: &str = "#!holdfast-script\nlog version 1.0.0 starts\nhealthy\nlog all is well\nwork 1000\nlog still here\nwork 1000\nrepeat\n";
-const BAD: &str = "#!holdfast-script\nlog version 2.0.0 starts, and will never say that it works\nwork 1000\nlog still not healthy\nwork 1000\nrepeat\n";
-
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Everything is set up and built already: go on at once.
     #[arg(long)]
     built: bool,
+    /// The device that is shown; the emulated one where this machine has what it takes.
+    #[arg(long, value_enum)]
+    board: Option<Kind>,
 }
 
 /// What is shown, in this order.
@@ -45,13 +47,15 @@ const STEPS: &[&str] = &[
     "the first administrator, the keys devices will believe, a claim to enrol with",
     "a device starts: it makes its key, enrols and says hello",
     "version 1.0.0: signed here, uploaded, directed to the device, confirmed by it",
-    "version 2.0.0: as well signed, but it never becomes healthy: taken back",
+    "version 2.0.0: in its place, without a visit",
+    "version 3.0.0: as well signed, but it never becomes healthy: taken back",
     "what the API says of it",
 ];
 
 const NEXT: &str = "\
 what to try next
   cargo dev up                    the same installation, yours until Ctrl-C; docs/tutorial.md goes on from there
+  cargo dev board                 one emulated board against it, its consoles on your terminal
   cargo dev up --broker mosquitto --name other   with another MQTT broker (docs/brokers.md)
   cargo dev test                  everything this project promises, tested
   docs/ARCHITECTURE.md            how it works";
@@ -65,11 +69,18 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
             println!("building (minutes on a fresh clone, then seconds)");
             cargo::build_installation(false).await?;
         }
+        let kind = match arguments.board {
+            Some(kind) => kind,
+            None => Kind::choose().await,
+        };
+        if !arguments.built {
+            kind.build().await?;
+        }
         let started = Instant::now();
         let steps = Steps::new(STEPS);
         let stack = steps.run(0, STEP_MAX, Stack::start(Options::all())).await?;
         let outcome = tokio::select! {
-            shown = show(&stack, &steps) => shown,
+            shown = show(&stack, &steps, kind) => shown,
             fallen = stack.first_ended() => Err(anyhow!("{} ended by itself\n{}", fallen.name(), fallen.tail())),
         };
         if outcome.is_err() {
@@ -87,66 +98,63 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// Everything after the start; gives the table that the API tells.
-async fn show(stack: &Stack, steps: &Steps) -> Result<String> {
+async fn show(stack: &Stack, steps: &Steps, kind: Kind) -> Result<String> {
     let cli = Cli::new(stack)?;
     let first = async {
         cli.bootstrap(stack, "demo").await?;
         cli.run(&["keyset", "init", "--dir", "keys"]).await?;
-        cli.run(&["claim", "create", "--devices", "1", "--out", "claim"]).await
+        cli.run(&["claim", "create", "--devices", "1", "--board", kind.name(), "--out", "claim"]).await
     };
     steps.run(1, STEP_MAX, first).await?;
 
-    let board = board(stack, &cli.home)?;
-    let device = steps.run(2, STEP_MAX, online_device(&cli, &board)).await?;
+    let started = async {
+        let board = kind.start(stack, &cli).await?;
+        let device = tokio::time::timeout(STEP_MAX, online_device(&cli, &board)).await;
+        let device = device.with_context(|| format!("it did not come online\n{}", board.tail()))??;
+        anyhow::Ok((board, device))
+    };
+    let (board, device) = steps.run(2, 2 * STEP_MAX, started).await?;
     steps.say(&format!("{device} is online"));
 
     let log = told(&cli, &["logs", &device, "--follow"])?;
     let updates = async {
-        steps.run(3, STEP_MAX, good_update(&cli, steps, &device)).await?;
-        steps.run(4, STEP_MAX, bad_update(&cli, steps, &device)).await
+        let update = |version, counter, works| update(&cli, steps, kind, &device, (version, counter, works));
+        steps.run(3, STEP_MAX, update("1.0.0", 1, true)).await?;
+        steps.run(4, STEP_MAX, update("2.0.0", 2, true)).await?;
+        steps.run(5, STEP_MAX, update("3.0.0", 3, false)).await?;
+        running(&cli, &device, "2.0.0").await
     };
     tokio::select! {
         outcome = updates => outcome?,
         followed = log.end(steps) => bail!("the log ended by itself: {:?}", followed?),
     }
-    let table = steps.run(5, STEP_MAX, table(&cli, &device)).await?;
-    board.stop(Signal::Terminate, STEP_MAX).await?;
+    let table = steps.run(6, STEP_MAX, table(&cli, &device)).await?;
+    board.stop().await?;
     Ok(table)
 }
 
-/// A version that stays.
-async fn good_update(cli: &Cli, steps: &Steps, device: &str) -> Result<()> {
-    let good = bundle(cli, "1.0.0", 1, GOOD).await?;
-    let status = told(cli, &["deploy", device, &good])?.end(steps).await?;
-    ensure!(status == Some(0), "version 1.0.0 was not confirmed (holdfast deploy ended with {status:?})");
-    running(cli, device, "1.0.0").await
-}
-
-/// A version that goes.
-async fn bad_update(cli: &Cli, steps: &Steps, device: &str) -> Result<()> {
-    let bad = bundle(cli, "2.0.0", 2, BAD).await?;
-    let status = told(cli, &["deploy", device, &bad])?.end(steps).await?;
+/// A version that stays, or one that goes.
+async fn update(
+    cli: &Cli,
+    steps: &Steps,
+    kind: Kind,
+    device: &str,
+    (version, counter, works): (&'static str, u32, bool),
+) -> Result<()> {
+    let image = kind.application(&cli.home, version, works)?;
+    let bundle = bundle(cli, kind, version, counter, &image).await?;
+    let status = told(cli, &["deploy", device, &bundle])?.end(steps).await?;
+    let expected = if works { 0 } else { NOT_CONFIRMED };
     ensure!(
-        status == Some(NOT_CONFIRMED),
-        "version 2.0.0 was not taken back (holdfast deploy ended with {status:?})"
+        status == Some(expected),
+        "version {version}: holdfast deploy ended with {status:?}, not {expected}"
     );
-    running(cli, device, "1.0.0").await
+    if works { running(cli, device, version).await } else { Ok(()) }
 }
 
-/// The host board as a child, saying all it does into a log of the stack.
-fn board(stack: &Stack, home: &Path) -> Result<Process> {
-    let spec = Spec::new("board-host", dev::binary("board-host")?, stack.dir().join("logs/board-host.log"))
-        .arg("--provision")
-        .arg(home.join("claim/provision.json"))
-        .arg("--state")
-        .arg(home.join("device"))
-        .arg("--json");
-    Process::spawn(spec)
-}
-
-async fn online_device(cli: &Cli, board: &Process) -> Result<String> {
+async fn online_device(cli: &Cli, board: &Device) -> Result<String> {
     loop {
-        ensure!(board.running(), "the device ended\n{}", board.tail());
+        board.must_run()?;
         let devices = rows(&cli.run(&["device", "list", "--json"]).await?)?;
         if let [device] = &devices[..]
             && text(device, "presence") == "PRESENCE_ONLINE"
@@ -157,24 +165,13 @@ async fn online_device(cli: &Cli, board: &Process) -> Result<String> {
     }
 }
 
-/// Makes, signs and uploads a bundle of the script; its id.
-async fn bundle(cli: &Cli, version: &str, counter: u32, script: &str) -> Result<String> {
-    let (image, file) = (format!("app-{version}.img"), format!("app-{version}.hfb"));
-    std::fs::write(cli.home.join(&image), script)?;
+/// Makes, signs and uploads a bundle of the image; its id.
+async fn bundle(cli: &Cli, kind: Kind, version: &str, counter: u32, image: &Path) -> Result<String> {
+    let (image, file) = (image.to_str().context("a path that is not UTF-8")?, format!("app-{version}.hfb"));
     let counter = counter.to_string();
-    let mut create = vec!["bundle", "create", "--image", &image, "--board", "host", "--version", version];
-    create.extend([
-        "--counter",
-        &counter,
-        "--key",
-        "keys/release.pem",
-        "--out",
-        &file,
-        "--trial",
-        "6s",
-        "--stable",
-        "2s",
-    ]);
+    let mut create = vec!["bundle", "create", "--image", image, "--board", kind.name(), "--version", version];
+    create.extend(["--counter", &counter, "--key", "keys/release.pem", "--out", &file]);
+    create.extend(["--trial", "6s", "--stable", "2s"]);
     cli.run(&create).await?;
     cli.run(&["bundle", "verify", &file]).await?;
     let uploaded = rows(&cli.run(&["bundle", "upload", &file, "--json"]).await?)?;
@@ -229,17 +226,18 @@ async fn running(cli: &Cli, device: &str, version: &str) -> Result<()> {
     }
 }
 
-/// Both deployments as the API tells them, checked; and the log records that arrived.
+/// The deployments as the API tells them, checked; and the log records that arrived.
 async fn table(cli: &Cli, device: &str) -> Result<String> {
     let deployments = rows(&cli.run(&["deployment", "list", "--device", device, "--json"]).await?)?;
-    for (version, state) in [("1.0.0", "STATE_CONFIRMED"), ("2.0.0", "STATE_REVERTED")] {
+    let states = [("1.0.0", "STATE_CONFIRMED"), ("2.0.0", "STATE_CONFIRMED"), ("3.0.0", "STATE_REVERTED")];
+    for (version, state) in states {
         let found = deployments.iter().find(|deployment| text(deployment, "version") == version);
         let found = found.with_context(|| format!("no deployment of {version}"))?;
         ensure!(text(found, "state") == state, "{version} is {}, not {state}", text(found, "state"));
     }
     let records = rows(&cli.run(&["logs", device, "--json"]).await?)?;
     ensure!(
-        records.iter().any(|record| text(record, "text").contains("all is well")),
+        records.iter().any(|record| text(record, "text").contains("1.0.0")),
         "the device's log did not arrive"
     );
     let dropped: u64 = records.iter().filter_map(|record| record["gap_before"].as_u64()).sum();

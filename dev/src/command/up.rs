@@ -96,6 +96,7 @@ async fn print_endpoints(stack: &Stack, cli: &Cli, name: &str) -> Result<()> {
     println!("  holdfast keyset init --dir keys");
     println!("  holdfast claim create --devices 10 --out claim");
     println!("  board-host --provision claim/provision.json --state device --log-echo");
+    println!("or an emulated Cortex-M33\n  cargo dev board{name}");
     Ok(())
 }
 

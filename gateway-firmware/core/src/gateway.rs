@@ -12,7 +12,7 @@ use wire::{ClientNonce, DeviceId, Direction, Topic};
 
 use self::judge::{Declined, judge, load_identity};
 use crate::device::{BootId, Device, Next, Notice};
-use crate::logs::{LOG_BATCH_BYTES_MAX, Ring, Ship};
+use crate::logs::{LOG_BATCH_BYTES_MAX, Logs};
 use crate::net::enroll::{Applicant, Enroll, Voucher};
 use crate::net::identity::{CERTIFICATE_BYTES_MAX, Identity};
 use crate::net::link::{End, Link, Target, View};
@@ -41,7 +41,8 @@ const FILTER_BYTES_MAX: usize = 64;
 pub struct Buffers<'b> {
     pub receive: &'b mut [u8],
     pub send: &'b mut [u8],
-    pub log: &'b mut [u8],
+    /// Two pieces, better of memory that outlives a warm reset: `Logs::new`.
+    pub log: [&'b mut [u8]; 2],
 }
 
 /// What the board was provisioned with for its enrolment.
@@ -92,8 +93,7 @@ pub struct Gateway<'b, B: Board> {
     provisioning: Provisioning<'b>,
     identity: Option<Identity>,
     mqtt: Mqtt<'b>,
-    logs: Ring<'b>,
-    ship: Ship,
+    logs: Logs<'b>,
     link: Link,
     enroll: Enroll,
     session: Session,
@@ -104,7 +104,7 @@ pub struct Gateway<'b, B: Board> {
 impl<'b, B: Board> Gateway<'b, B> {
     /// `device` has booted. An identity that cannot be read is as none: the board enrols again, under the same id.
     pub fn new(mut device: Device<B>, provisioning: Provisioning<'b>, buffers: Buffers<'b>) -> Self {
-        let mut logs = Ring::new(buffers.log);
+        let mut logs = Logs::new(buffers.log, device.boot_id());
         let identity = load_identity(&mut device, &mut logs);
         let (boot, reason) = (device.boot_id(), device.boot_reason());
         logs.note(device.now_ms(), LogLevel::Info, format_args!("boot {}: {reason:?}", boot.counter));
@@ -115,7 +115,6 @@ impl<'b, B: Board> Gateway<'b, B> {
             identity,
             mqtt: Mqtt::new(buffers.receive, buffers.send),
             logs,
-            ship: Ship::default(),
             link: Link::new(),
             enroll: Enroll::new(ClientNonce::new([0; 16])),
             session: Session::default(),
@@ -135,7 +134,7 @@ impl<'b, B: Board> Gateway<'b, B> {
         self.identity.as_ref()
     }
 
-    pub fn logs(&self) -> &Ring<'b> {
+    pub fn logs(&self) -> &Logs<'b> {
         &self.logs
     }
 
@@ -231,7 +230,7 @@ impl<'b, B: Board> Gateway<'b, B> {
         let mut at_ms = self.link.deadline_ms().min(self.mqtt.deadline_ms());
         if self.mqtt.is_online() {
             at_ms = at_ms.min(match self.link.open() {
-                Some(Target::Serve) => self.session.deadline_ms(now_ms).min(self.ship.deadline_ms()),
+                Some(Target::Serve) => self.session.deadline_ms(now_ms).min(self.logs.deadline_ms()),
                 Some(Target::Enroll(_)) => self.enroll.deadline_ms(),
                 None => u64::MAX,
             });
@@ -260,9 +259,9 @@ impl<'b, B: Board> Gateway<'b, B> {
             return;
         }
         if let Some(id) = self.device.device_id() {
-            let Self { session, device, mqtt, logs, ship, .. } = self;
+            let Self { session, device, mqtt, logs, .. } = self;
             // What had no room stays due.
-            let _ = session.say(id, device, mqtt, logs, ship);
+            let _ = session.say(id, device, mqtt, logs);
         }
     }
 
@@ -315,7 +314,7 @@ impl<'b, B: Board> Gateway<'b, B> {
     fn read(&mut self) {
         loop {
             let now_ms = self.device.now_ms();
-            let Self { mqtt, session, device, logs, ship, link, enroll, .. } = self;
+            let Self { mqtt, session, device, logs, link, enroll, .. } = self;
             match mqtt.next(now_ms) {
                 Ok(None) => return,
                 Err(fault) => return self.end(End::Fault(fault)),
@@ -324,7 +323,7 @@ impl<'b, B: Board> Gateway<'b, B> {
                     logs.note(now_ms, LogLevel::Warn, format_args!("publish refused: 0x{reason:02x}"));
                 }
                 Ok(Some(Incoming::Publish { topic, payload })) => match link.open() {
-                    Some(Target::Serve) => session.hear(topic, payload, device, logs, ship),
+                    Some(Target::Serve) => session.hear(topic, payload, device, logs),
                     Some(Target::Enroll(voucher)) => {
                         if let Some(answer) = enroll.answer(topic, payload) {
                             let judged = judge(answer, voucher, self.identity.as_ref(), device, logs);
@@ -340,7 +339,7 @@ impl<'b, B: Board> Gateway<'b, B> {
     fn online(&mut self, now_ms: u64) {
         if self.link.open() == Some(Target::Serve) {
             self.session.online();
-            self.ship.restart();
+            self.logs.restart();
             self.happen(Happening::Connected);
             self.logs.note(now_ms, LogLevel::Info, format_args!("connected"));
         }

@@ -12,7 +12,10 @@
 #![no_std]
 
 pub mod boot;
+pub mod counter;
+mod crc;
 pub mod device;
+pub mod drbg;
 pub mod gateway;
 pub mod logs;
 #[cfg(not(feature = "mutate"))]
@@ -20,7 +23,10 @@ mod mutation;
 #[cfg(feature = "mutate")]
 pub mod mutation;
 pub mod net;
+pub mod pair;
 pub mod ports;
+pub mod provision;
+pub mod secret;
 pub mod store;
 pub mod supervise;
 pub mod update;

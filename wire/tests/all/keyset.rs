@@ -121,6 +121,27 @@ fn the_first_keyset_needs_enough_provisioned_roots_whatever_threshold_it_names()
 }
 
 #[test]
+fn a_first_stage_takes_any_version_that_enough_provisioned_roots_signed() {
+    let open = |bytes: &[u8], hashes: &[KeyHash], threshold| {
+        let provisioned = Provisioned { root_key_hashes: hashes, threshold };
+        keyset::open_provisioned(bytes, &provisioned, &P256).map(|keyset| keyset.version)
+    };
+    let third = signed(&spec(3, roots(3), 2), &[root(0), root(2)]);
+    assert_eq!(open(&third, &hashes(3), 2), Ok(3));
+    assert_eq!(open(&third, &hashes(1), 1), Ok(3), "its own threshold is for the keyset after it");
+    assert_eq!(open(&third, &hashes(3), 3), Err(KeysetError::Threshold));
+    assert_eq!(open(&third, &hashes(3)[1..], 2), Err(KeysetError::Threshold), "one of the two is revoked");
+    assert_eq!(open(&third, &[], 0), Err(KeysetError::Threshold));
+    let stranger = signed(&spec(3, vec![key(99).public_key(), root(0).public_key()], 1), &[key(99)]);
+    assert_eq!(open(&stranger, &hashes(3), 1), Err(KeysetError::Threshold), "named, but did not sign");
+    let twice = spec(3, roots(3), 2);
+    let payload = twice.payload().expect("encodes");
+    let part = sign_keyset(&payload, &root(0)).expect("signs");
+    let twice = assemble_keyset(&payload, &[part.clone(), part]).expect("assembles");
+    assert_eq!(open(&twice, &hashes(3), 2), Err(KeysetError::Threshold), "keys are counted, not signatures");
+}
+
+#[test]
 fn no_flipped_bit_of_a_keyset_passes() {
     let bytes = signed(&spec(1, roots(2), 2), &[root(0), root(1)]);
     assert_eq!(first(&bytes, &hashes(2), 2), Ok(1));

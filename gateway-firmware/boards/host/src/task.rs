@@ -63,7 +63,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let (mut receive, mut send, mut log) =
         (vec![0; RECEIVE_BYTES_MIN], vec![0; SEND_BYTES_MIN], vec![0; LOG_BYTES]);
-    let buffers = Buffers { receive: &mut receive, send: &mut send, log: &mut log };
+    let buffers = Buffers { receive: &mut receive, send: &mut send, log: [&mut log, &mut []] };
     let clock = ProcessClock::start();
     let (device, key) = boot(&shared, &folder, &hardware_id, clock).with_context(|| hardware_id.clone())?;
     let provisioning = Provisioning {

@@ -4,6 +4,8 @@
 //! the floor, the whole area as the manifest says). A version on trial is chosen first, then the confirmed one, then, if
 //! that is damaged, the version before it; if none is whole nothing is started and the device is online all the same.
 
+pub mod first;
+
 use wire::Digest;
 use wire::key::Hasher;
 use wire::manifest::{self, CrashPolicy, Manifest, ManifestError, UpdatePolicy};

@@ -3,7 +3,7 @@
 use wire::msg::{EnrollReason, LogLevel};
 
 use crate::device::Device;
-use crate::logs::Ring;
+use crate::logs::Logs;
 use crate::net::enroll::{self, Answer, Voucher};
 use crate::net::identity::Identity;
 use crate::ports::Board;
@@ -28,7 +28,7 @@ pub(super) fn judge<B: Board>(
     voucher: Voucher,
     before: Option<&Identity>,
     device: &mut Device<B>,
-    logs: &mut Ring<'_>,
+    logs: &mut Logs<'_>,
 ) -> Result<Identity, Declined> {
     let issued = match answer {
         Answer::Pending { retry_after_s } => return Err(Declined::Wait { retry_after_s }),
@@ -51,7 +51,7 @@ pub(super) fn judge<B: Board>(
     Ok(identity)
 }
 
-pub(super) fn load_identity<B: Board>(device: &mut Device<B>, logs: &mut Ring<'_>) -> Option<Identity> {
+pub(super) fn load_identity<B: Board>(device: &mut Device<B>, logs: &mut Logs<'_>) -> Option<Identity> {
     let mut record = [0; _];
     let now_ms = device.now_ms();
     match device.identity_record(&mut record) {

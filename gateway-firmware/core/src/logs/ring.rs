@@ -1,12 +1,16 @@
 //! The ring: records in their wire form, oldest first, over memory the board lends.
 //!
 //! A record lies as it travels, as one `records` field of `LogUp`, so a batch is a slice of the ring. The oldest make
-//! room for the newest: the end of a story says more than its beginning, and the service learns what is missing.
+//! room for the newest: the end of a story says more than its beginning, and the service learns what is missing. Where
+//! the ring stands is written beside the records after every change (`kept`), for the boot after this one.
 
 use core::fmt;
 
 use wire::limits::{LOG_BATCH_RECORDS_MAX, LOG_TEXT_BYTES_MAX};
 use wire::msg::{EnumValue, LogLevel, LogRecord, LogSource, Message as _};
+
+use super::kept::{Head, KEPT_HEAD_BYTES};
+use crate::device::BootId;
 
 /// Bytes of the microvisor's own records, at most.
 pub const NOTE_BYTES_MAX: usize = 160;
@@ -16,6 +20,9 @@ const RECORDS_KEY: u8 = 2 << 3 | 2;
 /// Records held back to back, the oldest first.
 #[derive(Debug)]
 pub struct Ring<'b> {
+    boot: BootId,
+    heads: &'b mut [u8],
+    turn: u32,
     bytes: &'b mut [u8],
     start: usize,
     end: usize,
@@ -37,8 +44,62 @@ pub struct Batch<'r> {
 }
 
 impl<'b> Ring<'b> {
-    pub fn new(bytes: &'b mut [u8]) -> Self {
-        Self { bytes, start: 0, end: 0, first: 1, next: 1, lost_up_to: 0, dropped: 0, level: LogLevel::Info }
+    /// An empty ring for this boot. The first `KEPT_HEAD_BYTES` of the memory hold no records.
+    pub fn new(memory: &'b mut [u8], boot: BootId) -> Self {
+        let (heads, bytes) = memory.split_at_mut(KEPT_HEAD_BYTES.min(memory.len()));
+        let turn = Head::load(heads).map_or(0, |(_, turn)| turn);
+        let mut ring = Self {
+            boot,
+            heads,
+            turn,
+            bytes,
+            start: 0,
+            end: 0,
+            first: 1,
+            next: 1,
+            lost_up_to: 0,
+            dropped: 0,
+            level: LogLevel::Info,
+        };
+        ring.save();
+        ring
+    }
+
+    /// The count of the boot that left records in this memory.
+    pub(super) fn left_by(memory: &[u8]) -> Option<u32> {
+        Head::load(memory).filter(|(head, _)| head.start < head.end).map(|(head, _)| head.boot.counter)
+    }
+
+    /// The ring that an earlier boot left in this memory, if one did and any record of it waits. What cannot be read
+    /// is counted as dropped.
+    pub fn revive(memory: &'b mut [u8]) -> Option<Self> {
+        let (heads, bytes) = memory.split_at_mut_checked(KEPT_HEAD_BYTES)?;
+        let (head, turn) = Head::load(heads)?;
+        let (start, end) = (head.start as usize, head.end as usize);
+        let (readable, last) = readable(bytes.get(start..end)?, head.first, head.next);
+        let mut ring = Self {
+            boot: head.boot,
+            heads,
+            turn,
+            bytes,
+            start,
+            end: start + readable,
+            first: head.first,
+            next: head.next,
+            lost_up_to: head.lost_up_to,
+            dropped: head.dropped,
+            level: LogLevel::Info,
+        };
+        if last + 1 != ring.next {
+            ring.count_lost(ring.next - 1, ring.next - 1 - last);
+        }
+        // A gap at the end travels with the last batch, and with nothing at all when there is none.
+        (!ring.is_empty()).then_some(ring)
+    }
+
+    /// Whose records these are.
+    pub fn boot(&self) -> BootId {
+        self.boot
     }
 
     /// Records that are less severe than this are not made, which is no loss.
@@ -66,6 +127,11 @@ impl<'b> Ring<'b> {
             ..Default::default()
         };
         self.next += 1;
+        self.keep(&record);
+        self.save();
+    }
+
+    fn keep(&mut self, record: &LogRecord<'_>) {
         let length = record.encoded_len();
         let needed = 1 + varint_bytes(length) + length;
         if needed > self.bytes.len() {
@@ -101,6 +167,7 @@ impl<'b> Ring<'b> {
     pub fn stored_up_to(&mut self, sequence: u64) {
         if sequence < self.next {
             self.forget(sequence + 1);
+            self.save();
         }
     }
 
@@ -168,6 +235,19 @@ impl<'b> Ring<'b> {
         self.dropped += count;
     }
 
+    fn save(&mut self) {
+        let head = Head {
+            boot: self.boot,
+            start: self.start as u32,
+            end: self.end as u32,
+            first: self.first,
+            next: self.next,
+            lost_up_to: self.lost_up_to,
+            dropped: self.dropped,
+        };
+        head.save(&mut self.turn, self.heads);
+    }
+
     /// Bytes of the entry that begins here: key, length, record.
     fn entry_bytes(&self, at: usize) -> usize {
         let (mut length, mut shift, mut index) = (0, 0, at + 1);
@@ -181,6 +261,22 @@ impl<'b> Ring<'b> {
             }
         }
     }
+}
+
+/// How many bytes hold records `first..` in order and whole, and the last of them; at most up to `next`.
+fn readable(bytes: &[u8], first: u64, next: u64) -> (usize, u64) {
+    let (mut at, mut expected) = (0, first);
+    while expected < next {
+        let Some(entry) = bytes.get(at..).filter(|entry| entry.first() == Some(&RECORDS_KEY)) else { break };
+        let mut rest = &entry[1..];
+        let Ok(record) = LogRecord::decode_length_delimited(&mut rest) else { break };
+        if record.sequence != expected {
+            break;
+        }
+        expected += 1;
+        at = bytes.len() - rest.len();
+    }
+    (at, expected.saturating_sub(1))
 }
 
 fn varint_bytes(value: usize) -> usize {
@@ -201,6 +297,8 @@ mod tests {
     use std::vec::Vec;
     use wire::msg::LogUp;
 
+    const BOOT: BootId = BootId { counter: 3, random: 9 };
+
     fn records(batch: Batch<'_>) -> Vec<(u64, usize)> {
         let message = LogUp::decode(batch.records).unwrap();
         message
@@ -215,8 +313,8 @@ mod tests {
 
     #[test]
     fn what_was_stored_is_forgotten_and_only_that() {
-        let mut memory = [0; 1024];
-        let mut ring = Ring::new(&mut memory);
+        let mut memory = [0; KEPT_HEAD_BYTES + 1024];
+        let mut ring = Ring::new(&mut memory, BOOT);
         for _ in 0..5 {
             ring.push(7, LogLevel::Info, LogSource::App, "hello");
         }
@@ -234,8 +332,8 @@ mod tests {
 
     #[test]
     fn a_full_ring_drops_the_oldest_and_says_which() {
-        let mut memory = [0; 256];
-        let mut ring = Ring::new(&mut memory);
+        let mut memory = [0; KEPT_HEAD_BYTES + 256];
+        let mut ring = Ring::new(&mut memory, BOOT);
         for _ in 0..100 {
             ring.push(7, LogLevel::Warn, LogSource::App, "0123456789");
         }
@@ -247,8 +345,8 @@ mod tests {
 
     #[test]
     fn text_is_cut_at_its_limit_and_at_a_character() {
-        let mut memory = [0; 2048];
-        let mut ring = Ring::new(&mut memory);
+        let mut memory = [0; KEPT_HEAD_BYTES + 2048];
+        let mut ring = Ring::new(&mut memory, BOOT);
         let long = "é".repeat(LOG_TEXT_BYTES_MAX / 2 + 1);
         ring.push(0, LogLevel::Info, LogSource::App, &long);
         ring.push(0, LogLevel::Info, LogSource::App, &std::format!("x{long}"));
@@ -259,17 +357,35 @@ mod tests {
     }
 
     #[test]
+    fn a_later_boot_finds_what_was_not_stored() {
+        let mut memory = [0; KEPT_HEAD_BYTES + 256];
+        let mut ring = Ring::new(&mut memory, BOOT);
+        for _ in 0..40 {
+            ring.push(7, LogLevel::Info, LogSource::App, "hello");
+        }
+        let held = records(ring.batch(4096).unwrap());
+        let (dropped, lost_up_to) = (ring.dropped(), ring.lost_up_to());
+        let ring = Ring::revive(&mut memory).unwrap();
+        assert_eq!(records(ring.batch(4096).unwrap()), held);
+        assert_eq!((ring.boot(), ring.dropped(), ring.lost_up_to()), (BOOT, dropped, lost_up_to));
+        let mut ring = Ring::revive(&mut memory).unwrap();
+        ring.stored_up_to(40);
+        assert!(Ring::revive(&mut memory).is_none());
+        assert!(Ring::revive(&mut [0xff; 512]).is_none());
+    }
+
+    #[test]
     fn a_record_larger_than_the_ring_is_counted_as_lost() {
-        let mut memory = [0; 16];
-        let mut ring = Ring::new(&mut memory);
+        let mut memory = [0; KEPT_HEAD_BYTES + 16];
+        let mut ring = Ring::new(&mut memory, BOOT);
         ring.push(0, LogLevel::Info, LogSource::App, "far too long for this ring");
         assert_eq!((ring.lost_up_to(), ring.dropped(), ring.batch(99)), (1, 1, None));
     }
 
     #[test]
     fn the_level_filters_before_a_number_is_given() {
-        let mut memory = [0; 256];
-        let mut ring = Ring::new(&mut memory);
+        let mut memory = [0; KEPT_HEAD_BYTES + 256];
+        let mut ring = Ring::new(&mut memory, BOOT);
         ring.push(0, LogLevel::Debug, LogSource::App, "quiet");
         assert_eq!(ring.next_sequence(), 1);
         ring.set_level(LogLevel::Debug);
@@ -280,8 +396,8 @@ mod tests {
 
     #[test]
     fn a_batch_has_at_most_its_records() {
-        let mut memory = [0; 8192];
-        let mut ring = Ring::new(&mut memory);
+        let mut memory = [0; KEPT_HEAD_BYTES + 8192];
+        let mut ring = Ring::new(&mut memory, BOOT);
         for _ in 0..=LOG_BATCH_RECORDS_MAX {
             ring.push(0, LogLevel::Info, LogSource::App, "x");
         }
@@ -289,13 +405,36 @@ mod tests {
     }
 
     proptest! {
+        /// Memory may hold anything after a reset: what is revived is whole, and nothing panics.
+        #[test]
+        fn a_spoiled_ring_is_revived_up_to_the_damage(
+            texts in proptest::collection::vec(0_usize..40, 1..30),
+            at in 0_usize..1024,
+            value in any::<u8>(),
+        ) {
+            let mut memory = std::vec![0; KEPT_HEAD_BYTES + 1024];
+            let mut ring = Ring::new(&mut memory, BOOT);
+            for length in &texts {
+                ring.push(1, LogLevel::Info, LogSource::App, &"t".repeat(*length));
+            }
+            memory[at] = value;
+            if let Some(mut ring) = Ring::revive(&mut memory) {
+                let batch = ring.batch(4096).unwrap();
+                let (first, last) = (batch.first, batch.last);
+                let _ = records(batch);
+                prop_assert!(first == 1 && last <= texts.len() as u64);
+                ring.stored_up_to(last);
+                prop_assert!(ring.is_empty());
+            }
+        }
+
         #[test]
         fn every_record_is_held_stored_or_counted(
             steps in proptest::collection::vec((0_usize..700, 0_u64..8, any::<bool>()), 1..200),
             size in 8_usize..2000,
         ) {
-            let mut memory = std::vec![0; size];
-            let mut ring = Ring::new(&mut memory);
+            let mut memory = std::vec![0; KEPT_HEAD_BYTES + size];
+            let mut ring = Ring::new(&mut memory, BOOT);
             let mut stored = 0;
             for (length, ahead, ack) in steps {
                 if ack {

@@ -73,12 +73,13 @@ impl Ship {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::BootId;
     use wire::msg::{LogLevel, LogSource};
 
     #[test]
     fn one_batch_is_outstanding_and_a_lost_acknowledgement_sends_it_again() {
-        let mut memory = [0; 256];
-        let mut ring = Ring::new(&mut memory);
+        let mut memory = [0; 512];
+        let mut ring = Ring::new(&mut memory, BootId { counter: 1, random: 1 });
         let mut ship = Ship::default();
         assert!(!ship.is_due(0, &ring));
         ring.push(0, LogLevel::Info, LogSource::App, "one");

@@ -16,7 +16,7 @@ use self::message::{boot_id, boot_reason, progress_state, result_message, slot, 
 use super::fetch::Fetch;
 use super::mqtt::{Full, Mqtt, Qos};
 use crate::device::{BootId, Device, Progress, SlotReport};
-use crate::logs::{LOG_BATCH_BYTES_MAX, Ring, Ship};
+use crate::logs::{LOG_BATCH_BYTES_MAX, Logs};
 use crate::ports::{Board, Entropy as _};
 use crate::update::State;
 
@@ -116,8 +116,7 @@ impl Session {
         id: DeviceId,
         device: &mut Device<B>,
         mqtt: &mut Mqtt<'_>,
-        logs: &Ring<'_>,
-        ship: &mut Ship,
+        logs: &mut Logs<'_>,
     ) -> Result<(), Full> {
         let now_ms = device.now_ms();
         self.look(device);
@@ -136,10 +135,7 @@ impl Session {
             mqtt.publish(&Topic::up(id, Channel::Layer).text(), Qos::AtMostOnce, &message)?;
             self.fetch.asked(now_ms, request);
         }
-        if mqtt.is_drained() && ship.is_due(now_ms, logs) {
-            self.say_logs(now_ms, id, device.boot_id(), mqtt, logs, ship)?;
-        }
-        Ok(())
+        if mqtt.is_drained() { say_logs(now_ms, id, mqtt, logs) } else { Ok(()) }
     }
 
     /// When `say` has something to do without an event.
@@ -171,7 +167,7 @@ impl Session {
         id: DeviceId,
         device: &mut Device<B>,
         mqtt: &mut Mqtt<'_>,
-        logs: &Ring<'_>,
+        logs: &Logs<'_>,
     ) -> Result<(), Full> {
         if self.face_stale || self.face.is_none() {
             let face = face(device);
@@ -213,7 +209,7 @@ impl Session {
                 uptime_ms: now_ms,
                 app_crashes: counters.app_crashes,
                 app_starts: counters.app_starts,
-                log_dropped: u32::try_from(logs.dropped()).unwrap_or(u32::MAX),
+                log_dropped: u32::try_from(logs.current().dropped()).unwrap_or(u32::MAX),
                 directives_refused: counters.directives_refused,
                 blocks_refused: counters.blocks_refused,
                 ..Default::default()
@@ -320,34 +316,29 @@ impl Session {
             && progress.bytes_done != before.bytes_done
             && (progress.bytes_done >= before.bytes_done + step || progress.bytes_done < before.bytes_done)
     }
+}
 
-    fn say_logs(
-        &mut self,
-        now_ms: u64,
-        id: DeviceId,
-        boot: BootId,
-        mqtt: &mut Mqtt<'_>,
-        logs: &Ring<'_>,
-        ship: &mut Ship,
-    ) -> Result<(), Full> {
-        let Some(batch) = logs.batch(LOG_BATCH_BYTES_MAX) else { return Ok(()) };
-        // Fields may come in any order and pieces: the records are in their wire form already.
-        let head = LogUp {
-            boot: Some(boot_id(boot)),
-            lost_up_to: logs.lost_up_to(),
-            dropped: logs.dropped(),
-            ..Default::default()
-        };
-        let head_bytes = head.encoded_len();
-        let length = head_bytes + batch.records.len();
-        mqtt.publish_with(&Topic::up(id, Channel::Log).text(), Qos::AtMostOnce, length, |payload| {
-            let (mut front, records) = payload.split_at_mut(head_bytes);
-            records.copy_from_slice(batch.records);
-            head.encode(&mut front).map_err(|_| Full)
-        })?;
-        ship.sent(now_ms, batch.last);
-        Ok(())
-    }
+/// A batch of records, if one is due.
+fn say_logs(now_ms: u64, id: DeviceId, mqtt: &mut Mqtt<'_>, logs: &mut Logs<'_>) -> Result<(), Full> {
+    let Some(ring) = logs.due(now_ms) else { return Ok(()) };
+    let Some(batch) = ring.batch(LOG_BATCH_BYTES_MAX) else { return Ok(()) };
+    // Fields may come in any order and pieces: the records are in their wire form already.
+    let head = LogUp {
+        boot: Some(boot_id(ring.boot())),
+        lost_up_to: ring.lost_up_to(),
+        dropped: ring.dropped(),
+        ..Default::default()
+    };
+    let head_bytes = head.encoded_len();
+    let length = head_bytes + batch.records.len();
+    mqtt.publish_with(&Topic::up(id, Channel::Log).text(), Qos::AtMostOnce, length, |payload| {
+        let (mut front, records) = payload.split_at_mut(head_bytes);
+        records.copy_from_slice(batch.records);
+        head.encode(&mut front).map_err(|_| Full)
+    })?;
+    let last = batch.last;
+    logs.sent(now_ms, last);
+    Ok(())
 }
 
 /// The will: an `up/hello` that names the connection and carries no nonce.

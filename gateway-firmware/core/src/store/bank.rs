@@ -4,9 +4,9 @@
 //! and says whether the bank is sound: no torn record, and nothing but blank flash after the last one. Only a sound bank
 //! is appended to; half-programmed words are never written over.
 
-use super::crc::Crc;
 use super::record::{HEAD_BYTES, Head};
 use super::{KEYS, Key};
+use crate::crc::Crc;
 use crate::mutation::mutated;
 use crate::ports::{Flash, FlashError};
 

@@ -8,7 +8,6 @@
 //! without its header, and never holds a payload in memory.
 
 mod bank;
-mod crc;
 mod record;
 
 use crate::mutation::mutated;

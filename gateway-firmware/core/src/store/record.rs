@@ -3,8 +3,8 @@
 //! Head, little-endian: key, its complement, payload length (2), sequence (4), checksum (4) over the bank's generation,
 //! the head's first 8 bytes and the payload.
 
-use super::crc::Crc;
 use super::{KEYS, Key};
+use crate::crc::Crc;
 
 pub(super) const HEAD_BYTES: u32 = 12;
 

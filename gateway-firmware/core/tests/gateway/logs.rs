@@ -105,9 +105,9 @@ fn an_acknowledgement_for_another_boot_or_beyond_the_last_record_forgets_nothing
 fn the_service_sets_the_level() {
     let mut world = World::serving();
     world.tell_channel("log", &LogDown { level: EnumValue::Known(LogLevel::Error), ..Default::default() });
-    let before = world.gateway.logs().next_sequence();
+    let before = world.gateway.logs().current().next_sequence();
     world.gateway.app_log(LogLevel::Info, "not now");
-    assert_eq!(world.gateway.logs().next_sequence(), before);
+    assert_eq!(world.gateway.logs().current().next_sequence(), before);
     world.gateway.app_log(LogLevel::Error, "now");
-    assert_eq!(world.gateway.logs().next_sequence(), before + 1);
+    assert_eq!(world.gateway.logs().current().next_sequence(), before + 1);
 }

@@ -10,6 +10,7 @@ use gateway_core::device::{Device, Next};
 use gateway_core::gateway::{
     Buffers, Credential, Happening, Provisioning, RECEIVE_BYTES_MIN, SEND_BYTES_MIN,
 };
+use gateway_core::logs::KEPT_HEAD_BYTES;
 use gateway_core::net::link::End;
 use gateway_core::ports::{Board, Keys, KeysError, Ports};
 use rcgen::{
@@ -421,7 +422,11 @@ fn boot(bench: &Bench) -> Gateway<'static, NetBoard> {
     let ports = Ports { flash, counter, keys, clock, entropy, reset, watchdog, app, verify };
     let device = Device::boot(ports, bench.facts.clone()).unwrap();
     let leak = |bytes: usize| Box::leak(vec![0; bytes].into_boxed_slice());
-    let buffers = Buffers { receive: leak(RECEIVE_BYTES_MIN), send: leak(SEND_BYTES_MIN), log: leak(4096) };
+    let buffers = Buffers {
+        receive: leak(RECEIVE_BYTES_MIN),
+        send: leak(SEND_BYTES_MIN),
+        log: [leak(4096 + KEPT_HEAD_BYTES), &mut []],
+    };
     Gateway::new(device, Provisioning { enroll_address: "enroll:8884", claim: CLAIM }, buffers)
 }
 

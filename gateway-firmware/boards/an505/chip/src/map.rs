@@ -27,6 +27,12 @@ pub mod secure {
     pub const KEPT_AT: u32 = 0x3803_0000;
     /// Bytes of it.
     pub const KEPT_BYTES: u32 = 4096;
+    /// Why the last reset was: two words, `gateway_core::boot::first::cause`.
+    pub const KEPT_CAUSE_AT: u32 = KEPT_AT;
+    /// What the first stage tells the microvisor: `gateway_core::boot::first::Handover`.
+    pub const KEPT_HANDOVER_AT: u32 = KEPT_AT + 64;
+    /// From here on it is the microvisor's, to the end.
+    pub const KEPT_FREE_AT: u32 = KEPT_AT + 256;
     /// RAM of the first stage. The microvisor does not use it.
     pub const BOOT_RAM_AT: u32 = 0x3804_0000;
     /// Bytes of it.

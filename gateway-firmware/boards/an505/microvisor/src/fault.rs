@@ -3,12 +3,14 @@
 use core::fmt::Write as _;
 use core::panic::PanicInfo;
 
+use chip::kept::DEATH_WORDS;
 use chip::map::app;
 use chip::nvic;
 use chip::scb::{self, Faults};
 use chip::special::{control_ns, ipsr, msp_ns, psp, psp_ns};
 use chip::tt;
 use chip::uart::Uart;
+use gateway_core::ports::BootReason;
 
 use crate::exceptions::Context;
 use crate::shared::Shared;
@@ -71,8 +73,14 @@ pub enum Death {
     /// The processor has fewer regions than the walls need.
     Walls,
     /// A fault of ours: exception number, and where.
-    Fault { exception: u32, pc: u32, faults: Faults },
-    Panic,
+    Fault {
+        exception: u32,
+        pc: u32,
+        faults: Faults,
+    },
+    Panic {
+        line: u32,
+    },
     /// The watchdog was not fed.
     Watchdog,
 }
@@ -108,9 +116,8 @@ fn forged_return(context: &Context, exception: u32, faults: &Faults) -> bool {
         return false;
     }
     let by_signature = exception == SECURE_FAULT && faults.sfsr & (INVER | INVIS) != 0;
-    let by_number = exception == HARD_FAULT
-        && faults.cfsr_ns & INVPC != 0
-        && (faults.cfsr, faults.sfsr) == (0, 0);
+    let by_number =
+        exception == HARD_FAULT && faults.cfsr_ns & INVPC != 0 && (faults.cfsr, faults.sfsr) == (0, 0);
     let by_seal = context.from_thread() && is_seal(secure_frame(psp()).pc);
     by_signature || by_number || by_seal
 }
@@ -178,14 +185,54 @@ fn frame_after(context: &Context) -> Frame {
     unsafe { (&raw const *context).add(1).cast::<Frame>().read_volatile() }
 }
 
-/// Notes why, as far as that can still be done, and resets.
+/// Notes why, as far as that can still be done, and resets. The next start finds it: [`last_death`].
 pub fn die(death: Death) -> ! {
     let _ = writeln!(Uart::console(), "microvisor: died: {death:x?}");
-    scb::reset()
+    chip::kept::note_death(death.words());
+    chip::reset::now(if death == Death::Watchdog { BootReason::Watchdog } else { BootReason::Fault })
+}
+
+/// How the microvisor ended before this start, if it did by a fault; once.
+pub fn last_death() -> Option<Death> {
+    Death::from_words(chip::kept::take_death())
+}
+
+impl Death {
+    fn words(self) -> [u32; DEATH_WORDS] {
+        let (mut words, none) = ([0; DEATH_WORDS], Faults::default());
+        let (kind, exception, pc, faults) = match self {
+            Death::Walls => (1, 0, 0, none),
+            Death::Fault { exception, pc, faults } => (2, exception, pc, faults),
+            Death::Panic { line } => (3, 0, line, none),
+            Death::Watchdog => (4, 0, 0, none),
+        };
+        let Faults { cfsr, hfsr, sfsr, mmfar, bfar, sfar, cfsr_ns } = faults;
+        words[1..].copy_from_slice(&[kind, exception, pc, cfsr, hfsr, sfsr, mmfar, bfar, sfar, cfsr_ns]);
+        words[0] = sum(&words);
+        words
+    }
+
+    fn from_words(words: [u32; DEATH_WORDS]) -> Option<Death> {
+        let [sum_of_rest, kind, exception, pc, cfsr, hfsr, sfsr, mmfar, bfar, sfar, cfsr_ns] = words;
+        let faults = Faults { cfsr, hfsr, sfsr, mmfar, bfar, sfar, cfsr_ns };
+        match kind {
+            _ if sum_of_rest != sum(&words) => None,
+            1 => Some(Death::Walls),
+            2 => Some(Death::Fault { exception, pc, faults }),
+            3 => Some(Death::Panic { line: pc }),
+            4 => Some(Death::Watchdog),
+            _ => None,
+        }
+    }
+}
+
+/// What tells a note from memory that lost power.
+fn sum([_, rest @ ..]: &[u32; DEATH_WORDS]) -> u32 {
+    rest.iter().fold(0x486F_6C64, |sum: u32, word| sum.rotate_left(5) ^ word)
 }
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     let _ = writeln!(Uart::console(), "microvisor: {info}, in exception {}", ipsr());
-    die(Death::Panic)
+    die(Death::Panic { line: info.location().map_or(0, |location| location.line()) })
 }

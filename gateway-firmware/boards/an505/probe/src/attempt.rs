@@ -155,7 +155,9 @@ fn jump(to: u32) {
 fn call_back(to: u32) {
     let veneer = (raw::GATEWAY_AT + 8 * 27) | 1;
     // SAFETY: it does not come back.
-    unsafe { asm!("mov lr, {to}", "bx {veneer}", to = in(reg) to, veneer = in(reg) veneer, options(noreturn)) }
+    unsafe {
+        asm!("mov lr, {to}", "bx {veneer}", to = in(reg) to, veneer = in(reg) veneer, options(noreturn))
+    }
 }
 
 fn stack(at: u32, spin: bool) {
@@ -182,7 +184,9 @@ fn process_stack(at: u32) {
 fn stack_and_call(at: u32) {
     let veneer = (raw::GATEWAY_AT + 8 * 27) | 1;
     // SAFETY: it does not come back.
-    unsafe { asm!("mov sp, {at}", "1: blx {veneer}", "b 1b", at = in(reg) at, veneer = in(reg) veneer, options(noreturn)) }
+    unsafe {
+        asm!("mov sp, {at}", "1: blx {veneer}", "b 1b", at = in(reg) at, veneer = in(reg) veneer, options(noreturn))
+    }
 }
 
 fn undefined() {

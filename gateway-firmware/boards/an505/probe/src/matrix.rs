@@ -38,7 +38,11 @@ pub(crate) fn run(report: &mut Report) {
         } else {
             let wild = [secure::RAM_AT, 512, secure::RAM_AT, secure::RAM_AT];
             for passed in [good(call), wild] {
-                report.expect_equal(format_args!("{} is not there", call.name), ask(call, passed), Status::Unavailable.code());
+                report.expect_equal(
+                    format_args!("{} is not there", call.name),
+                    ask(call, passed),
+                    Status::Unavailable.code(),
+                );
             }
         }
     }
@@ -53,7 +57,11 @@ fn working(report: &mut Report, call: &Call) {
             Kind::Narrow16 => {
                 let mut passed = good(call);
                 passed[index] |= 0xdead_0000;
-                report.expect_equal(format_args!("{} {} with upper bits", call.name, parameter.name), ask(call, passed), 0);
+                report.expect_equal(
+                    format_args!("{} {} with upper bits", call.name, parameter.name),
+                    ask(call, passed),
+                    0,
+                );
             }
             Kind::Pointer(pointer) => {
                 let mut case = |name: &str, at: u32, bytes: Option<u32>, want: Status| {
@@ -62,7 +70,11 @@ fn working(report: &mut Report, call: &Call) {
                     if let (Length::By(by), Some(bytes)) = (pointer.length, bytes) {
                         passed[by.parameter] = bytes;
                     }
-                    report.expect_equal(format_args!("{} {} {name}", call.name, parameter.name), ask(call, passed), want.code());
+                    report.expect_equal(
+                        format_args!("{} {} {name}", call.name, parameter.name),
+                        ask(call, passed),
+                        want.code(),
+                    );
                 };
                 pointers(pointer, &mut case);
             }
@@ -175,7 +187,11 @@ fn own_mpu(report: &mut Report) {
     set(RLAR, (after - 1) & !0x1f | 1);
     set(CTRL, 0b101);
     let time = abi::call_at(2).map_or(!0, |call| ask(call, [closed, 0, 0, 0]));
-    report.expect_equal(format_args!("a result where its own MPU forbids"), time, Status::ParameterFault.code());
+    report.expect_equal(
+        format_args!("a result where its own MPU forbids"),
+        time,
+        Status::ParameterFault.code(),
+    );
     let time = abi::call_at(2).map_or(!0, |call| ask(call, [after, 0, 0, 0]));
     report.expect_equal(format_args!("a result beside that"), time, 0);
     // Its ends are open; what is between them is not.

@@ -6,7 +6,7 @@ use wire::{Channel, Digest, Direction, Topic, TopicId};
 
 use super::{HELLO_MISSED_MS, Session};
 use crate::device::{BlockRefused, BootId, Device, DirectiveRefused, Heard};
-use crate::logs::{Ring, Ship};
+use crate::logs::Logs;
 use crate::ports::Board;
 
 impl Session {
@@ -16,8 +16,7 @@ impl Session {
         topic: &str,
         payload: &[u8],
         device: &mut Device<B>,
-        logs: &mut Ring<'_>,
-        ship: &mut Ship,
+        logs: &mut Logs<'_>,
     ) {
         let Ok(Topic { id: TopicId::Device(id), direction: Direction::Down, channel }) = Topic::parse(topic)
         else {
@@ -30,12 +29,12 @@ impl Session {
             Channel::Hello => self.hear_hello(payload, device, logs),
             Channel::Update => self.hear_update(payload, device, logs),
             Channel::Layer => self.hear_layer(payload, device, logs),
-            Channel::Log => hear_log(payload, device, logs, ship),
+            Channel::Log => hear_log(payload, logs),
             _ => {}
         }
     }
 
-    fn hear_hello<B: Board>(&mut self, payload: &[u8], device: &mut Device<B>, logs: &mut Ring<'_>) {
+    fn hear_hello<B: Board>(&mut self, payload: &[u8], device: &mut Device<B>, logs: &mut Logs<'_>) {
         let Ok(hello) = HelloDown::decode(payload) else { return };
         // The keyset first: it may name the director key that signed the time.
         if !hello.keyset.is_empty() {
@@ -50,7 +49,7 @@ impl Session {
         }
     }
 
-    fn hear_update<B: Board>(&mut self, payload: &[u8], device: &mut Device<B>, logs: &mut Ring<'_>) {
+    fn hear_update<B: Board>(&mut self, payload: &[u8], device: &mut Device<B>, logs: &mut Logs<'_>) {
         let Ok(update) = UpdateDown::decode(payload) else { return };
         if let Some(ack) = update.result_ack
             && let Some(boot) = ack.boot
@@ -75,7 +74,7 @@ impl Session {
         directive: &[u8],
         envelope: &[u8],
         device: &mut Device<B>,
-        logs: &mut Ring<'_>,
+        logs: &mut Logs<'_>,
     ) {
         match device.hear(directive, envelope) {
             Ok(Heard::Acted) => self.face_stale = true,
@@ -95,7 +94,7 @@ impl Session {
         }
     }
 
-    fn hear_layer<B: Board>(&mut self, payload: &[u8], device: &mut Device<B>, logs: &mut Ring<'_>) {
+    fn hear_layer<B: Board>(&mut self, payload: &[u8], device: &mut Device<B>, logs: &mut Logs<'_>) {
         let Ok(layer) = LayerDown::decode(payload) else { return };
         let now_ms = device.now_ms();
         let Ok(digest) = Digest::try_from(layer.digest) else { return };
@@ -123,14 +122,12 @@ impl Session {
     }
 }
 
-fn hear_log<B: Board>(payload: &[u8], device: &Device<B>, logs: &mut Ring<'_>, ship: &mut Ship) {
+fn hear_log(payload: &[u8], logs: &mut Logs<'_>) {
     let Ok(log) = LogDown::decode(payload) else { return };
     if let EnumValue::Known(level) = log.level {
         logs.set_level(level);
     }
-    if log.boot.is_some_and(|boot| BootId { counter: boot.counter, random: boot.random } == device.boot_id())
-    {
-        logs.stored_up_to(log.stored_up_to);
-        ship.acknowledged(log.stored_up_to);
+    if let Some(boot) = log.boot {
+        logs.stored(BootId { counter: boot.counter, random: boot.random }, log.stored_up_to);
     }
 }

@@ -19,17 +19,17 @@ const TABLE: [u32; 16] = {
 
 /// A checksum over bytes that come in pieces.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Crc(u32);
+pub(crate) struct Crc(u32);
 
 impl Crc {
     /// Seeded, so that equal bytes of another bank's life do not check.
-    pub(super) fn new(seed: u32) -> Crc {
+    pub(crate) fn new(seed: u32) -> Crc {
         let mut crc = Crc(u32::MAX);
         crc.update(&seed.to_le_bytes());
         crc
     }
 
-    pub(super) fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 ^= u32::from(*byte);
             self.0 = self.0 >> 4 ^ TABLE[(self.0 & 15) as usize];
@@ -37,7 +37,7 @@ impl Crc {
         }
     }
 
-    pub(super) fn finish(self) -> u32 {
+    pub(crate) fn finish(self) -> u32 {
         !self.0
     }
 }

@@ -1,0 +1,128 @@
+//! `cargo dev firmware`: builds the images of the emulated board, says what they take of the chip, and fails when that is too much.
+//!
+//! Each image is a cargo call of its own: what is built together shares features, and the first stage must not carry what the
+//! microvisor needs.
+
+use anyhow::{Context, Result, bail, ensure};
+use dev::firmware::{Footprint, Image};
+use tokio::process::Command;
+
+pub(crate) mod compiler;
+
+use compiler::Compiler;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Only this application.
+    #[arg(long, value_enum)]
+    app: Option<App>,
+    /// Build with this compiler, and no other.
+    #[arg(long, value_enum)]
+    compiler: Option<Compiler>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum App {
+    /// Logs and says that it works; the one that `cargo dev demo` installs.
+    First,
+    /// Attacks the walls around it.
+    Probe,
+}
+
+impl App {
+    fn images(self) -> &'static [Image] {
+        match self {
+            App::First => &FIRST,
+            App::Probe => &[Image::Probe],
+        }
+    }
+}
+
+/// The versions of the first application: two that work, and one that never says so.
+const FIRST: [Image; 3] = [Image::First("1.0.0"), Image::First("2.0.0"), Image::Unwell("3.0.0")];
+
+impl Arguments {
+    /// Everything there is.
+    pub(crate) fn everything() -> Arguments {
+        Arguments { app: None, compiler: None }
+    }
+
+    /// What a demonstration needs.
+    pub(crate) fn first() -> Arguments {
+        Arguments { app: Some(App::First), compiler: None }
+    }
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
+    let compiler = Compiler::choose(arguments.compiler).await?;
+    let apps = arguments.app.map_or_else(|| vec![App::First, App::Probe], |app| vec![app]);
+    let mut images = vec![Image::Boot, Image::Microvisor];
+    images.extend(apps.iter().flat_map(|app| app.images()));
+    std::fs::create_dir_all(dev::firmware::folder())?;
+    for image in &images {
+        build(compiler, *image).await?;
+    }
+    let mut table = format!("{:<20} {:>22} {:>22}\n", "image", "flash KiB (limit)", "RAM KiB (limit)");
+    let mut too_big = Vec::new();
+    for image in images {
+        let footprint = image.footprint()?;
+        table += &row(&image.name(), &footprint);
+        if !footprint.fits() {
+            too_big.push(image.name());
+        }
+    }
+    println!("{table}in {}", dev::firmware::folder().display());
+    ensure!(too_big.is_empty(), "beyond a limit: {}", too_big.join(", "));
+    Ok(())
+}
+
+async fn build(compiler: Compiler, image: Image) -> Result<()> {
+    let package = match image {
+        Image::Boot => "boot",
+        Image::Microvisor => "microvisor",
+        Image::First(_) | Image::Unwell(_) => "first",
+        Image::Probe => "probe",
+    };
+    let mut command = compiler.command("build");
+    command.args(["--quiet", "--package", package, "--bin", package]);
+    // Read by the application's `option_env!`.
+    match image {
+        Image::First(version) => drop(command.env("HOLDFAST_APP_VERSION", version)),
+        Image::Unwell(version) => {
+            command.env("HOLDFAST_APP_VERSION", version).env("HOLDFAST_APP_UNWELL", "1");
+        }
+        _ => {}
+    }
+    run_command(command, &format!("building {}", image.name())).await?;
+    let artefact = compiler.artefacts().join(package);
+    std::fs::copy(&artefact, image.file()).with_context(|| format!("copying {}", artefact.display()))?;
+    Ok(())
+}
+
+/// The board's lints: with rustup's compiler, which brings clippy.
+pub(crate) async fn clippy() -> Result<()> {
+    let mut command = Compiler::Rustup.command("clippy");
+    command.args(["--workspace", "--", "-D", "warnings"]);
+    run_command(command, "lints of the board").await
+}
+
+pub(crate) async fn fmt() -> Result<()> {
+    let mut command = crate::command::cargo::command(&["fmt", "--all", "--check"]);
+    command.current_dir(compiler::workspace());
+    run_command(command, "format of the board").await
+}
+
+async fn run_command(mut command: Command, what: &str) -> Result<()> {
+    let status = command.status().await.with_context(|| format!("starting cargo: {what}"))?;
+    if !status.success() {
+        bail!("{what} failed ({status})");
+    }
+    Ok(())
+}
+
+fn row(name: &str, footprint: &Footprint) -> String {
+    let kib = |bytes: u32, max: u32| format!("{:.1} ({})", f64::from(bytes) / 1024.0, max / 1024);
+    let flash = kib(footprint.flash_bytes, footprint.flash_bytes_max);
+    let ram = kib(footprint.ram_bytes, footprint.ram_bytes_max);
+    format!("{name:<20} {flash:>22} {ram:>22}\n")
+}

@@ -1,0 +1,181 @@
+//! The firmware of the emulated board as built: where its images are, and what they take of the chip.
+//!
+//! `cargo dev firmware` puts them into `.dev/firmware`, whichever compiler made them; a board and a bundle are made from there.
+//! The limits are those of docs/performance.md; linker scripts keep the same ones.
+
+mod elf;
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::places;
+
+/// An image of the firmware, or an application for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// The first stage.
+    Boot,
+    Microvisor,
+    /// `apps/first`, which says that it works.
+    First(&'static str),
+    /// `apps/first`, which never says so.
+    Unwell(&'static str),
+    /// `apps/probe`: attacks the walls and tells what came of it.
+    Probe,
+}
+
+/// What an image may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Limits {
+    flash_at: u32,
+    flash_bytes: u32,
+    ram_at: u32,
+    ram_bytes: u32,
+}
+
+// The addresses of `chip::map`; a test compares. This crate depends on no other of ours.
+const BOOT: Limits =
+    Limits { flash_at: 0x1000_0000, flash_bytes: 48 * 1024, ram_at: 0x3804_0000, ram_bytes: 64 * 1024 };
+const MICROVISOR: Limits =
+    Limits { flash_at: 0x1001_0000, flash_bytes: 448 * 1024, ram_at: 0x3800_0000, ram_bytes: 160 * 1024 };
+const APP: Limits =
+    Limits { flash_at: 0x0020_0000, flash_bytes: 1024 * 1024, ram_at: 0x2820_0000, ram_bytes: 512 * 1024 };
+
+/// What an image takes: flash with the initial values of its data, RAM with its stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Footprint {
+    pub flash_bytes: u32,
+    pub flash_bytes_max: u32,
+    pub ram_bytes: u32,
+    pub ram_bytes_max: u32,
+}
+
+impl Footprint {
+    /// Whether it keeps its limits.
+    pub fn fits(&self) -> bool {
+        self.flash_bytes <= self.flash_bytes_max && self.ram_bytes <= self.ram_bytes_max
+    }
+}
+
+impl Image {
+    /// The name of its file.
+    pub fn name(self) -> String {
+        match self {
+            Image::Boot => "boot".to_owned(),
+            Image::Microvisor => "microvisor".to_owned(),
+            Image::First(version) => format!("first-{version}"),
+            Image::Unwell(version) => format!("first-{version}-unwell"),
+            Image::Probe => "probe".to_owned(),
+        }
+    }
+
+    /// Where `cargo dev firmware` puts it.
+    pub fn file(self) -> PathBuf {
+        folder().join(self.name())
+    }
+
+    /// The file, which is there; the error says how to build it.
+    pub fn built(self) -> Result<PathBuf> {
+        let file = self.file();
+        if !file.is_file() {
+            bail!("{} is not built: run `cargo dev firmware` first", file.display());
+        }
+        Ok(file)
+    }
+
+    /// What it takes, by its ELF file.
+    pub fn footprint(self) -> Result<Footprint> {
+        let limits = self.limits();
+        let (flash, ram) = (span(limits.flash_at), span(limits.ram_at));
+        let mut footprint = Footprint {
+            flash_bytes: 0,
+            flash_bytes_max: limits.flash_bytes,
+            ram_bytes: 0,
+            ram_bytes_max: limits.ram_bytes,
+        };
+        for segment in elf::segments(&self.read()?)? {
+            if segment.file_bytes > 0 && flash.contains(&segment.load_at) {
+                let end = segment.load_at - limits.flash_at + segment.file_bytes;
+                footprint.flash_bytes = footprint.flash_bytes.max(end);
+            }
+            if ram.contains(&segment.run_at) {
+                let end = segment.run_at - limits.ram_at + segment.memory_bytes;
+                footprint.ram_bytes = footprint.ram_bytes.max(end);
+            }
+        }
+        Ok(footprint)
+    }
+
+    /// The image as it lies in flash.
+    pub fn flat(self) -> Result<Vec<u8>> {
+        let (elf, at) = (self.read()?, self.limits().flash_at);
+        let mut flat = vec![0xff; self.footprint()?.flash_bytes as usize];
+        for segment in elf::segments(&elf)?.into_iter().filter(|segment| segment.file_bytes > 0) {
+            let (from, bytes) = (segment.file_at as usize, segment.file_bytes as usize);
+            let to = segment.load_at.checked_sub(at).context("a segment before the image")? as usize;
+            let to = flat.get_mut(to..to + bytes).context("a segment after the image")?;
+            to.copy_from_slice(elf.get(from..from + bytes).context("the ELF file is cut short")?);
+        }
+        Ok(flat)
+    }
+
+    fn read(self) -> Result<Vec<u8>> {
+        let file = self.built()?;
+        std::fs::read(&file).with_context(|| format!("reading {}", file.display()))
+    }
+
+    fn limits(self) -> Limits {
+        match self {
+            Image::Boot => BOOT,
+            Image::Microvisor => MICROVISOR,
+            Image::First(_) | Image::Unwell(_) | Image::Probe => APP,
+        }
+    }
+}
+
+/// Where the images are.
+pub fn folder() -> PathBuf {
+    places::dot_dev().join("firmware")
+}
+
+/// What follows an address up to what else there is: further than any limit, so that an excess is seen.
+fn span(at: u32) -> Range<u32> {
+    let whole = if at == MICROVISOR.ram_at { BOOT.ram_at - at } else { 0x20_0000 };
+    at..at + whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_are_those_of_the_boards_memory_map() {
+        let map = include_str!("../../gateway-firmware/boards/an505/chip/src/map.rs");
+        for line in [
+            "pub const BOOT_AT: u32 = 0x1000_0000;",
+            "pub const BOOT_BYTES: u32 = 48 * 1024;",
+            "pub const BOOT_RAM_AT: u32 = 0x3804_0000;",
+            "pub const BOOT_RAM_BYTES: u32 = 64 * 1024;",
+            "pub const MICROVISOR_AT: u32 = 0x1001_0000;",
+            "pub const MICROVISOR_BYTES: u32 = 448 * 1024;",
+            "pub const RAM_AT: u32 = 0x3800_0000;",
+            "pub const RAM_BYTES: u32 = 160 * 1024;",
+            "pub const CODE_AT: u32 = 0x0020_0000;",
+            "pub const CODE_BYTES: u32 = 1024 * 1024;",
+            "pub const RAM_AT: u32 = 0x2820_0000;",
+            "pub const RAM_BYTES: u32 = 512 * 1024;",
+        ] {
+            assert!(map.contains(line), "the memory map has changed: no `{line}`");
+        }
+    }
+
+    #[test]
+    fn an_image_beyond_a_limit_does_not_fit() {
+        let fits = Footprint { flash_bytes: 10, flash_bytes_max: 10, ram_bytes: 5, ram_bytes_max: 5 };
+        assert!(fits.fits());
+        assert!(!Footprint { flash_bytes: 11, ..fits }.fits());
+        assert!(!Footprint { ram_bytes: 6, ..fits }.fits());
+    }
+}

@@ -1,0 +1,140 @@
+//! `cargo dev bench board`: the emulated board against the real services, beside the proof that came before it.
+//!
+//! What the firmware alone can know it says on its console, as `bench NAME VALUE`; the rest is measured from outside, from QEMU's
+//! start. An emulator's times are of use beside other times of the same emulator. docs/performance.md says what the figures mean.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use dev::firmware::Image;
+use dev::qemu::{Board, Pace};
+use scenarios::bench::figure::Figures;
+use scenarios::broker::random::Random;
+use scenarios::world::World;
+
+const FIGURES: Figures = Figures("board");
+/// Bytes of the application whose update is timed, incompressible but for the program.
+const UPDATE_BYTES: usize = 256 * 1024;
+/// So short a trial that the figure is the update's.
+const QUICK: [&str; 4] = ["--trial", "10s", "--stable", "0s"];
+/// What begins a line of figures.
+const MARK: &str = "bench ";
+/// The figures that only the firmware knows; a missing one is an error.
+const SAID: [&str; 6] = [
+    "microvisor_ram_kib",
+    "handshake_ms",
+    "app_pause_max_us",
+    "ns_irq_wait_max_us",
+    "syscall_instructions",
+    "app_cpu_share",
+];
+/// How long the firmware may take to say them all.
+const SAID_MAX: Duration = Duration::from_secs(60);
+/// Figures of the proof with the same TLS stack, measured the same way on the same emulator.
+const PROOF: [(&str, f64); 5] = [
+    ("boot_flash_kib", 21.9),
+    ("microvisor_flash_kib", 322.0),
+    ("microvisor_ram_kib", 49.0),
+    ("handshake_ms", 186.0),
+    ("app_pause_max_us", 4000.0),
+];
+
+#[derive(Parser)]
+struct Arguments {
+    /// Let the board's clock follow its instructions: nanoseconds of one as a power of two.
+    #[arg(long, value_name = "SHIFT")]
+    icount: Option<u8>,
+    /// Print what the firmware said, too.
+    #[arg(long)]
+    verbose: bool,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let world = World::start().await?;
+    let run = run(&world, &arguments).await;
+    if run.is_err() {
+        world.stack.keep_logs();
+    }
+    run
+}
+
+async fn run(world: &World, arguments: &Arguments) -> Result<()> {
+    for (metric, image) in [("boot_flash_kib", Image::Boot), ("microvisor_flash_kib", Image::Microvisor)] {
+        let bytes = image.footprint()?.flash_bytes;
+        report(metric, f64::from(bytes) / 1024.0);
+    }
+    let flash = world.flash("bench").await?;
+    let pace = match arguments.icount {
+        Some(shift) => Pace::Instructions { shift, sleep: true },
+        None => Pace::Wall,
+    };
+    let started = Instant::now();
+    let board = world.machine(&flash)?.pace(pace).start().await?;
+    let measured = measure(world, &board, started).await;
+    if arguments.verbose || measured.is_err() {
+        eprintln!("{}", board.tail());
+    }
+    measured?;
+    board.cut_power().await
+}
+
+async fn measure(world: &World, board: &Board, started: Instant) -> Result<()> {
+    let device = world.devices(1, |device| device["presence"] == "PRESENCE_ONLINE").await?.remove(0);
+    report("online_ms", millis(started));
+
+    let (version, counter) = ("1.0.0", 1);
+    let mut image = Image::First("1.0.0").flat()?;
+    ensure!(image.len() < UPDATE_BYTES, "the application is larger than the update that is timed");
+    let mut noise = Random::new(1, 0);
+    image.resize_with(UPDATE_BYTES, || noise.number() as u8);
+    let file = world.path("update.image");
+    std::fs::write(&file, image)?;
+    let bundle = world.app_file(&file, version, counter, &QUICK).await?;
+    let bundle = world.one(&["bundle", "upload", scenarios::world::text(&bundle)?]).await?;
+    let bundle = scenarios::world::name(&bundle)?;
+    let directed = Instant::now();
+    let (state, reason) = world.deploy(&device, &bundle).await?;
+    ensure!(state == "STATE_CONFIRMED", "the update ended {state}, {reason}");
+    report("update_256k_ms", millis(directed));
+
+    let said = said(board).await?;
+    for (metric, value) in said {
+        report(&metric, value);
+    }
+    Ok(())
+}
+
+/// The last value of each figure on the console, once all are there.
+async fn said(board: &Board) -> Result<BTreeMap<String, f64>> {
+    for metric in SAID {
+        board.console().line(&format!("{MARK}{metric} "), SAID_MAX).await?;
+    }
+    let lines = board.console().lines();
+    lines.iter().filter_map(|line| line.text.split_once(MARK)).map(|(_, figure)| parse(figure)).collect()
+}
+
+fn parse(figure: &str) -> Result<(String, f64)> {
+    let (metric, value) = figure.trim().split_once(' ').with_context(|| format!("no figure: {figure}"))?;
+    Ok((metric.to_owned(), value.parse().with_context(|| format!("no figure: {figure}"))?))
+}
+
+fn report(metric: &str, ours: f64) {
+    let unit = metric.rsplit('_').next().unwrap_or_default();
+    let unit = match unit {
+        "kib" => "KiB",
+        known @ ("ms" | "us" | "instructions") => known,
+        _ => "",
+    };
+    match PROOF.iter().find(|(proven, _)| *proven == metric) {
+        Some((_, proof)) => FIGURES.beside(metric, unit, ours, *proof, "the proof"),
+        None => FIGURES.alone(metric, unit, ours),
+    }
+}
+
+fn millis(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
+}

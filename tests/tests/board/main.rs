@@ -1,0 +1,3 @@
+//! The emulated Cortex-M33, whole: first stage, microvisor and application as built for release, against the real services.
+
+mod main_job;
