@@ -13,6 +13,7 @@ mod events;
 mod exceptions;
 pub mod fault;
 pub mod gateway;
+mod net;
 pub mod schedule;
 mod shared;
 pub mod stacks;
