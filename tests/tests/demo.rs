@@ -11,8 +11,17 @@ use tokio::process::{Child, Command};
 const DEMO_MAX: Duration = Duration::from_secs(180);
 
 #[tokio::test]
-async fn the_demo_ends_with_a_table_of_one_confirmed_and_one_reverted_update() -> Result<()> {
-    let output = tokio::time::timeout(DEMO_MAX, demo()?.wait_with_output()).await??;
+async fn the_demo_ends_with_a_table_of_two_confirmed_updates_and_one_reverted() -> Result<()> {
+    ends_with_its_table("an505").await
+}
+
+#[tokio::test]
+async fn the_demo_does_the_same_on_the_host_board() -> Result<()> {
+    ends_with_its_table("host").await
+}
+
+async fn ends_with_its_table(board: &str) -> Result<()> {
+    let output = tokio::time::timeout(DEMO_MAX, demo(board)?.wait_with_output()).await??;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(
         output.status.success(),
@@ -21,14 +30,16 @@ async fn the_demo_ends_with_a_table_of_one_confirmed_and_one_reverted_update() -
         String::from_utf8_lossy(&output.stderr)
     );
     let table = said.split("what the API says of it").nth(1).context("no table")?;
-    assert!(table.lines().any(|line| line.contains("1.0.0") && line.contains("confirmed")), "{table}");
-    assert!(table.lines().any(|line| line.contains("2.0.0") && line.contains("reverted")), "{table}");
+    for (version, state) in [("1.0.0", "confirmed"), ("2.0.0", "confirmed"), ("3.0.0", "reverted")] {
+        assert!(table.lines().any(|line| line.contains(version) && line.contains(state)), "{table}");
+    }
+    assert!(table.lines().any(|line| line.contains("online") && line.contains(board)), "{table}");
     Ok(())
 }
 
 #[tokio::test]
 async fn the_demo_fails_when_svc_ota_is_killed_mid_way() -> Result<()> {
-    let mut demo = demo()?;
+    let mut demo = demo("host")?;
     let pid = demo.id().context("it runs")?;
     let mut lines = BufReader::new(demo.stdout.take().context("no output")?).lines();
     let at_the_update = async {
@@ -58,9 +69,13 @@ async fn the_demo_fails_when_svc_ota_is_killed_mid_way() -> Result<()> {
     Ok(())
 }
 
-fn demo() -> Result<Child> {
+fn demo(board: &str) -> Result<Child> {
     let mut command = Command::new(dev::binary("dev")?);
-    command.args(["demo", "--built"]).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+        .args(["demo", "--built", "--board", board])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     command.spawn().context("starting the demonstration")
 }
 

@@ -120,11 +120,15 @@ async fn release_key(cli: &Cli, keys: Option<&Path>) -> Result<PathBuf> {
         None => cli.home.join("keys"),
     };
     let key = folder.join("release.pem");
-    if !key.is_file() {
-        let dir = folder.to_str().context("a path that is not UTF-8")?;
-        let made = cli.run(&["keyset", "init", "--dir", dir]).await;
-        made.context("the tenant has keys already, kept elsewhere: say where with --keys DIR")?;
+    let dir = folder.to_str().context("a path that is not UTF-8")?;
+    if cli.run(&["keyset", "list", "--json"]).await?.is_empty() {
+        cli.run(&["keyset", "init", "--dir", dir]).await?;
     }
+    ensure!(
+        key.is_file(),
+        "no {}: the tenant's keys are kept elsewhere; say where with --keys DIR",
+        key.display()
+    );
     Ok(key)
 }
 

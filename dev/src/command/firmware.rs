@@ -38,6 +38,9 @@ impl App {
     }
 }
 
+/// Cargo's name of its release profile.
+const RELEASE: &str = "release";
+
 /// The versions of the first application: two that work, and one that never says so.
 const FIRST: [Image; 3] = [Image::First("1.0.0"), Image::First("2.0.0"), Image::Unwell("3.0.0")];
 
@@ -77,31 +80,32 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
 }
 
 async fn build(compiler: Compiler, image: Image) -> Result<()> {
-    let package = match image {
-        Image::Boot => "boot",
-        Image::Microvisor => "microvisor",
-        Image::First(_) | Image::Unwell(_) => "first",
-        Image::Probe => "probe",
+    // The first stage has a profile of its own: smaller, slower.
+    let (package, profile) = match image {
+        Image::Boot => ("boot", "boot"),
+        Image::Microvisor => ("microvisor", RELEASE),
+        Image::First(_) | Image::Unwell(_) => ("first", RELEASE),
+        Image::Probe => ("probe", RELEASE),
     };
-    let mut command = compiler.command("build");
+    let mut command = compiler.command("build", profile);
     command.args(["--quiet", "--package", package, "--bin", package]);
-    // Read by the application's `option_env!`.
+    // What `apps/first` is told when it is built.
     match image {
         Image::First(version) => drop(command.env("HOLDFAST_APP_VERSION", version)),
         Image::Unwell(version) => {
-            command.env("HOLDFAST_APP_VERSION", version).env("HOLDFAST_APP_UNWELL", "1");
+            command.env("HOLDFAST_APP_VERSION", version).env("HOLDFAST_APP_HEALTHY", "never");
         }
         _ => {}
     }
     run_command(command, &format!("building {}", image.name())).await?;
-    let artefact = compiler.artefacts().join(package);
+    let artefact = compiler.artefacts(profile).join(package);
     std::fs::copy(&artefact, image.file()).with_context(|| format!("copying {}", artefact.display()))?;
     Ok(())
 }
 
 /// The board's lints: with rustup's compiler, which brings clippy.
 pub(crate) async fn clippy() -> Result<()> {
-    let mut command = Compiler::Rustup.command("clippy");
+    let mut command = Compiler::Rustup.command("clippy", RELEASE);
     command.args(["--workspace", "--", "-D", "warnings"]);
     run_command(command, "lints of the board").await
 }

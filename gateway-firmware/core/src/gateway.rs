@@ -143,6 +143,11 @@ impl<'b, B: Board> Gateway<'b, B> {
         self.logs.push(self.device.now_ms() * 1000, level, LogSource::App, text);
     }
 
+    /// A record of the board's own.
+    pub fn note(&mut self, level: LogLevel, text: core::fmt::Arguments<'_>) {
+        self.logs.note(self.device.now_ms(), level, text);
+    }
+
     pub fn take_happening(&mut self) -> Option<Happening> {
         self.happenings.pop_front()
     }

@@ -29,6 +29,19 @@ pub enum Health {
     Lost = 4,
 }
 
+impl Health {
+    /// For a console and for tools.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Health::Blank => "blank",
+            Health::Sound => "sound",
+            Health::Repaired => "repaired",
+            Health::Unrepaired => "unrepaired",
+            Health::Lost => "lost",
+        }
+    }
+}
+
 /// Reads the secret and makes a damaged copy anew. The flash holds nothing but the two copies.
 pub fn read(flash: &mut dyn Flash) -> (Option<[u8; SECRET_BYTES]>, Health) {
     let copies = [copy(flash, 0), copy(flash, 1)];

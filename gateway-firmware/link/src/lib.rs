@@ -21,6 +21,9 @@ pub use address::Host;
 pub use connection::{
     CONNECT_TIMEOUT_US, Connection, DIAL_TIMEOUT_US, IDLE_PROBE_US, Progress, SILENCE_TIMEOUT_US,
 };
-pub use network::{Buffers, FRAMES_PER_POLL_MAX, Network, Storage, TCP_RECEIVE_BYTES_MAX};
+pub use network::{
+    Buffers, DHCP_PAUSE_US, FRAMES_PER_POLL_MAX, LEASE_MAX_US, LEASE_MIN_US, Network, Storage,
+    TCP_RECEIVE_BYTES_MAX,
+};
 /// What a driver implements.
 pub use smoltcp::{phy, time};

@@ -20,6 +20,13 @@ use crate::connection::{IDLE_PROBE_US, SILENCE_TIMEOUT_US};
 pub const FRAMES_PER_POLL_MAX: usize = 16;
 /// What the other side may send unasked. A controller drops what its FIFO cannot hold, and the LAN9118's is 10 KiB.
 pub const TCP_RECEIVE_BYTES_MAX: usize = 8 * 1024;
+/// No lease is believed for longer, whatever its server says: a wrong one heals by itself.
+pub const LEASE_MAX_US: u64 = 3600 * 1_000_000;
+/// A lease that is over so soon was none: the next is asked for after [`DHCP_PAUSE_US`], or a server whose leases last no time
+/// would have us ask it without end.
+pub const LEASE_MIN_US: u64 = 10 * 1_000_000;
+/// See [`LEASE_MIN_US`].
+pub const DHCP_PAUSE_US: u64 = 30 * 1_000_000;
 /// Addresses of one name that are tried.
 pub(crate) const ADDRESSES_MAX: usize = 4;
 /// RFC 6335 §6: dynamic ports.
@@ -51,13 +58,26 @@ struct Lease {
     servers: heapless::Vec<IpAddress, 3>,
 }
 
+/// The DHCP client.
+#[derive(Debug, Clone, Copy)]
+enum Dhcp {
+    Asking {
+        socket: SocketHandle,
+        /// When there last was a lease.
+        leased_us: Option<u64>,
+    },
+    Pausing {
+        until_us: u64,
+    },
+}
+
 /// The interface and its sockets.
 pub struct Network<'a, D: Device> {
     device: D,
     interface: Interface,
     sockets: SocketSet<'a>,
     tcp: SocketHandle,
-    dhcp: SocketHandle,
+    dhcp: Dhcp,
     dns: SocketHandle,
     hosts: &'a [Host<'a>],
     lease: Option<Lease>,
@@ -82,7 +102,7 @@ impl<'a, D: Device> Network<'a, D> {
         let Buffers { storage, receive, send } = buffers;
         let mut sockets = SocketSet::new(&mut storage.sockets[..]);
         let tcp = sockets.add(socket(receive, send));
-        let dhcp = sockets.add(dhcpv4::Socket::new());
+        let dhcp = Dhcp::begin(&mut sockets);
         let dns = sockets.add(dns::Socket::new(&[], &mut storage.query[..]));
         Self {
             device,
@@ -111,7 +131,7 @@ impl<'a, D: Device> Network<'a, D> {
                 break;
             }
         }
-        self.follow_lease();
+        self.follow_lease(now_us);
         self.flush(now_us);
     }
 
@@ -125,8 +145,13 @@ impl<'a, D: Device> Network<'a, D> {
         if self.hurried {
             return Some(now_us);
         }
-        let at = self.interface.poll_at(instant(now_us), &self.sockets)?;
-        Some(u64::try_from(at.total_micros()).unwrap_or(0).max(now_us))
+        let at = self.interface.poll_at(instant(now_us), &self.sockets);
+        let at_us = at.map(|at| u64::try_from(at.total_micros()).unwrap_or(0));
+        let until_us = match self.dhcp {
+            Dhcp::Pausing { until_us } => Some(until_us),
+            Dhcp::Asking { .. } => None,
+        };
+        at_us.into_iter().chain(until_us).min().map(|at_us| at_us.max(now_us))
     }
 
     /// It has an address.
@@ -197,8 +222,17 @@ impl<'a, D: Device> Network<'a, D> {
         Some(self.port)
     }
 
-    fn follow_lease(&mut self) {
-        let lease = match self.sockets.get_mut::<dhcpv4::Socket<'a>>(self.dhcp).poll() {
+    fn follow_lease(&mut self, now_us: u64) {
+        let (socket, leased_us) = match self.dhcp {
+            Dhcp::Asking { socket, leased_us } => (socket, leased_us),
+            Dhcp::Pausing { until_us } => {
+                if now_us >= until_us {
+                    self.dhcp = Dhcp::begin(&mut self.sockets);
+                }
+                return;
+            }
+        };
+        let lease = match self.sockets.get_mut::<dhcpv4::Socket<'a>>(socket).poll() {
             None => return,
             Some(dhcpv4::Event::Deconfigured) => None,
             Some(dhcpv4::Event::Configured(given)) => Some(Lease {
@@ -207,6 +241,12 @@ impl<'a, D: Device> Network<'a, D> {
                 servers: given.dns_servers.iter().map(|server| IpAddress::Ipv4(*server)).collect(),
             }),
         };
+        if lease.is_some() {
+            self.dhcp = Dhcp::Asking { socket, leased_us: Some(now_us) };
+        } else if leased_us.is_some_and(|leased_us| now_us.saturating_sub(leased_us) < LEASE_MIN_US) {
+            self.sockets.remove(socket);
+            self.dhcp = Dhcp::Pausing { until_us: now_us.saturating_add(DHCP_PAUSE_US) };
+        }
         if lease != self.lease {
             self.apply(lease);
         }
@@ -231,6 +271,14 @@ impl<'a, D: Device> Network<'a, D> {
         let servers = lease.as_ref().map_or(&[][..], |lease| &lease.servers);
         self.sockets.get_mut::<dns::Socket<'a>>(self.dns).update_servers(servers);
         self.lease = lease;
+    }
+}
+
+impl Dhcp {
+    fn begin(sockets: &mut SocketSet<'_>) -> Self {
+        let mut socket = dhcpv4::Socket::new();
+        socket.set_max_lease_duration(Some(Duration::from_micros(LEASE_MAX_US)));
+        Self::Asking { socket: sockets.add(socket), leased_us: None }
     }
 }
 

@@ -19,6 +19,9 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("holdfast", &["proto", "wire"]),
     ("gateway-core", &["wire"]),
     ("board-", &["gateway-core", "wire"]),
+    ("chip", &["gateway-core"]),
+    ("boot", &["chip", "gateway-core", "wire"]),
+    ("factory", &["chip", "gateway-core", "wire"]),
     ("dev", &[]),
     ("scenarios", &["dev", "wire", "proto", "kit", "gateway-core"]),
 ];

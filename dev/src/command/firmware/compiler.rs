@@ -48,7 +48,7 @@ impl Compiler {
     }
 
     /// A build in the board's workspace, without its last words.
-    pub(crate) fn command(self, verb: &str) -> Command {
+    pub(crate) fn command(self, verb: &str, profile: &str) -> Command {
         let mut command = match self {
             Compiler::Rustup => cargo::command(&[verb]),
             Compiler::Debian => {
@@ -63,14 +63,14 @@ impl Compiler {
                 command
             }
         };
-        command.args(["--release", "--target", TARGET, "--target-dir"]).arg(self.target_dir());
+        command.args(["--profile", profile, "--target", TARGET, "--target-dir"]).arg(self.target_dir());
         command.current_dir(workspace());
         command
     }
 
-    /// Where its artefacts for the board are.
-    pub(crate) fn artefacts(self) -> PathBuf {
-        self.target_dir().join(TARGET).join("release")
+    /// Where its artefacts of a profile are.
+    pub(crate) fn artefacts(self, profile: &str) -> PathBuf {
+        self.target_dir().join(TARGET).join(profile)
     }
 
     /// Of two compilers, two: neither makes the other begin anew.

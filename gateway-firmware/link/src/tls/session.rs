@@ -226,7 +226,11 @@ impl Session {
     /// Ends the session, with the alert that rustls has for the other side.
     fn fail(&mut self, end: End) -> End {
         self.end = Some(end);
+        // Never without something to send: the records that failed would be understood once more.
         for _ in 0..STEPS_MAX {
+            if !self.tls.wants_write() {
+                break;
+            }
             let UnbufferedStatus { discard, state } =
                 self.tls.process_tls_records(&mut self.inbound[..self.filled]);
             let Ok(ConnectionState::EncodeTlsData(data)) = state else { break };

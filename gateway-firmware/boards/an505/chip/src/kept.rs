@@ -1,12 +1,15 @@
 //! The RAM that a warm reset leaves alone: the reset's cause, and the first stage's handover. What it means is the
 //! core's (`boot::first`).
 
+<<<<<<< HEAD
 use crate::map::secure::{KEPT_CAUSE_AT, KEPT_FREE_AT, KEPT_HANDOVER_AT};
+=======
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use crate::map::secure::{KEPT_CAUSE_AT, KEPT_HANDOVER_AT, KEPT_LOG_BYTES, KEPT_LOGS_AT};
+>>>>>>> main
 use crate::mmio;
 use gateway_core::boot::first::{CAUSE_WORDS, HANDOVER_BYTES};
-
-/// Words of a handover.
-const HANDOVER_WORDS: usize = HANDOVER_BYTES / 4;
 
 /// The reset cause's words as they are.
 pub fn cause() -> [u32; CAUSE_WORDS] {
@@ -30,9 +33,24 @@ pub fn handover() -> [u8; HANDOVER_BYTES] {
 /// Leaves a handover for the microvisor.
 pub fn set_handover(bytes: &[u8; HANDOVER_BYTES]) {
     let (words, _) = bytes.as_chunks();
-    for index in 0..HANDOVER_WORDS {
-        mmio::write(KEPT_HANDOVER_AT + 4 * index as u32, u32::from_le_bytes(words[index]));
+    words
+        .iter()
+        .zip((KEPT_HANDOVER_AT..).step_by(4))
+        .for_each(|(word, at)| mmio::write(at, u32::from_le_bytes(*word)));
+}
+
+/// Two pieces of memory for log records, as the start before left them; once.
+pub fn logs() -> Option<[&'static mut [u8]; 2]> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return None;
     }
+    let piece = |index: u32| {
+        let at = (KEPT_LOGS_AT + index * KEPT_LOG_BYTES) as *mut u8;
+        // SAFETY: RAM that no image covers, given out once, and the two pieces do not overlap. Any bytes are bytes.
+        unsafe { core::slice::from_raw_parts_mut(at, KEPT_LOG_BYTES as usize) }
+    };
+    Some([piece(0), piece(1)])
 }
 
 /// Words in which a microvisor notes how it ended.

@@ -26,13 +26,17 @@ pub mod secure {
     /// What survives a warm reset, and what the first stage tells the microvisor. Neither stage clears it.
     pub const KEPT_AT: u32 = 0x3803_0000;
     /// Bytes of it.
-    pub const KEPT_BYTES: u32 = 4096;
+    pub const KEPT_BYTES: u32 = 17 * 1024;
     /// Why the last reset was: two words, `gateway_core::boot::first::cause`.
     pub const KEPT_CAUSE_AT: u32 = KEPT_AT;
     /// What the first stage tells the microvisor: `gateway_core::boot::first::Handover`.
     pub const KEPT_HANDOVER_AT: u32 = KEPT_AT + 64;
-    /// From here on it is the microvisor's, to the end.
-    pub const KEPT_FREE_AT: u32 = KEPT_AT + 256;
+    /// Two pieces for log records.
+    pub const KEPT_LOGS_AT: u32 = KEPT_AT + 512;
+    /// Bytes of one.
+    pub const KEPT_LOG_BYTES: u32 = 8 * 1024;
+
+    const _: () = assert!(KEPT_LOGS_AT + 2 * KEPT_LOG_BYTES <= KEPT_AT + KEPT_BYTES);
     /// RAM of the first stage. The microvisor does not use it.
     pub const BOOT_RAM_AT: u32 = 0x3804_0000;
     /// Bytes of it.

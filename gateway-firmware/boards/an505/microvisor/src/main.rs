@@ -2,17 +2,11 @@
 #![no_std]
 #![no_main]
 
-use microvisor::{schedule, world};
+use microvisor::{schedule, supervisor, world};
 
 /// Comes from `reset`.
 #[unsafe(no_mangle)]
 extern "C" fn microvisor_main() -> ! {
     world::raise();
-    schedule::start(supervisor)
-}
-
-extern "C" fn supervisor() -> ! {
-    loop {
-        schedule::idle(None);
-    }
+    schedule::start(supervisor::run)
 }

@@ -97,7 +97,7 @@ fn try_trial<F: Flash>(
     verify: &impl Verify,
 ) -> Outcome {
     let Some(slot) = outcome.record.trial else { return outcome };
-    let (verdict, changed) = match examine(slot, &outcome.record, parts, given, verify) {
+    let (verdict, changed) = match check(slot, &outcome.record, parts, given, verify) {
         Ok(microvisor) if outcome.record.attempts < microvisor.attempts_max => {
             let counted = outcome.record.count_attempt().unwrap_or(outcome.record);
             // Before the jump: a start that is not on record did not happen.
@@ -132,7 +132,7 @@ fn try_slot<F: Flash>(
         Verdict::Unseen | Verdict::Refused(Refused::AttemptsSpent) => {}
         Verdict::Runs | Verdict::Refused(_) => return outcome,
     }
-    match examine(slot, &outcome.record, parts, given, verify) {
+    match check(slot, &outcome.record, parts, given, verify) {
         Ok(microvisor) => {
             outcome.verdicts[slot.index()] = Verdict::Runs;
             outcome.chosen = Some(Chosen { slot, attempt: 0, microvisor });
@@ -142,7 +142,8 @@ fn try_slot<F: Flash>(
     outcome
 }
 
-fn examine<F: Flash>(
+/// Whether one slot's microvisor may run, whatever the record says of trials; if so it is put where it runs.
+pub fn check<F: Flash>(
     slot: Slot,
     record: &Record,
     parts: &mut Parts<'_, F>,

@@ -1,0 +1,234 @@
+//! The supervisor: the core, the network and the application, turned by whichever stirs first.
+//!
+//! The core decides everything; this loop only moves bytes, sleeps, and says what happened. It is the one place that feeds the
+//! watchdog, and only where nothing is left to do: a supervisor that never comes to rest does not work, whatever it is busy with.
+
+mod dial;
+mod tell;
+
+use core::fmt;
+use core::net::Ipv4Addr;
+
+use chip::clock::now_us;
+use gateway_core::device::{Device, Next};
+use gateway_core::gateway::{Buffers, Gateway, Provisioning, RECEIVE_BYTES_MIN, SEND_BYTES_MIN};
+use gateway_core::net::link::End;
+use gateway_core::provision::{HOSTS_MAX, Provision};
+use gateway_link::{Connection, Host, Network, random, Progress, Storage, TCP_RECEIVE_BYTES_MAX};
+use heapless::Vec;
+use static_cell::ConstStaticCell;
+use wire::msg::LogLevel;
+
+use crate::application::{self, Event};
+use crate::net::lan9118::{self, Lan9118};
+use crate::ports::{self, An505};
+use crate::{gateway, schedule};
+
+/// Bytes the broker is sent before it must have acknowledged some.
+const TCP_SEND_BYTES: usize = 8 * 1024;
+/// The supervisor rests at most so long: a quarter of what the watchdog gives before its warning.
+const REST_MAX_US: u64 = chip::watchdog::HALF_MS as u64 * 1000 / 4;
+/// Turns without a rest after which the network and the application have their turn all the same.
+const TURNS_MAX: u32 = 8;
+
+static RECEIVE: ConstStaticCell<[u8; RECEIVE_BYTES_MIN]> = ConstStaticCell::new([0; RECEIVE_BYTES_MIN]);
+static SEND: ConstStaticCell<[u8; SEND_BYTES_MIN]> = ConstStaticCell::new([0; SEND_BYTES_MIN]);
+static TCP_RECEIVE: ConstStaticCell<[u8; TCP_RECEIVE_BYTES_MAX]> = ConstStaticCell::new([0; TCP_RECEIVE_BYTES_MAX]);
+static TCP_SEND: ConstStaticCell<[u8; TCP_SEND_BYTES]> = ConstStaticCell::new([0; TCP_SEND_BYTES]);
+
+type Core<'b> = Gateway<'b, An505>;
+
+/// What the supervisor turns.
+struct Supervisor<'b> {
+    core: Core<'b>,
+    network: Network<'b, Lan9118>,
+    anchor: &'b [u8],
+    epoch: u32,
+    connection: Option<Connection>,
+    open: bool,
+}
+
+/// Where `schedule` starts this thread. It comes back from nothing: what keeps it from working resets the board.
+pub extern "C" fn run() -> ! {
+    let started = match ports::start() {
+        Ok(started) => started,
+        Err(unfit) => stop_here(format_args!("{unfit:?}")),
+    };
+    tell::started(&started);
+    let provision = &started.provision;
+    let device = match Device::boot(started.ports, started.facts) {
+        Ok(device) => device,
+        Err(error) => stop_here(format_args!("core: {error:?}")),
+    };
+    let hosts = hosts(provision);
+    let mut storage = Storage::default();
+    let network = match network(&hosts, &mut storage) {
+        Some(network) => network,
+        None => stop_here(format_args!("the Ethernet controller does not answer")),
+    };
+    let provisioning = Provisioning {
+        enroll_address: provision.enroll_address,
+        claim: provision.claim_certificate,
+    };
+    let Some(buffers) = buffers() else { stop_here(format_args!("memory is lent twice")) };
+    let mut supervisor = Supervisor {
+        core: Gateway::new(device, provisioning, buffers),
+        network,
+        anchor: provision.server_ca,
+        epoch: 0,
+        connection: None,
+        open: false,
+    };
+    schedule::on_lan(|| {
+        lan9118::acknowledge();
+        schedule::wake();
+    });
+    supervisor.turn_for_ever()
+}
+
+impl Supervisor<'_> {
+    fn turn_for_ever(&mut self) -> ! {
+        loop {
+            let mut turns = 0;
+            let until_us = loop {
+                let moved = self.turn();
+                turns += 1;
+                let next = self.core.poll();
+                self.report();
+                if !moved && next != Next::Now || turns == TURNS_MAX {
+                    break self.until_us(next);
+                }
+            };
+            ports::feed_if_alive();
+            schedule::idle(until_us);
+        }
+    }
+
+    /// Moves what can be moved; whether anything was.
+    fn turn(&mut self) -> bool {
+        let heard = self.hear_application();
+        self.network.poll(now_us());
+        self.follow_wish();
+        let moved = self.carry();
+        gateway::publish(tell::facts(&self.core));
+        heard || moved
+    }
+
+    /// Takes what the application said.
+    fn hear_application(&mut self) -> bool {
+        let mut heard = false;
+        while let Some(event) = application::take_event() {
+            heard = true;
+            match event {
+                Event::Log(text) => self.core.app_log(LogLevel::Info, &text),
+                Event::Fault(fault) => tell::fault(&mut self.core, &fault),
+                // Levels, which the core asks for: `App::status`.
+                Event::Healthy | Event::Restart => {}
+            }
+        }
+        heard
+    }
+
+    /// Drops the connection there is when another one is wished for, and begins that.
+    fn follow_wish(&mut self) {
+        let (epoch, dial) = self.core.wish();
+        if epoch == self.epoch {
+            return;
+        }
+        (self.epoch, self.open) = (epoch, false);
+        if let Some(connection) = self.connection.take() {
+            connection.close(&mut self.network, now_us());
+        }
+        let Some(dial) = dial else { return };
+        match dial::start(dial, self.core.device(), self.anchor, now_us()) {
+            Ok(connection) => self.connection = Some(connection),
+            Err(end) => self.core.ended(epoch, end),
+        }
+    }
+
+    /// Moves bytes between the connection and the core.
+    fn carry(&mut self) -> bool {
+        let Some(connection) = &mut self.connection else { return false };
+        match connection.poll(&mut self.network, now_us()) {
+            Progress::Working => return false,
+            Progress::Ended(end) => {
+                self.ended(end);
+                return true;
+            }
+            Progress::Open if !self.open => {
+                self.open = true;
+                self.core.opened(self.epoch);
+            }
+            Progress::Open => {}
+        }
+        let mut moved = false;
+        loop {
+            let given = connection.write(self.core.pending());
+            self.core.sent(given);
+            let taken = connection.read(self.core.spare());
+            self.core.received(taken);
+            if given + taken == 0 {
+                break;
+            }
+            moved = true;
+        }
+        if moved {
+            // What was written leaves now, and not at the next turn.
+            let _ = connection.poll(&mut self.network, now_us());
+        }
+        moved
+    }
+
+    fn ended(&mut self, end: End) {
+        self.connection = None;
+        self.core.ended(self.epoch, end);
+    }
+
+    /// When to turn again at the latest.
+    fn until_us(&mut self, next: Next) -> Option<u64> {
+        let core_us = match next {
+            Next::Now => Some(now_us()),
+            Next::At(ms) => Some(ms.saturating_mul(1000)),
+            Next::Never => None,
+        };
+        let network_us = self.network.deadline_us(now_us());
+        let connection_us = self.connection.as_ref().and_then(Connection::deadline_us);
+        // The watchdog wants to be fed, whoever sleeps.
+        let rest_us = now_us() + REST_MAX_US;
+        [core_us, network_us, connection_us, Some(rest_us)].into_iter().flatten().min()
+    }
+
+    fn report(&mut self) {
+        while let Some(happening) = self.core.take_happening() {
+            tell::happened(happening);
+        }
+    }
+}
+
+/// The core's memory; the logs' outlives a reset.
+fn buffers() -> Option<Buffers<'static>> {
+    Some(Buffers { receive: RECEIVE.try_take()?, send: SEND.try_take()?, log: chip::kept::logs()? })
+}
+
+fn hosts<'p>(provision: &Provision<'p>) -> Vec<Host<'p>, HOSTS_MAX> {
+    let host = |host: &gateway_core::provision::Host<'p>| Host { name: host.name, address: Ipv4Addr::from(host.ipv4) };
+    provision.hosts.iter().map(host).collect()
+}
+
+fn network<'n>(hosts: &'n [Host<'n>], storage: &'n mut Storage<'n>) -> Option<Network<'n, Lan9118>> {
+    let device = Lan9118::start().ok()?;
+    let mac = device.mac();
+    let mut seed = [0; 8];
+    // Without randomness there is no connection either: TLS asks for it again.
+    let _ = random::fill(&mut seed);
+    let buffers = gateway_link::Buffers { storage, receive: TCP_RECEIVE.try_take()?, send: TCP_SEND.try_take()? };
+    Some(Network::new(device, mac, u64::from_le_bytes(seed), hosts, buffers, now_us()))
+}
+
+/// Says why nothing can be done here; the watchdog begins it all anew.
+fn stop_here(why: fmt::Arguments<'_>) -> ! {
+    tell::say(format_args!("cannot begin: {why}"));
+    loop {
+        schedule::idle(None);
+    }
+}

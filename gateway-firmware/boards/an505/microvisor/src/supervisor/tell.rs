@@ -1,0 +1,86 @@
+//! What the supervisor tells: a line on the secure console for everything that happens, and to the application what it may ask.
+//!
+//! Lines are for people and for tests. They hold no secret, and the application cannot make one.
+
+use core::fmt;
+use core::fmt::Write as _;
+
+use chip::clock::now_us;
+use chip::uart::Uart;
+use gateway_core::boot::first::reason_name;
+use gateway_core::device::Notice;
+use gateway_core::gateway::{Gateway, Happening};
+use gateway_core::ports::BootReason;
+
+use wire::msg::LogLevel;
+
+use crate::fault::FaultRecord;
+use crate::gateway::{Facts, WakeReason};
+use crate::ports::{An505, Started};
+
+/// Writes a line with the time of its happening.
+pub(super) fn say(text: fmt::Arguments<'_>) {
+    // A console takes what it can.
+    let _ = writeln!(Uart::console(), "[microvisor] {} us: {text}", now_us());
+}
+
+/// What was found at the start.
+pub(super) fn started(started: &Started) {
+    let Started { facts, handover, ports, .. } = started;
+    say(format_args!("{} {} is {}", facts.board, facts.microvisor, facts.hardware_id));
+    if let Some(handover) = handover {
+        say(format_args!("slot {}, after {}", handover.slot.name(), reason_name(handover.reason)));
+    }
+    say(format_args!("identity {}{}", ports.keys.health.name(), if ports.keys.made { ", made anew" } else { "" }));
+}
+
+pub(super) fn happened(happening: Happening) {
+    match happening {
+        Happening::Enrolled(device) => say(format_args!("enrolled as {device}")),
+        Happening::EnrollPending { retry_after_s } => {
+            say(format_args!("enrolment is pending, again in {retry_after_s} s"));
+        }
+        Happening::EnrollRefused(reason) => say(format_args!("enrolment refused: {reason:?}")),
+        Happening::Connected => say(format_args!("connected")),
+        Happening::Disconnected(end) => say(format_args!("disconnected: {end:?}")),
+        Happening::Device(Notice::Update(state)) => say(format_args!("update: {state:?}")),
+        Happening::Device(notice) => say(format_args!("{notice:?}")),
+        Happening::Result(outcome, reason) => say(format_args!("result: {outcome:?} {reason:?}")),
+    }
+}
+
+/// How the application ended, on the console and in the log.
+pub(super) fn fault(core: &mut Gateway<'_, An505>, fault: &FaultRecord) {
+    let (pc, lr) = fault.frame.map_or((0, 0), |frame| (frame.pc, frame.lr));
+    let kind = fault.kind;
+    say(format_args!("application ended: {kind:?} pc {pc:08x} lr {lr:08x} sp {:08x}", fault.sp));
+    core.note(
+        LogLevel::Error,
+        format_args!("application ended: {kind:?} pc {pc:08x} lr {lr:08x} sp {:08x}", fault.sp),
+    );
+}
+
+/// What the application may ask for.
+pub(super) fn facts(core: &Gateway<'_, An505>) -> Facts {
+    let device = core.device();
+    Facts {
+        device_id: device.device_id().map(|id| id_bytes(&id.text())),
+        wall_us_at_zero: None,
+        wake_reason: wake_reason(device.boot_reason()),
+    }
+}
+
+fn id_bytes(text: &str) -> [u8; abi::DEVICE_ID_BYTES] {
+    let mut bytes = [b'0'; abi::DEVICE_ID_BYTES];
+    bytes.iter_mut().zip(text.bytes()).for_each(|(to, from)| *to = from);
+    bytes
+}
+
+fn wake_reason(reason: BootReason) -> WakeReason {
+    match reason {
+        BootReason::PowerOn | BootReason::Software => WakeReason::ColdBoot,
+        BootReason::Watchdog => WakeReason::MicrovisorWatchdog,
+        BootReason::Fault => WakeReason::MicrovisorCrash,
+        BootReason::Update => WakeReason::MicrovisorUpdate,
+    }
+}
