@@ -19,15 +19,6 @@ pub mod flash;
 #[cfg(target_os = "none")]
 pub mod kept;
 #[cfg(target_os = "none")]
-<<<<<<< HEAD
-=======
-pub mod reset;
-#[cfg(target_os = "none")]
-pub mod uart;
-#[cfg(target_os = "none")]
-pub mod watchdog;
-#[cfg(target_os = "none")]
->>>>>>> main
 pub mod mpc;
 #[cfg(target_os = "none")]
 pub mod nvic;
@@ -47,10 +38,7 @@ pub mod special;
 pub mod systick;
 #[cfg(target_os = "none")]
 pub mod tt;
-<<<<<<< HEAD
 #[cfg(target_os = "none")]
 pub mod uart;
 #[cfg(target_os = "none")]
 pub mod watchdog;
-=======
->>>>>>> main

@@ -3,7 +3,7 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use chip::map::{app, flash, irq, register, secure};
+use crate::map::{app, flash, irq, register, secure};
 use holdfast::raw;
 
 /// Something to try.

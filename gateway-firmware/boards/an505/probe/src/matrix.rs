@@ -3,9 +3,9 @@
 use core::arch::asm;
 use core::cell::UnsafeCell;
 
+use crate::map::{app, flash, register, secure};
 use abi::call::{By, Pointer};
 use abi::{Access, CALLS, Call, Kind, Length, Status};
-use chip::map::{app, flash, register, secure};
 use holdfast::raw;
 
 use crate::attempt;
