@@ -40,6 +40,7 @@ pub use crate::events::Text;
 
 /// What happened to the application, or what it said.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the supervisor's stack")]
 pub enum Event {
     /// It logged this.
     Log(Text),
@@ -117,7 +118,7 @@ pub(crate) fn asks_restart() {
 /// Whether the application, interrupted here, does what a sound one does now and then: calls us, runs a thread with
 /// interrupts on, or waits for an interrupt.
 pub(crate) fn answers(context: &Context, masks: u32) -> bool {
-    if !context.from_app() || (context.from_thread() && masks == 0) {
+    if !context.of_app() || (context.of_thread() && masks == 0) {
         return true;
     }
     app_frame(app_sp(context)).is_some_and(|frame| waits_before(frame.pc))

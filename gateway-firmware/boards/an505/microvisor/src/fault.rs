@@ -92,8 +92,8 @@ const SECURE_FAULT: u32 = 7;
 /// Every exception that is nobody's business as usual.
 pub(crate) extern "C" fn faulted(context: &mut Context, exception: u32) {
     let faults = Faults::take();
-    let forged = !context.from_app() && forged_return(context, exception, &faults);
-    if (context.from_app() || forged) && exception != NMI {
+    let forged = !context.of_app() && forged_return(context, exception, &faults);
+    if (context.of_app() || forged) && exception != NMI {
         let record = record(context, exception, faults, forged);
         LAST.with(|last| *last = Some(record));
         application::crashed();
@@ -102,7 +102,7 @@ pub(crate) extern "C" fn faulted(context: &mut Context, exception: u32) {
     if exception == NMI {
         die(Death::Watchdog);
     }
-    let pc = if context.from_thread() { secure_frame(psp()).pc } else { frame_after(context).pc };
+    let pc = if context.of_thread() { secure_frame(psp()).pc } else { frame_after(context).pc };
     die(Death::Fault { exception, pc, faults })
 }
 
@@ -118,7 +118,7 @@ fn forged_return(context: &Context, exception: u32, faults: &Faults) -> bool {
     let by_signature = exception == SECURE_FAULT && faults.sfsr & (INVER | INVIS) != 0;
     let by_number =
         exception == HARD_FAULT && faults.cfsr_ns & INVPC != 0 && (faults.cfsr, faults.sfsr) == (0, 0);
-    let by_seal = context.from_thread() && is_seal(secure_frame(psp()).pc);
+    let by_seal = context.of_thread() && is_seal(secure_frame(psp()).pc);
     by_signature || by_number || by_seal
 }
 
@@ -155,13 +155,13 @@ fn stacking_failed(faults: &Faults) -> bool {
 /// the secure world's.
 pub(crate) fn app_sp(context: &Context) -> u32 {
     const SPSEL: u32 = 1 << 1;
-    if context.from_thread() && control_ns() & SPSEL != 0 { psp_ns() } else { msp_ns() }
+    if context.of_thread() && control_ns() & SPSEL != 0 { psp_ns() } else { msp_ns() }
 }
 
 /// The frame there, if the application itself could read it: a stack pointer is only what the application says.
 pub(crate) fn app_frame(sp: u32) -> Option<Frame> {
     const BYTES: u32 = size_of::<Frame>() as u32;
-    let in_ram = sp >= app::RAM_AT && sp <= app::RAM_AT + app::RAM_BYTES - BYTES;
+    let in_ram = (app::RAM_AT..=app::RAM_AT + app::RAM_BYTES - BYTES).contains(&sp);
     if !in_ram || sp & 3 != 0 || !tt::all_reachable(sp, BYTES, false, false) {
         return None;
     }

@@ -33,6 +33,10 @@ impl Report {
         let _ = writeln!(self.console, "probe {what}: WRONG, {got:#x} and not {want:#x}");
     }
 
+    pub(crate) fn say(&mut self, what: Arguments<'_>) {
+        let _ = writeln!(self.console, "probe: {what}");
+    }
+
     pub(crate) fn keep(&self) {
         Kept::set_counts(self.right, self.wrong);
     }
