@@ -3,5 +3,5 @@
 fn main() {
     println!("cargo:rustc-link-arg-bins=-Tholdfast.ld");
     println!("cargo:rerun-if-env-changed=HOLDFAST_APP_VERSION");
-    println!("cargo:rerun-if-env-changed=HOLDFAST_APP_HEALTHY");
+    println!("cargo:rerun-if-env-changed=HOLDFAST_APP_UNWELL");
 }

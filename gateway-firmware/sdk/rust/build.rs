@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 fn main() {
-    #[expect(clippy::disallowed_methods, reason = "cargo tells a build script where to write by the environment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "cargo tells a build script where to write by the environment"
+    )]
     let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
     fs::copy("holdfast.ld", out.join("holdfast.ld")).expect("OUT_DIR is writable");
     println!("cargo:rustc-link-search={}", out.display());

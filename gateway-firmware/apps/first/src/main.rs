@@ -2,7 +2,7 @@
 //!
 //! A SysTick of 1 kHz counts; the microvisor's clock says how many there should have been. What a tick waited for is
 //! read from the timer itself, which goes on counting. `HOLDFAST_APP_VERSION` at build time is the version it says, so
-//! that an update is seen; with `HOLDFAST_APP_HEALTHY=never` it is the update that is taken back.
+//! that an update is seen; with `HOLDFAST_APP_UNWELL` it never says that it works, and is taken back.
 #![no_std]
 #![no_main]
 
@@ -19,7 +19,7 @@ const VERSION: &str = match option_env!("HOLDFAST_APP_VERSION") {
     Some(version) => version,
     None => env!("CARGO_PKG_VERSION"),
 };
-const HEALTHY: bool = option_env!("HOLDFAST_APP_HEALTHY").is_none();
+const HEALTHY: bool = option_env!("HOLDFAST_APP_UNWELL").is_none();
 
 const TICKS_A_SECOND: u32 = 1000;
 

@@ -10,7 +10,10 @@ use std::{env, fs};
 mod map;
 
 fn main() {
-    #[expect(clippy::disallowed_methods, reason = "cargo tells a build script where to write by the environment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "cargo tells a build script where to write by the environment"
+    )]
     let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
     fs::write(out.join("memory.x"), memory()).expect("OUT_DIR is writable");
     fs::write(out.join("gateway.s"), gateway()).expect("OUT_DIR is writable");
@@ -39,7 +42,8 @@ fn gateway() -> String {
     for slot in 0..abi::SLOTS {
         if let Some(call) = u8::try_from(slot).ok().and_then(abi::call_at) {
             let _ = writeln!(page, "sg\nb.w gateway_step_{slot} @ {}", call.name);
-            let _ = writeln!(steps, ".thumb_func\ngateway_step_{slot}:\nmovw r12, #{slot}\nb.w gateway_enter");
+            let _ =
+                writeln!(steps, ".thumb_func\ngateway_step_{slot}:\nmovw r12, #{slot}\nb.w gateway_enter");
         } else {
             let _ = writeln!(page, "udf #0\nudf #0\nudf #0\nudf #0");
         }

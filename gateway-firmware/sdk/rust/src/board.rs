@@ -45,6 +45,12 @@ pub fn start_sys_tick(cycles: u32) {
     }
 }
 
+/// Stops it.
+pub fn stop_sys_tick() {
+    // SAFETY: the application's own SysTick.
+    unsafe { write(SYSTICK_AT, 0) };
+}
+
 /// Cycles that the SysTick has left until it fires next.
 pub fn sys_tick_left() -> u32 {
     // SAFETY: a read without effect.

@@ -3,7 +3,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use crate::map::secure::{KEPT_CAUSE_AT, KEPT_HANDOVER_AT, KEPT_LOG_BYTES, KEPT_LOGS_AT};
+use crate::map::secure::{KEPT_CAUSE_AT, KEPT_DEATH_AT, KEPT_HANDOVER_AT, KEPT_LOG_BYTES, KEPT_LOGS_AT};
 use crate::mmio;
 use gateway_core::boot::first::{CAUSE_WORDS, HANDOVER_BYTES};
 
@@ -47,4 +47,20 @@ pub fn logs() -> Option<[&'static mut [u8]; 2]> {
         unsafe { core::slice::from_raw_parts_mut(at, KEPT_LOG_BYTES as usize) }
     };
     Some([piece(0), piece(1)])
+}
+
+/// Words in which a microvisor notes how it ended.
+pub const DEATH_WORDS: usize = 11;
+const _: () = assert!(KEPT_HANDOVER_AT + HANDOVER_BYTES as u32 <= KEPT_DEATH_AT);
+
+/// Leaves the microvisor's last words for its next start.
+pub fn note_death(words: [u32; DEATH_WORDS]) {
+    words.iter().zip((KEPT_DEATH_AT..).step_by(4)).for_each(|(word, at)| mmio::write(at, *word));
+}
+
+/// The last words, once.
+pub fn take_death() -> [u32; DEATH_WORDS] {
+    let words = core::array::from_fn(|index| mmio::read(KEPT_DEATH_AT + 4 * index as u32));
+    note_death([0; DEATH_WORDS]);
+    words
 }

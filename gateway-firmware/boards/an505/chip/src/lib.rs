@@ -19,12 +19,6 @@ pub mod flash;
 #[cfg(target_os = "none")]
 pub mod kept;
 #[cfg(target_os = "none")]
-pub mod reset;
-#[cfg(target_os = "none")]
-pub mod uart;
-#[cfg(target_os = "none")]
-pub mod watchdog;
-#[cfg(target_os = "none")]
 pub mod mpc;
 #[cfg(target_os = "none")]
 pub mod nvic;
@@ -32,6 +26,8 @@ pub mod nvic;
 pub mod peripherals;
 #[cfg(target_os = "none")]
 pub mod ppc;
+#[cfg(target_os = "none")]
+pub mod reset;
 #[cfg(target_os = "none")]
 pub mod sau;
 #[cfg(target_os = "none")]
@@ -42,3 +38,7 @@ pub mod special;
 pub mod systick;
 #[cfg(target_os = "none")]
 pub mod tt;
+#[cfg(target_os = "none")]
+pub mod uart;
+#[cfg(target_os = "none")]
+pub mod watchdog;

@@ -31,6 +31,8 @@ pub mod secure {
     pub const KEPT_CAUSE_AT: u32 = KEPT_AT;
     /// What the first stage tells the microvisor: `gateway_core::boot::first::Handover`.
     pub const KEPT_HANDOVER_AT: u32 = KEPT_AT + 64;
+    /// How the microvisor ended, when it ended by a fault: `kept::DEATH_WORDS` words.
+    pub const KEPT_DEATH_AT: u32 = KEPT_AT + 256;
     /// Two pieces for log records.
     pub const KEPT_LOGS_AT: u32 = KEPT_AT + 512;
     /// Bytes of one.

@@ -47,8 +47,10 @@ pub fn quiet_app() {
 
 /// Interrupts of the application whose handlers have not returned.
 pub fn active_of_app() -> impl Iterator<Item = u32> {
-    (0..COUNT).filter(|irq| {
-        let (word, bit) = (4 * (irq / 32), 1 << (irq % 32));
-        read(IABR + word) & read(ITNS + word) & bit != 0
-    })
+    (0..COUNT).filter(|irq| read(IABR + 4 * (irq / 32)) & read(ITNS + 4 * (irq / 32)) & 1 << (irq % 32) != 0)
+}
+
+/// The handler of an interrupt of the secure world's is under way.
+pub fn handler_under_way() -> bool {
+    (0..WORDS).any(|word| read(IABR + 4 * word) & !read(ITNS + 4 * word) != 0)
 }

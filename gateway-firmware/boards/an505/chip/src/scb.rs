@@ -22,7 +22,6 @@ const MPU_CTRL_NS: u32 = 0xE000_ED94 + NS;
 const VECTKEY: u32 = 0x05FA << 16;
 const PRIS: u32 = 1 << 14;
 const SYSRESETREQS: u32 = 1 << 3;
-const SYSRESETREQ: u32 = 1 << 2;
 const SLEEPDEEPS: u32 = 1 << 3;
 const PENDSVSET: u32 = 1 << 28;
 const PENDSVCLR: u32 = 1 << 27;
@@ -103,16 +102,15 @@ pub fn reset_app(vectors: u32) {
     crate::special::barrier();
 }
 
+/// A handler of the secure world's system exceptions, faults excepted, is under way.
+pub fn handler_under_way() -> bool {
+    const SVCALL: u32 = 1 << 7;
+    const PENDSV: u32 = 1 << 10;
+    const SYSTICK: u32 = 1 << 11;
+    read(SHCSR) & (SVCALL | PENDSV | SYSTICK) != 0
+}
+
 /// The application has its MPU on.
 pub fn app_mpu_on() -> bool {
     read(MPU_CTRL_NS) & 1 != 0
-}
-
-/// Resets the machine.
-pub fn reset() -> ! {
-    crate::special::barrier();
-    write(AIRCR, VECTKEY | (read(AIRCR) & (PRIS | SYSRESETREQS)) | SYSRESETREQ);
-    loop {
-        crate::special::barrier();
-    }
 }

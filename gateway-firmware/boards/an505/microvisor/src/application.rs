@@ -6,8 +6,8 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use chip::map::app;
 use chip::special::{
-    set_basepri_ns, set_control_ns, set_faultmask_ns, set_msp, set_msp_ns, set_msplim_ns, set_primask_ns, set_psp_ns,
-    set_psplim_ns,
+    set_basepri_ns, set_control_ns, set_faultmask_ns, set_msp, set_msp_ns, set_msplim_ns, set_primask_ns,
+    set_psp_ns, set_psplim_ns,
 };
 use chip::{nvic, peripherals, scb};
 use gateway_core::ports::{App, AppError, AppStatus, Flash, Image, Life};
@@ -40,6 +40,7 @@ pub use crate::events::Text;
 
 /// What happened to the application, or what it said.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the supervisor's stack")]
 pub enum Event {
     /// It logged this.
     Log(Text),
@@ -117,7 +118,7 @@ pub(crate) fn asks_restart() {
 /// Whether the application, interrupted here, does what a sound one does now and then: calls us, runs a thread with
 /// interrupts on, or waits for an interrupt.
 pub(crate) fn answers(context: &Context, masks: u32) -> bool {
-    if !context.from_app() || (context.from_thread() && masks == 0) {
+    if !context.of_app() || (context.of_thread() && masks == 0) {
         return true;
     }
     app_frame(app_sp(context)).is_some_and(|frame| waits_before(frame.pc))
@@ -146,7 +147,8 @@ fn copy(image: Image, flash: &mut dyn Flash) -> Result<(), AppError> {
         let piece = &mut piece[..(image.bytes - offset).min(PIECE_BYTES as u32) as usize];
         flash.read(image.at + offset, piece).map_err(|_| AppError)?;
         // SAFETY: in the application's code, which does not run and in which no Rust object of ours lies.
-        let there = unsafe { core::slice::from_raw_parts_mut((app::CODE_AT + offset) as *mut u8, piece.len()) };
+        let there =
+            unsafe { core::slice::from_raw_parts_mut((app::CODE_AT + offset) as *mut u8, piece.len()) };
         there.copy_from_slice(piece);
         if core::hint::black_box(&*there) != piece {
             return Err(AppError);
@@ -199,7 +201,8 @@ pub fn start() -> Result<(), AppError> {
 fn vectors() -> Result<(u32, u32), AppError> {
     // SAFETY: the first words of the application's code.
     let [stack, entry] = unsafe { (app::CODE_AT as *const [u32; 2]).read_volatile() };
-    let stack_fits = (app::RAM_AT + STACK_BYTES_MIN..=app::RAM_AT + app::RAM_BYTES).contains(&stack) && stack % 8 == 0;
+    let stack_fits =
+        (app::RAM_AT + STACK_BYTES_MIN..=app::RAM_AT + app::RAM_BYTES).contains(&stack) && stack % 8 == 0;
     let entry_fits = (app::CODE_AT + 8..app::CODE_AT + app::CODE_BYTES).contains(&entry) && entry & 1 == 1;
     if stack_fits && entry_fits { Ok((stack, entry)) } else { Err(AppError) }
 }

@@ -19,12 +19,12 @@ pub(crate) struct Context {
 
 impl Context {
     /// The application was interrupted in its own code.
-    pub(crate) fn from_app(&self) -> bool {
+    pub(crate) fn of_app(&self) -> bool {
         self.exc_return & exc_return::SECURE == 0
     }
 
     /// A thread was interrupted, not a handler.
-    pub(crate) fn from_thread(&self) -> bool {
+    pub(crate) fn of_thread(&self) -> bool {
         self.exc_return & exc_return::THREAD != 0
     }
 }

@@ -3,11 +3,14 @@
 use core::fmt::Write as _;
 use core::panic::PanicInfo;
 
+use chip::kept::DEATH_WORDS;
 use chip::map::app;
+use chip::nvic;
 use chip::scb::{self, Faults};
 use chip::special::{control_ns, ipsr, msp_ns, psp, psp_ns};
 use chip::tt;
 use chip::uart::Uart;
+use gateway_core::ports::BootReason;
 
 use crate::exceptions::Context;
 use crate::shared::Shared;
@@ -70,19 +73,27 @@ pub enum Death {
     /// The processor has fewer regions than the walls need.
     Walls,
     /// A fault of ours: exception number, and where.
-    Fault { exception: u32, pc: u32, faults: Faults },
-    Panic,
+    Fault {
+        exception: u32,
+        pc: u32,
+        faults: Faults,
+    },
+    Panic {
+        line: u32,
+    },
     /// The watchdog was not fed.
     Watchdog,
 }
 
 const NMI: u32 = 2;
+const HARD_FAULT: u32 = 3;
+const SECURE_FAULT: u32 = 7;
 
 /// Every exception that is nobody's business as usual.
 pub(crate) extern "C" fn faulted(context: &mut Context, exception: u32) {
     let faults = Faults::take();
-    let forged = !context.from_app() && context.from_thread() && returned_to_seal();
-    if (context.from_app() || forged) && exception != NMI {
+    let forged = !context.of_app() && forged_return(context, exception, &faults);
+    if (context.of_app() || forged) && exception != NMI {
         let record = record(context, exception, faults, forged);
         LAST.with(|last| *last = Some(record));
         application::crashed();
@@ -91,24 +102,34 @@ pub(crate) extern "C" fn faulted(context: &mut Context, exception: u32) {
     if exception == NMI {
         die(Death::Watchdog);
     }
-    let pc = if context.from_thread() { secure_frame(psp()).pc } else { frame_after(context).pc };
+    let pc = if context.of_thread() { secure_frame(psp()).pc } else { frame_after(context).pc };
     die(Death::Fault { exception, pc, faults })
 }
 
-/// The thread that was interrupted had just returned from a call into an empty gateway stack: the application made up
-/// the return. Nothing of ours was under way.
-fn returned_to_seal() -> bool {
-    Stack::gateway().holds(psp()) && is_seal(secure_frame(psp()).pc)
+/// The application made up a return: to a secure caller or an interrupted secure thread that never was. The processor
+/// says that secure code was interrupted then; none was: the application had the core, and no handler of ours runs.
+fn forged_return(context: &Context, exception: u32, faults: &Faults) -> bool {
+    const INVER: u32 = 1 << 1;
+    const INVIS: u32 = 1 << 2;
+    const INVPC: u32 = 1 << 18;
+    if !Stack::gateway().holds(psp()) || scb::handler_under_way() || nvic::handler_under_way() {
+        return false;
+    }
+    let by_signature = exception == SECURE_FAULT && faults.sfsr & (INVER | INVIS) != 0;
+    let by_number =
+        exception == HARD_FAULT && faults.cfsr_ns & INVPC != 0 && (faults.cfsr, faults.sfsr) == (0, 0);
+    let by_seal = context.of_thread() && is_seal(secure_frame(psp()).pc);
+    by_signature || by_number || by_seal
 }
 
 fn record(context: &Context, exception: u32, faults: Faults, forged: bool) -> FaultRecord {
     let kind = match exception {
         _ if forged => FaultKind::ForgedReturn,
-        3 => FaultKind::Hard,
+        HARD_FAULT => FaultKind::Hard,
         4 => FaultKind::Memory,
         5 => FaultKind::Bus,
         6 => FaultKind::Usage,
-        7 => FaultKind::Secure,
+        SECURE_FAULT => FaultKind::Secure,
         _ => FaultKind::Other,
     };
     let sp = app_sp(context);
@@ -134,13 +155,13 @@ fn stacking_failed(faults: &Faults) -> bool {
 /// the secure world's.
 pub(crate) fn app_sp(context: &Context) -> u32 {
     const SPSEL: u32 = 1 << 1;
-    if context.from_thread() && control_ns() & SPSEL != 0 { psp_ns() } else { msp_ns() }
+    if context.of_thread() && control_ns() & SPSEL != 0 { psp_ns() } else { msp_ns() }
 }
 
 /// The frame there, if the application itself could read it: a stack pointer is only what the application says.
 pub(crate) fn app_frame(sp: u32) -> Option<Frame> {
     const BYTES: u32 = size_of::<Frame>() as u32;
-    let in_ram = sp >= app::RAM_AT && sp <= app::RAM_AT + app::RAM_BYTES - BYTES;
+    let in_ram = (app::RAM_AT..=app::RAM_AT + app::RAM_BYTES - BYTES).contains(&sp);
     if !in_ram || sp & 3 != 0 || !tt::all_reachable(sp, BYTES, false, false) {
         return None;
     }
@@ -164,14 +185,54 @@ fn frame_after(context: &Context) -> Frame {
     unsafe { (&raw const *context).add(1).cast::<Frame>().read_volatile() }
 }
 
-/// Notes why, as far as that can still be done, and resets.
+/// Notes why, as far as that can still be done, and resets. The next start finds it: [`last_death`].
 pub fn die(death: Death) -> ! {
     let _ = writeln!(Uart::console(), "microvisor: died: {death:x?}");
-    scb::reset()
+    chip::kept::note_death(death.words());
+    chip::reset::now(if death == Death::Watchdog { BootReason::Watchdog } else { BootReason::Fault })
+}
+
+/// How the microvisor ended before this start, if it did by a fault; once.
+pub fn last_death() -> Option<Death> {
+    Death::from_words(chip::kept::take_death())
+}
+
+impl Death {
+    fn words(self) -> [u32; DEATH_WORDS] {
+        let (mut words, none) = ([0; DEATH_WORDS], Faults::default());
+        let (kind, exception, pc, faults) = match self {
+            Death::Walls => (1, 0, 0, none),
+            Death::Fault { exception, pc, faults } => (2, exception, pc, faults),
+            Death::Panic { line } => (3, 0, line, none),
+            Death::Watchdog => (4, 0, 0, none),
+        };
+        let Faults { cfsr, hfsr, sfsr, mmfar, bfar, sfar, cfsr_ns } = faults;
+        words[1..].copy_from_slice(&[kind, exception, pc, cfsr, hfsr, sfsr, mmfar, bfar, sfar, cfsr_ns]);
+        words[0] = sum(&words);
+        words
+    }
+
+    fn from_words(words: [u32; DEATH_WORDS]) -> Option<Death> {
+        let [sum_of_rest, kind, exception, pc, cfsr, hfsr, sfsr, mmfar, bfar, sfar, cfsr_ns] = words;
+        let faults = Faults { cfsr, hfsr, sfsr, mmfar, bfar, sfar, cfsr_ns };
+        match kind {
+            _ if sum_of_rest != sum(&words) => None,
+            1 => Some(Death::Walls),
+            2 => Some(Death::Fault { exception, pc, faults }),
+            3 => Some(Death::Panic { line: pc }),
+            4 => Some(Death::Watchdog),
+            _ => None,
+        }
+    }
+}
+
+/// What tells a note from memory that lost power.
+fn sum([_, rest @ ..]: &[u32; DEATH_WORDS]) -> u32 {
+    rest.iter().fold(0x486F_6C64, |sum: u32, word| sum.rotate_left(5) ^ word)
 }
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     let _ = writeln!(Uart::console(), "microvisor: {info}, in exception {}", ipsr());
-    die(Death::Panic)
+    die(Death::Panic { line: info.location().map_or(0, |location| location.line()) })
 }

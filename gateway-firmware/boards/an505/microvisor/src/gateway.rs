@@ -117,7 +117,6 @@ fn perform(slot: u8, [first, second, ..]: abi::call::Arguments) -> Status {
 /// `MV_RESTARTMODE_AUTOAPPLYUPDATE`.
 const RESTART_AUTO_APPLY_UPDATE: u32 = 0;
 
-
 /// Writes a result where the application wants it.
 fn answer<T>(at: u32, result: Result<T, Status>) -> Status {
     match result {

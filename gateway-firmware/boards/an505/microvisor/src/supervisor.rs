@@ -14,7 +14,7 @@ use gateway_core::device::{Device, Memory, Next};
 use gateway_core::gateway::{Buffers, Gateway, Provisioning, RECEIVE_BYTES_MIN, SEND_BYTES_MIN};
 use gateway_core::net::link::End;
 use gateway_core::provision::{HOSTS_MAX, Provision};
-use gateway_link::{Connection, Host, Network, random, Progress, Storage, TCP_RECEIVE_BYTES_MAX};
+use gateway_link::{Connection, Host, Network, Progress, Storage, TCP_RECEIVE_BYTES_MAX, random};
 use heapless::Vec;
 use static_cell::ConstStaticCell;
 use wire::msg::LogLevel;
@@ -34,7 +34,8 @@ const TURNS_MAX: u32 = 8;
 static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::new());
 static RECEIVE: ConstStaticCell<[u8; RECEIVE_BYTES_MIN]> = ConstStaticCell::new([0; RECEIVE_BYTES_MIN]);
 static SEND: ConstStaticCell<[u8; SEND_BYTES_MIN]> = ConstStaticCell::new([0; SEND_BYTES_MIN]);
-static TCP_RECEIVE: ConstStaticCell<[u8; TCP_RECEIVE_BYTES_MAX]> = ConstStaticCell::new([0; TCP_RECEIVE_BYTES_MAX]);
+static TCP_RECEIVE: ConstStaticCell<[u8; TCP_RECEIVE_BYTES_MAX]> =
+    ConstStaticCell::new([0; TCP_RECEIVE_BYTES_MAX]);
 static TCP_SEND: ConstStaticCell<[u8; TCP_SEND_BYTES]> = ConstStaticCell::new([0; TCP_SEND_BYTES]);
 
 type Core<'b> = Gateway<'b, An505>;
@@ -68,10 +69,8 @@ pub extern "C" fn run() -> ! {
         Some(network) => network,
         None => stop_here(format_args!("the Ethernet controller does not answer")),
     };
-    let provisioning = Provisioning {
-        enroll_address: provision.enroll_address,
-        claim: provision.claim_certificate,
-    };
+    let provisioning =
+        Provisioning { enroll_address: provision.enroll_address, claim: provision.claim_certificate };
     let Some(buffers) = buffers() else { stop_here(format_args!("memory is lent twice")) };
     let mut supervisor = Supervisor {
         core: Gateway::new(device, provisioning, buffers),
@@ -213,7 +212,10 @@ fn buffers() -> Option<Buffers<'static>> {
 }
 
 fn hosts<'p>(provision: &Provision<'p>) -> Vec<Host<'p>, HOSTS_MAX> {
-    let host = |host: &gateway_core::provision::Host<'p>| Host { name: host.name, address: Ipv4Addr::from(host.ipv4) };
+    let host = |host: &gateway_core::provision::Host<'p>| Host {
+        name: host.name,
+        address: Ipv4Addr::from(host.ipv4),
+    };
     provision.hosts.iter().map(host).collect()
 }
 
@@ -223,7 +225,8 @@ fn network<'n>(hosts: &'n [Host<'n>], storage: &'n mut Storage<'n>) -> Option<Ne
     let mut seed = [0; 8];
     // Without randomness there is no connection either: TLS asks for it again.
     let _ = random::fill(&mut seed);
-    let buffers = gateway_link::Buffers { storage, receive: TCP_RECEIVE.try_take()?, send: TCP_SEND.try_take()? };
+    let buffers =
+        gateway_link::Buffers { storage, receive: TCP_RECEIVE.try_take()?, send: TCP_SEND.try_take()? };
     Some(Network::new(device, mac, u64::from_le_bytes(seed), hosts, buffers, now_us()))
 }
 

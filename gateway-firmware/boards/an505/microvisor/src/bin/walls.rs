@@ -8,10 +8,10 @@
 
 use core::fmt::Write as _;
 
+use chip::clock;
 use chip::map::flash;
 use chip::uart::Uart;
-use chip::{clock, scb};
-use gateway_core::ports::{App as _, Flash, FlashError, Geometry, Image, Life};
+use gateway_core::ports::{App as _, BootReason, Flash, FlashError, Geometry, Image, Life};
 use microvisor::application::{Application, Event, take_event};
 use microvisor::gateway::{Facts, WakeReason, publish};
 use microvisor::stacks::Stack;
@@ -52,7 +52,11 @@ extern "C" fn supervisor() -> ! {
         while let Some(event) = take_event() {
             match event {
                 Event::Log(text) => _ = writeln!(console, "walls: log {text}"),
-                Event::Healthy | Event::Restart => _ = writeln!(console, "walls: {event:?}"),
+                Event::Healthy => _ = writeln!(console, "walls: healthy"),
+                Event::Restart => {
+                    let _ = writeln!(console, "walls: restart");
+                    application.stop();
+                }
                 Event::Fault(record) => {
                     let (kind, pc) = (record.kind, record.frame.map(|frame| frame.pc));
                     let (sfsr, cfsr) = (record.faults.sfsr, record.faults.cfsr);
@@ -66,7 +70,7 @@ extern "C" fn supervisor() -> ! {
     for (name, stack) in [("handler", Stack::handler()), ("gateway", Stack::gateway())] {
         let _ = writeln!(console, "walls: {name} stack {} of {} bytes", stack.used_bytes(), stack.bytes());
     }
-    scb::reset()
+    chip::reset::now(BootReason::Software)
 }
 
 /// What a handshake does to the core, as far as the scheduler sees it.
@@ -85,7 +89,12 @@ struct Store;
 
 impl Flash for Store {
     fn geometry(&self) -> Geometry {
-        Geometry { bytes: flash::STORE_BYTES, erase_bytes: flash::ERASE_BYTES, write_bytes: 1, write_once: false }
+        Geometry {
+            bytes: flash::STORE_BYTES,
+            erase_bytes: flash::ERASE_BYTES,
+            write_bytes: 1,
+            write_once: false,
+        }
     }
 
     fn read(&mut self, at: u32, into: &mut [u8]) -> Result<(), FlashError> {

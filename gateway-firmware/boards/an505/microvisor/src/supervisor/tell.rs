@@ -31,7 +31,11 @@ pub(super) fn started(started: &Started) {
     if let Some(handover) = handover {
         say(format_args!("slot {}, after {}", handover.slot.name(), reason_name(handover.reason)));
     }
-    say(format_args!("identity {}{}", ports.keys.health.name(), if ports.keys.made { ", made anew" } else { "" }));
+    say(format_args!(
+        "identity {}{}",
+        ports.keys.health.name(),
+        if ports.keys.made { ", made anew" } else { "" }
+    ));
 }
 
 pub(super) fn happened(happening: Happening) {
