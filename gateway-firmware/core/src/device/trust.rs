@@ -36,6 +36,8 @@ impl<B: Board> Device<'_, B> {
 
     /// Keeps what enrolment or a renewal issued. A device without a keyset takes the tenant's first one here, checked
     /// against the root keys it was provisioned with; under another id it owes nobody what the old one was directed to.
+    // Kept out of its caller: it needs a large frame once in a device's life.
+    #[inline(never)]
     pub fn enrolled(
         &mut self,
         device: DeviceId,

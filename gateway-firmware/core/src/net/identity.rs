@@ -102,9 +102,13 @@ impl Identity {
     // Kept out of its callers: on a board's stack the record is a large part of a frame.
     #[inline(never)]
     pub fn put(place: &mut Option<Identity>, checked: Checked<'_>) {
-        let bytes = heapless::Vec::from_slice(checked.bytes);
+        let Checked { bytes, device, tenant } = checked;
+        let identity =
+            place.get_or_insert_with(|| Identity { bytes: heapless::Vec::new(), device, tenant });
+        (identity.device, identity.tenant) = (device, tenant);
+        identity.bytes.clear();
         // It fits, for it was checked.
-        *place = bytes.ok().map(|bytes| Identity { bytes, device: checked.device, tenant: checked.tenant });
+        let _ = identity.bytes.extend_from_slice(bytes);
     }
 
     /// The record to store.

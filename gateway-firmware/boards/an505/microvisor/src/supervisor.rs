@@ -6,22 +6,23 @@
 mod dial;
 mod tell;
 
-use core::fmt;
 use core::net::Ipv4Addr;
 
 use chip::clock::now_us;
-use gateway_core::device::{Device, Memory, Next};
+use gateway_core::device::{BootError, Next};
+use gateway_core::ports::Ports;
+use gateway_core::provision::{self, HOSTS_MAX, Provision};
+use gateway_core::{Device, Facts, Memory};
 use gateway_core::gateway::{Buffers, Gateway, Provisioning, RECEIVE_BYTES_MIN, SEND_BYTES_MIN};
 use gateway_core::net::link::End;
-use gateway_core::provision::{HOSTS_MAX, Provision};
 use gateway_link::{Connection, Host, Network, Progress, Storage, TCP_RECEIVE_BYTES_MAX, random};
 use heapless::Vec;
-use static_cell::ConstStaticCell;
+use static_cell::{ConstStaticCell, StaticCell};
 use wire::msg::LogLevel;
 
 use crate::application::{self, Event};
 use crate::net::lan9118::{self, Lan9118};
-use crate::ports::{self, An505};
+use crate::ports::{self, An505, Started, Unfit};
 use crate::{gateway, schedule};
 
 /// Bytes the broker is sent before it must have acknowledged some.
@@ -38,13 +39,21 @@ static TCP_RECEIVE: ConstStaticCell<[u8; TCP_RECEIVE_BYTES_MAX]> =
     ConstStaticCell::new([0; TCP_RECEIVE_BYTES_MAX]);
 static TCP_SEND: ConstStaticCell<[u8; TCP_SEND_BYTES]> = ConstStaticCell::new([0; TCP_SEND_BYTES]);
 
-type Core<'b> = Gateway<'b, An505>;
+static PROVISION: StaticCell<Provision<'static>> = StaticCell::new();
+static HOSTS: StaticCell<Vec<Host<'static>, HOSTS_MAX>> = StaticCell::new();
+static STORAGE: StaticCell<Storage<'static>> = StaticCell::new();
+static CORE: StaticCell<Core> = StaticCell::new();
+static NETWORK: StaticCell<Ip> = StaticCell::new();
+static SUPERVISOR: StaticCell<Supervisor> = StaticCell::new();
+
+type Core = Gateway<'static, An505>;
+type Ip = Network<'static, Lan9118>;
 
 /// What the supervisor turns.
-struct Supervisor<'b> {
-    core: Core<'b>,
-    network: Network<'b, Lan9118>,
-    anchor: &'b [u8],
+struct Supervisor {
+    core: &'static mut Core,
+    network: &'static mut Ip,
+    anchor: &'static [u8],
     epoch: u32,
     connection: Option<Connection>,
     open: bool,
@@ -52,42 +61,75 @@ struct Supervisor<'b> {
 
 /// Where `schedule` starts this thread. It comes back from nothing: what keeps it from working resets the board.
 pub extern "C" fn run() -> ! {
-    let started = match ports::start() {
-        Ok(started) => started,
-        Err(unfit) => stop_here(format_args!("{unfit:?}")),
-    };
-    tell::started(&started);
-    let provision = &started.provision;
-    let Some(memory) = MEMORY.try_take() else { stop_here(format_args!("memory is lent twice")) };
-    let device = match Device::boot(started.ports, started.facts, memory) {
-        Ok(device) => device,
-        Err(error) => stop_here(format_args!("core: {error:?}")),
-    };
-    let hosts = hosts(provision);
-    let mut storage = Storage::default();
-    let network = match network(&hosts, &mut storage) {
-        Some(network) => network,
-        None => stop_here(format_args!("the Ethernet controller does not answer")),
+    match begin() {
+        Ok(supervisor) => {
+            schedule::on_lan(|| {
+                lan9118::acknowledge();
+                schedule::wake();
+            });
+            supervisor.turn_for_ever()
+        }
+        Err(unable) => stop_here(unable),
+    }
+}
+
+/// Why there is no supervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unable {
+    Board(Unfit),
+    Core(BootError),
+    /// The Ethernet controller does not answer.
+    Silent,
+    /// Memory that is lent once was asked for twice.
+    Lent,
+}
+
+/// Makes everything, each part where it stays. Whatever needs a large frame is a call of its own here, so that it is gone
+/// when the turns begin.
+#[inline(never)]
+fn begin() -> Result<&'static mut Supervisor, Unable> {
+    let Started { ports, facts, provision, handover } = ports::start().map_err(Unable::Board)?;
+    tell::started(&ports, &facts, handover.as_ref());
+    let provision: &'static Provision<'static> = PROVISION.try_init(provision).ok_or(Unable::Lent)?;
+    let core = core(ports, facts, provision)?;
+    let network = network(provision)?;
+    let supervisor =
+        Supervisor { core, network, anchor: provision.server_ca, epoch: 0, connection: None, open: false };
+    SUPERVISOR.try_init(supervisor).ok_or(Unable::Lent)
+}
+
+#[inline(never)]
+fn core(ports: Ports<An505>, facts: Facts, provision: &'static Provision<'static>) -> Result<&'static mut Core, Unable> {
+    let memory = MEMORY.try_take().ok_or(Unable::Lent)?;
+    let device = Device::boot(ports, facts, memory).map_err(Unable::Core)?;
+    let buffers = Buffers {
+        receive: RECEIVE.try_take().ok_or(Unable::Lent)?,
+        send: SEND.try_take().ok_or(Unable::Lent)?,
+        log: chip::kept::logs().ok_or(Unable::Lent)?,
     };
     let provisioning =
         Provisioning { enroll_address: provision.enroll_address, claim: provision.claim_certificate };
-    let Some(buffers) = buffers() else { stop_here(format_args!("memory is lent twice")) };
-    let mut supervisor = Supervisor {
-        core: Gateway::new(device, provisioning, buffers),
-        network,
-        anchor: provision.server_ca,
-        epoch: 0,
-        connection: None,
-        open: false,
-    };
-    schedule::on_lan(|| {
-        lan9118::acknowledge();
-        schedule::wake();
-    });
-    supervisor.turn_for_ever()
+    CORE.try_init_with(|| Gateway::new(device, provisioning, buffers)).ok_or(Unable::Lent)
 }
 
-impl Supervisor<'_> {
+#[inline(never)]
+fn network(provision: &'static Provision<'static>) -> Result<&'static mut Ip, Unable> {
+    let host = |host: &provision::Host<'static>| Host { name: host.name, address: Ipv4Addr::from(host.ipv4) };
+    let hosts = HOSTS.try_init(provision.hosts.iter().map(host).collect()).ok_or(Unable::Lent)?;
+    let storage = STORAGE.try_init(Storage::default()).ok_or(Unable::Lent)?;
+    let device = Lan9118::start().map_err(|_| Unable::Silent)?;
+    let mac = device.mac();
+    let mut seed = [0; 8];
+    // Without randomness there is no connection either: TLS asks for it again.
+    let _ = random::fill(&mut seed);
+    let receive = TCP_RECEIVE.try_take().ok_or(Unable::Lent)?;
+    let send = TCP_SEND.try_take().ok_or(Unable::Lent)?;
+    let buffers = gateway_link::Buffers { storage, receive, send };
+    let network = Network::new(device, mac, u64::from_le_bytes(seed), hosts, buffers, now_us());
+    NETWORK.try_init(network).ok_or(Unable::Lent)
+}
+
+impl Supervisor {
     fn turn_for_ever(&mut self) -> ! {
         loop {
             let mut turns = 0;
@@ -111,7 +153,7 @@ impl Supervisor<'_> {
         self.network.poll(now_us());
         self.follow_wish();
         let moved = self.carry();
-        gateway::publish(tell::facts(&self.core));
+        gateway::publish(tell::facts(self.core));
         heard || moved
     }
 
@@ -122,7 +164,7 @@ impl Supervisor<'_> {
             heard = true;
             match event {
                 Event::Log(text) => self.core.app_log(LogLevel::Info, &text),
-                Event::Fault(fault) => tell::fault(&mut self.core, &fault),
+                Event::Fault(fault) => tell::fault(self.core, &fault),
                 // Levels, which the core asks for: `App::status`.
                 Event::Healthy | Event::Restart => {}
             }
@@ -138,7 +180,7 @@ impl Supervisor<'_> {
         }
         (self.epoch, self.open) = (epoch, false);
         if let Some(connection) = self.connection.take() {
-            connection.close(&mut self.network, now_us());
+            connection.close(self.network, now_us());
         }
         let Some(dial) = dial else { return };
         match dial::start(dial, self.core.device(), self.anchor, now_us()) {
@@ -150,7 +192,7 @@ impl Supervisor<'_> {
     /// Moves bytes between the connection and the core.
     fn carry(&mut self) -> bool {
         let Some(connection) = &mut self.connection else { return false };
-        match connection.poll(&mut self.network, now_us()) {
+        match connection.poll(self.network, now_us()) {
             Progress::Working => return false,
             Progress::Ended(end) => {
                 self.ended(end);
@@ -175,7 +217,7 @@ impl Supervisor<'_> {
         }
         if moved {
             // What was written leaves now, and not at the next turn.
-            let _ = connection.poll(&mut self.network, now_us());
+            let _ = connection.poll(self.network, now_us());
         }
         moved
     }
@@ -206,33 +248,9 @@ impl Supervisor<'_> {
     }
 }
 
-/// The core's memory; the logs' outlives a reset.
-fn buffers() -> Option<Buffers<'static>> {
-    Some(Buffers { receive: RECEIVE.try_take()?, send: SEND.try_take()?, log: chip::kept::logs()? })
-}
-
-fn hosts<'p>(provision: &Provision<'p>) -> Vec<Host<'p>, HOSTS_MAX> {
-    let host = |host: &gateway_core::provision::Host<'p>| Host {
-        name: host.name,
-        address: Ipv4Addr::from(host.ipv4),
-    };
-    provision.hosts.iter().map(host).collect()
-}
-
-fn network<'n>(hosts: &'n [Host<'n>], storage: &'n mut Storage<'n>) -> Option<Network<'n, Lan9118>> {
-    let device = Lan9118::start().ok()?;
-    let mac = device.mac();
-    let mut seed = [0; 8];
-    // Without randomness there is no connection either: TLS asks for it again.
-    let _ = random::fill(&mut seed);
-    let buffers =
-        gateway_link::Buffers { storage, receive: TCP_RECEIVE.try_take()?, send: TCP_SEND.try_take()? };
-    Some(Network::new(device, mac, u64::from_le_bytes(seed), hosts, buffers, now_us()))
-}
-
 /// Says why nothing can be done here; the watchdog begins it all anew.
-fn stop_here(why: fmt::Arguments<'_>) -> ! {
-    tell::say(format_args!("cannot begin: {why}"));
+fn stop_here(unable: Unable) -> ! {
+    tell::say(format_args!("cannot begin: {unable:?}"));
     loop {
         schedule::idle(None);
     }

@@ -7,35 +7,31 @@ use core::fmt::Write as _;
 
 use chip::clock::now_us;
 use chip::uart::Uart;
-use gateway_core::boot::first::reason_name;
+use gateway_core::Facts as BoardFacts;
+use gateway_core::boot::first::{Handover, reason_name};
 use gateway_core::device::Notice;
 use gateway_core::gateway::{Gateway, Happening};
-use gateway_core::ports::BootReason;
+use gateway_core::ports::{BootReason, Ports};
 
 use wire::msg::LogLevel;
 
 use crate::fault::FaultRecord;
 use crate::gateway::{Facts, WakeReason};
-use crate::ports::{An505, Started};
+use crate::ports::An505;
 
 /// Writes a line with the time of its happening.
 pub(super) fn say(text: fmt::Arguments<'_>) {
     // A console takes what it can.
-    let _ = writeln!(Uart::console(), "[microvisor] {} us: {text}", now_us());
+    let _ = writeln!(Uart::console(), "microvisor: {} us: {text}", now_us());
 }
 
 /// What was found at the start.
-pub(super) fn started(started: &Started) {
-    let Started { facts, handover, ports, .. } = started;
+pub(super) fn started(ports: &Ports<An505>, facts: &BoardFacts, handover: Option<&Handover>) {
     say(format_args!("{} {} is {}", facts.board, facts.microvisor, facts.hardware_id));
     if let Some(handover) = handover {
         say(format_args!("slot {}, after {}", handover.slot.name(), reason_name(handover.reason)));
     }
-    say(format_args!(
-        "identity {}{}",
-        ports.keys.health.name(),
-        if ports.keys.made { ", made anew" } else { "" }
-    ));
+    say(format_args!("identity {}{}", ports.keys.health.name(), if ports.keys.made { ", made anew" } else { "" }));
 }
 
 pub(super) fn happened(happening: Happening) {
