@@ -194,6 +194,11 @@ pub(crate) extern "C" fn scheduled(context: &mut Context, exception: u32) {
     STATE.with(|state| state.decide(context));
 }
 
+/// The core is the application's, in its own code or in a call. For fault handlers.
+pub(crate) fn app_has_core() -> bool {
+    STATE.with(|state| state.app && state.current == Who::App)
+}
+
 /// The application's last exception: it has ended, the supervisor goes on.
 pub(crate) fn app_faulted(context: &mut Context) {
     STATE.with(|state| {

@@ -1,0 +1,182 @@
+//! Handlers that lie about what they interrupted, and vectors that are nobody's: an application's own vector table.
+//!
+//! A handler of the application's may find that it interrupted a call, between the gate and the moment where the call takes
+//! its interrupts off. Nobody but the handler knows; it returns as if it had interrupted the application's own code, and what
+//! the processor kept of the call stays on the secure stack.
+
+use core::arch::{asm, global_asm};
+
+use holdfast::raw;
+
+const VTOR: u32 = 0xE000_ED08;
+const ICSR: u32 = 0xE000_ED04;
+const SHPR3: u32 = 0xE000_ED20;
+const SHCSR: u32 = 0xE000_ED24;
+const CCR: u32 = 0xE000_ED14;
+const SYSTICK: u32 = 0xE000_E010;
+const PENDSVSET: u32 = 1 << 28;
+const NO_OP: u32 = (raw::GATEWAY_AT + 8 * 27) | 1;
+
+global_asm!(
+    r#"
+    .section .text.hostile,"ax",%progbits
+    .align 9
+    .global hostile_vectors
+    hostile_vectors:
+        .word 0
+        .rept 13
+        .word hostile_lies
+        .endr
+        .word hostile_calls      @ PendSV
+        .word hostile_lies       @ SysTick
+        .rept 48
+        .word hostile_lies
+        .endr
+
+    @ Interrupts what it likes; a call it forgets: back to whoever makes calls, without this one.
+    .thumb_func
+    hostile_lies:
+        tst lr, #0x40
+        beq 2f
+        sub sp, #32
+        ldr r0, =hostile_again
+        str r0, [sp, #24]
+        tst lr, #8
+        ite eq
+        ldreq r1, =0x0100000E        @ PendSV's handler
+        ldrne r1, =0x01000000        @ a thread
+        str r1, [sp, #28]
+        ite eq
+        ldreq lr, =0xFFFFFFB0
+        ldrne lr, =0xFFFFFFB8
+    2:  bx lr
+
+    @ Calls for ever.
+    .thumb_func
+    hostile_calls:
+    .thumb_func
+    .global hostile_again
+    hostile_again:
+        ldr r4, ={no_op}
+        blx r4
+        b hostile_again
+    .ltorg
+"#,
+    no_op = const NO_OP,
+);
+
+unsafe extern "C" {
+    static hostile_vectors: u32;
+    fn hostile_again() -> !;
+}
+
+fn set(at: u32, value: u32) {
+    // SAFETY: a register of the application's half of the core.
+    unsafe { holdfast::board::write(at, value) };
+    // SAFETY: a barrier.
+    unsafe { asm!("dsb", "isb") };
+}
+
+fn tick(cycles: u32) {
+    set(SYSTICK + 4, cycles - 1);
+    set(SYSTICK + 8, 0);
+    set(SYSTICK, 7);
+}
+
+fn lie() {
+    set(VTOR, (&raw const hostile_vectors) as u32);
+    // PendSV is the least urgent, SysTick the most.
+    set(SHPR3, 0x00E0_0000);
+}
+
+/// Calls out of a thread whose interrupts forget them.
+pub(crate) fn forget_calls(cycles: u32) {
+    lie();
+    tick(cycles);
+    // SAFETY: it does not come back.
+    unsafe { hostile_again() }
+}
+
+/// The same in a handler.
+pub(crate) fn forget_calls_in_handler(cycles: u32) {
+    lie();
+    tick(cycles);
+    set(ICSR, PENDSVSET);
+}
+
+/// Asks to be restarted, then makes calls in a handler for ever.
+pub(crate) fn call_in_handler_for_ever() {
+    let _ = holdfast::restart();
+    lie();
+    set(ICSR, PENDSVSET);
+}
+
+/// Has vectors where they are not its own, then an exception.
+pub(crate) fn vectors_at(at: u32) {
+    set(VTOR, at);
+    tick(200);
+    // SAFETY: it does not come back.
+    unsafe { asm!("1: b 1b", options(noreturn)) }
+}
+
+/// A fault that cannot be stacked.
+pub(crate) fn fault_on_stack(at: u32, breakpoint: bool) {
+    if breakpoint {
+        // SAFETY: it does not come back.
+        unsafe { asm!("mov sp, {}", "bkpt #0", options(noreturn), in(reg) at) }
+    }
+    // SAFETY: as above.
+    unsafe { asm!("mov sp, {}", "udf #3", options(noreturn), in(reg) at) }
+}
+
+/// A forbidden read that cannot be stacked.
+pub(crate) fn read_on_stack(at: u32, read: u32) {
+    // SAFETY: it does not come back.
+    unsafe { asm!("mov sp, {}", "ldr r0, [{}]", "1: b 1b", in(reg) at, in(reg) read, options(noreturn)) }
+}
+
+/// Pends what is not the application's, then a fault.
+pub(crate) fn pend_nmi() {
+    set(ICSR, 1 << 31);
+    set(SHCSR, 0x003F_FFFF);
+    // SAFETY: ends here.
+    unsafe { asm!("udf #3", options(noreturn)) }
+}
+
+/// Its own MPU allows it nothing, stack included, and it takes its own memory faults.
+pub(crate) fn nothing_allowed(own_faults: bool) {
+    if own_faults {
+        set(VTOR, (&raw const hostile_vectors) as u32);
+        set(SHCSR, 7 << 16);
+    }
+    for region in 0..8 {
+        set(0xE000_ED98, region);
+        set(0xE000_EDA0, 0);
+    }
+    // SAFETY: it does not come back.
+    unsafe { asm!("str {}, [{}]", "dsb", "isb", "1: b 1b", in(reg) 1, in(reg) 0xE000_ED94u32, options(noreturn)) }
+}
+
+/// Has unaligned accesses fault, and ends.
+pub(crate) fn trap_unaligned() {
+    // SAFETY: its own register.
+    let ccr = unsafe { holdfast::board::read(CCR) };
+    set(CCR, ccr | 1 << 3);
+    // SAFETY: ends here.
+    unsafe { asm!("udf #3", options(noreturn)) }
+}
+
+/// The start that follows is as any other: an unaligned access is one.
+pub(crate) fn unaligned_works() -> bool {
+    // SAFETY: its own register.
+    unsafe { holdfast::board::read(CCR) & 1 << 3 == 0 }
+}
+
+/// Logs without end, having asked to be restarted.
+pub(crate) fn log_for_ever() {
+    let _ = holdfast::restart();
+    loop {
+        // SAFETY: one byte of its own code.
+        unsafe { raw::call(37, [crate::map::app::CODE_AT, 1, 0, 0]) };
+    }
+}
