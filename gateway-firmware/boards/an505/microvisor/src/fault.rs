@@ -43,6 +43,8 @@ pub enum FaultKind {
     Secure,
     /// A return to a caller that never was, or calls without a return.
     ForgedReturn,
+    /// No fault: it made calls in a handler until nobody else had a turn.
+    Unyielding,
     Other,
 }
 
@@ -119,11 +121,30 @@ pub(crate) extern "C" fn overflowed(context: &mut Context, exception: u32) {
 
 /// The application ends by this.
 fn end_app(context: &mut Context, exception: u32, faults: Faults, forged: bool) {
-    let record = record(context, exception, faults, forged);
+    let record = record(context, kind(exception, forged), faults);
     LAST.with(|last| *last = Some(record));
     scb::forget_waiting_faults();
     application::crashed();
     schedule::app_faulted(context);
+}
+
+/// The application, in a call, ends by this, which is no fault.
+pub(crate) fn note(context: &Context, kind: FaultKind) {
+    let record = record(context, kind, Faults::default());
+    LAST.with(|last| *last = Some(record));
+    application::crashed();
+}
+
+fn kind(exception: u32, forged: bool) -> FaultKind {
+    match exception {
+        _ if forged => FaultKind::ForgedReturn,
+        HARD_FAULT => FaultKind::Hard,
+        4 => FaultKind::Memory,
+        5 => FaultKind::Bus,
+        USAGE_FAULT => FaultKind::Usage,
+        SECURE_FAULT => FaultKind::Secure,
+        _ => FaultKind::Other,
+    }
 }
 
 /// The application made up a return: to a secure caller or an interrupted secure thread that never was. The processor
@@ -145,16 +166,8 @@ fn forged_return(context: &Context, exception: u32, faults: &Faults) -> bool {
     by_signature || by_number || by_seal || by_depth
 }
 
-fn record(context: &Context, exception: u32, faults: Faults, forged: bool) -> FaultRecord {
-    let kind = match exception {
-        _ if forged => FaultKind::ForgedReturn,
-        HARD_FAULT => FaultKind::Hard,
-        4 => FaultKind::Memory,
-        5 => FaultKind::Bus,
-        USAGE_FAULT => FaultKind::Usage,
-        SECURE_FAULT => FaultKind::Secure,
-        _ => FaultKind::Other,
-    };
+fn record(context: &Context, kind: FaultKind, faults: Faults) -> FaultRecord {
+    let in_call = matches!(kind, FaultKind::ForgedReturn | FaultKind::Unyielding);
     let sp = app_sp(context);
     FaultRecord {
         kind,
@@ -163,7 +176,7 @@ fn record(context: &Context, exception: u32, faults: Faults, forged: bool) -> Fa
         registers: context.registers,
         sp,
         exc_return: context.exc_return,
-        frame: if forged || stacking_failed(&faults) { None } else { app_frame(sp) },
+        frame: if in_call || stacking_failed(&faults) { None } else { app_frame(sp) },
     }
 }
 

@@ -5,8 +5,11 @@
 //! the processor kept of the call stays on the secure stack.
 
 use core::arch::{asm, global_asm};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use holdfast::raw;
+
+use crate::map::app;
 
 const VTOR: u32 = 0xE000_ED08;
 const ICSR: u32 = 0xE000_ED04;
@@ -61,20 +64,50 @@ global_asm!(
         blx r4
         b hostile_again
     .ltorg
+
+    @ Finds its registers clean, having interrupted code whose registers are; what else it finds is added up.
+    .thumb_func
+    hostile_finds:
+        orr r0, r0, r1
+        orr r0, r0, r2
+        orr r0, r0, r3
+        orr r0, r0, r12
+        ldr r1, =hostile_found
+        ldr r2, [r1]
+        orr r2, r2, r0
+        str r2, [r1]
+        ldr r2, [r1, #4]
+        subs r2, #1
+        str r2, [r1, #4]
+        bx lr
+    .ltorg
+
+    .align 9
+    .global hostile_finding_vectors
+    hostile_finding_vectors:
+        .word 0
+        .rept 31
+        .word hostile_finds
+        .endr
 "#,
     no_op = const NO_OP,
 );
 
 unsafe extern "C" {
     static hostile_vectors: u32;
+    static hostile_finding_vectors: u32;
     fn hostile_again() -> !;
 }
 
-fn set(at: u32, value: u32) {
+/// Sets a register; what was there.
+fn set(at: u32, value: u32) -> u32 {
     // SAFETY: a register of the application's half of the core.
+    let before = unsafe { holdfast::board::read(at) };
+    // SAFETY: the same.
     unsafe { holdfast::board::write(at, value) };
     // SAFETY: a barrier.
     unsafe { asm!("dsb", "isb") };
+    before
 }
 
 fn tick(cycles: u32) {
@@ -87,6 +120,34 @@ fn lie() {
     set(VTOR, (&raw const hostile_vectors) as u32);
     // PendSV is the least urgent, SysTick the most.
     set(SHPR3, 0x00E0_0000);
+}
+
+/// What an interrupt found in the registers, and how many are still to look.
+#[repr(C)]
+struct Found([AtomicU32; 2]);
+
+#[unsafe(no_mangle)]
+static hostile_found: Found = Found([const { AtomicU32::new(0) }; 2]);
+
+/// What interrupts of code that has nothing in its registers find in theirs: the secure world's, or nothing.
+pub(crate) fn left_in_registers() -> u32 {
+    const LOOKS: u32 = 4000;
+    let [found, looks] = &hostile_found.0;
+    looks.store(LOOKS, Ordering::Relaxed);
+    let before = set(VTOR, (&raw const hostile_finding_vectors) as u32);
+    tick(997);
+    // SAFETY: waits, with nothing in the registers that an interrupt is entered with; its handler changes no others.
+    unsafe {
+        asm!(
+            "movs r0, #0", "movs r1, #0", "movs r2, #0", "movs r3, #0", "mov r12, r0",
+            "1: ldr {look}, [{looks}]", "cmp {look}, #0", "bgt 1b",
+            look = out(reg) _, looks = in(reg) looks.as_ptr(),
+            out("r0") _, out("r1") _, out("r2") _, out("r3") _, out("r12") _,
+        )
+    };
+    set(SYSTICK, 0);
+    set(VTOR, before);
+    found.load(Ordering::Relaxed)
 }
 
 /// Calls out of a thread whose interrupts forget them.
@@ -174,9 +235,12 @@ pub(crate) fn unaligned_works() -> bool {
 
 /// Logs without end, having asked to be restarted.
 pub(crate) fn log_for_ever() {
+    // SAFETY: the buffer is its own; nobody writes it.
+    unsafe { raw::call(36, [app::RAM_AT + app::RAM_BYTES / 2, 4096, 0, 0]) };
     let _ = holdfast::restart();
     loop {
         // SAFETY: one byte of its own code.
-        unsafe { raw::call(37, [crate::map::app::CODE_AT, 1, 0, 0]) };
+        unsafe { raw::call(37, [app::CODE_AT, 1, 0, 0]) };
     }
 }
+
