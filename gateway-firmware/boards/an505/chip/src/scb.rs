@@ -1,7 +1,6 @@
 //! The System Control Block: faults, priorities, reset, and the application's half of it.
 
 use crate::mmio::{read, write};
-use crate::special::barrier;
 
 const ICSR: u32 = 0xE000_ED04;
 const VTOR: u32 = 0xE000_ED08;
@@ -98,7 +97,7 @@ impl Faults {
 pub fn forget_waiting_faults() {
     const WAITING: u32 = 0b11 << 20 | 0b111 << 12;
     write(SHCSR, read(SHCSR) & !WAITING);
-    barrier();
+    crate::special::barrier();
 }
 
 /// Forgets everything of the application's that the core holds: what is active or waits, priorities, sleep, traps, its MPU;

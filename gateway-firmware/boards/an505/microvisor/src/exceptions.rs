@@ -112,8 +112,8 @@ global_asm!(
     .ltorg
 
     @ A handler of the application's can leave frames of its calls on the handlers' stack, again and again: below the
-    @ floor the stack is taken anew, and the application ended. On the way out nothing of ours is left in a register: an
-    @ exception of the application's that waited is taken without another frame, and finds what is there.
+    @ floor the stack is taken anew, and the application ended. What is in r0 to r3 and r12 on the way out nobody sees: the
+    @ processor clears them, too, for an exception of the application's that waited and is taken without another frame.
     .macro handler name, to
     .section .text.\name,"ax",%progbits
     .global \name
@@ -133,14 +133,7 @@ global_asm!(
         mov r0, sp
         mrs r1, ipsr
         bl {overflowed}
-    2:  pop {{r3-r11, lr}}
-        movs r0, #0
-        movs r1, #0
-        movs r2, #0
-        movs r3, #0
-        mov r12, r0
-        msr apsr_nzcvq, r0
-        bx lr
+    2:  pop {{r3-r11, pc}}
     .ltorg
     .endm
     handler fault_entry, {faulted}

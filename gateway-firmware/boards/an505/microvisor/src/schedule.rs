@@ -17,8 +17,8 @@ use chip::special::{
 use chip::{clock, nvic, scb, systick};
 
 use crate::application;
-use crate::fault::{self, FaultKind};
 use crate::exceptions::{Context, LAN, exc_return};
+use crate::fault::{self, FaultKind};
 use crate::shared::Shared;
 use crate::stacks::Stack;
 use crate::world::NO_APP_INTERRUPTS;

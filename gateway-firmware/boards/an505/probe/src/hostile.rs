@@ -215,7 +215,9 @@ pub(crate) fn nothing_allowed(own_faults: bool) {
         set(0xE000_EDA0, 0);
     }
     // SAFETY: it does not come back.
-    unsafe { asm!("str {}, [{}]", "dsb", "isb", "1: b 1b", in(reg) 1, in(reg) 0xE000_ED94u32, options(noreturn)) }
+    unsafe {
+        asm!("str {}, [{}]", "dsb", "isb", "1: b 1b", in(reg) 1, in(reg) 0xE000_ED94u32, options(noreturn))
+    }
 }
 
 /// Has unaligned accesses fault, and ends.
@@ -243,4 +245,3 @@ pub(crate) fn log_for_ever() {
         unsafe { raw::call(37, [app::CODE_AT, 1, 0, 0]) };
     }
 }
-

@@ -50,7 +50,11 @@ pub(crate) fn run(report: &mut Report) {
     }
     own_mpu(report);
     registers(report);
-    report.expect_equal(format_args!("registers of an interrupt that follows ours"), hostile::left_in_registers(), 0);
+    report.expect_equal(
+        format_args!("registers of an interrupt that follows ours"),
+        hostile::left_in_registers(),
+        0,
+    );
     report.say(format_args!("mvNoOp takes {} cycles", shortest_call()));
 }
 
