@@ -98,6 +98,14 @@ pub(crate) const ALL: &[Attempt] = attempts! {
     "calls in a handler for ever": hostile::call_in_handler_for_ever();
     "interrupts that forget the calls they interrupt": hostile::forget_calls(301);
     "interrupts that forget the calls of a handler": hostile::forget_calls_in_handler(301);
+    "a function return where a call was left": hostile::forget_and_function_return(false);
+    "a function return in a handler where a call was left": hostile::forget_and_function_return(true);
+    "an exception return where a call was left, on the other stack": hostile::forget_and_return(0xFFFF_FFF8, true);
+    "an exception return where a call of a handler was left, to a thread": hostile::forget_and_return(0xFFFF_FFF0, false);
+    "an exception return where a call was left, without its state": hostile::forget_and_return(0xFFFF_FFD8, false);
+    "an exception return where a call was left, with floating point": hostile::forget_and_return(0xFFFF_FFE8, false);
+    "an exception return with floating point": handle(RETURN, 0xFFFF_FFA8);
+    "a context with floating point": hostile::floating_point_context();
     "logging without end": hostile::log_for_ever();
 };
 

@@ -65,6 +65,54 @@ global_asm!(
         b hostile_again
     .ltorg
 
+    @ Forgets so many calls, then returns as it is told to: by what, and to where.
+    .thumb_func
+    hostile_returns:
+        tst lr, #0x40
+        beq 3f
+        ldr r3, =hostile_leaving
+        ldr r2, [r3]
+        subs r2, #1
+        str r2, [r3]
+        cmn r2, #60
+        bmi 4f
+        sub sp, #32
+        ldr r0, =hostile_again
+        str r0, [sp, #24]
+        tst lr, #8
+        ite eq
+        ldreq r1, =0x0100000E
+        ldrne r1, =0x01000000
+        str r1, [sp, #28]
+        ite eq
+        ldreq lr, =0xFFFFFFB0
+        ldrne lr, =0xFFFFFFB8
+        cmp r2, #0
+        bgt 3f
+        ldr lr, [r3, #4]
+        ldr r0, [r3, #8]
+        str r0, [sp, #24]
+    3:  bx lr
+    4:  udf #5
+    .ltorg
+    .thumb_func
+    .global hostile_function_return
+    hostile_function_return:
+        ldr r0, =hostile_leaving
+        ldr r0, [r0, #12]
+        bx r0
+    .ltorg
+
+    .align 9
+    .global hostile_return_vectors
+    hostile_return_vectors:
+        .word 0
+        .rept 13
+        .word hostile_returns
+        .endr
+        .word hostile_calls
+        .word hostile_returns
+
     @ Finds its registers clean, having interrupted code whose registers are; what else it finds is added up.
     .thumb_func
     hostile_finds:
@@ -96,6 +144,8 @@ global_asm!(
 unsafe extern "C" {
     static hostile_vectors: u32;
     static hostile_finding_vectors: u32;
+    static hostile_return_vectors: u32;
+    fn hostile_function_return();
     fn hostile_again() -> !;
 }
 
@@ -148,6 +198,55 @@ pub(crate) fn left_in_registers() -> u32 {
     set(SYSTICK, 0);
     set(VTOR, before);
     found.load(Ordering::Relaxed)
+}
+
+/// How many calls to forget; by what to return then, and to where; by what to return from there.
+#[repr(C)]
+struct Leaving([AtomicU32; 4]);
+
+#[unsafe(no_mangle)]
+static hostile_leaving: Leaving = Leaving([const { AtomicU32::new(0) }; 4]);
+const FORGOTTEN: u32 = 3;
+
+fn leave(plan: [u32; 4], in_handler: bool) {
+    hostile_leaving.0.iter().zip(plan).for_each(|(held, word)| held.store(word, Ordering::Relaxed));
+    lie();
+    set(VTOR, (&raw const hostile_return_vectors) as u32);
+    tick(307);
+    if in_handler {
+        set(ICSR, PENDSVSET);
+    }
+    // SAFETY: it does not come back.
+    unsafe { hostile_again() }
+}
+
+/// Forgets calls, then returns from the handler that did by this.
+pub(crate) fn forget_and_return(by: u32, in_handler: bool) {
+    leave([FORGOTTEN, by, hostile_again as *const () as u32, 0], in_handler);
+}
+
+/// Forgets calls, then makes a function return out of where they were made.
+pub(crate) fn forget_and_function_return(in_handler: bool) {
+    let (by, to) =
+        (if in_handler { 0xFFFF_FFB0 } else { 0xFFFF_FFB8 }, hostile_function_return as *const () as u32);
+    leave([FORGOTTEN, by, to, 0xFEFF_FFFF], in_handler);
+}
+
+/// Says that its context has floating point, which neither world has, and is interrupted.
+pub(crate) fn floating_point_context() {
+    // SAFETY: ends here.
+    unsafe {
+        asm!("mrs {0}, control", "orr {0}, #4", "msr control, {0}", "isb", "movs {0}, #0", out(reg) _);
+        holdfast::board::write(0xE000_EF34, !0);
+        holdfast::board::write(0xE000_ED88, 0xF << 20);
+    }
+    tick(301);
+    for _ in 0..1000 {
+        // SAFETY: the call writes nothing.
+        unsafe { raw::call(27, [0; 4]) };
+    }
+    // SAFETY: ends here.
+    unsafe { asm!("udf #3", options(noreturn)) }
 }
 
 /// Calls out of a thread whose interrupts forget them.
