@@ -106,6 +106,7 @@ pub(crate) const ALL: &[Attempt] = attempts! {
     "an exception return where a call was left, with floating point": hostile::forget_and_return(0xFFFF_FFE8, false);
     "an exception return with floating point": handle(RETURN, 0xFFFF_FFA8);
     "a context with floating point": hostile::floating_point_context();
+    "two threads that call": hostile::two_threads();
     "logging without end": hostile::log_for_ever();
 };
 

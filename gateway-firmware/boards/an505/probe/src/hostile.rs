@@ -113,6 +113,27 @@ global_asm!(
         .word hostile_calls
         .word hostile_returns
 
+    @ Switches between two threads, as a small system of threads does that knows of no secure world.
+    .thumb_func
+    hostile_switches:
+        mrs r0, psp
+        stmdb r0!, {{r4-r11, lr}}
+        ldr r1, =hostile_other
+        ldr r2, [r1]
+        str r0, [r1]
+        ldmia r2!, {{r4-r11, lr}}
+        msr psp, r2
+        bx lr
+    .ltorg
+
+    .align 9
+    .global hostile_switching_vectors
+    hostile_switching_vectors:
+        .word 0
+        .rept 15
+        .word hostile_switches
+        .endr
+
     @ Finds its registers clean, having interrupted code whose registers are; what else it finds is added up.
     .thumb_func
     hostile_finds:
@@ -145,6 +166,7 @@ unsafe extern "C" {
     static hostile_vectors: u32;
     static hostile_finding_vectors: u32;
     static hostile_return_vectors: u32;
+    static hostile_switching_vectors: u32;
     fn hostile_function_return();
     fn hostile_again() -> !;
 }
@@ -198,6 +220,56 @@ pub(crate) fn left_in_registers() -> u32 {
     set(SYSTICK, 0);
     set(VTOR, before);
     found.load(Ordering::Relaxed)
+}
+
+#[unsafe(no_mangle)]
+static hostile_other: AtomicU32 = AtomicU32::new(0);
+#[unsafe(link_section = ".noinit")]
+static MIXED: AtomicU32 = AtomicU32::new(0);
+
+fn sp() -> u32 {
+    let sp;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, sp", out(reg) sp, options(nomem, nostack, preserves_flags)) };
+    sp
+}
+
+extern "C" fn calling_thread() -> ! {
+    for _ in 0..5_000 {
+        let before = sp();
+        // SAFETY: the call writes nothing.
+        unsafe { raw::call(27, [0; 4]) };
+        if sp() != before {
+            MIXED.store(1, Ordering::Relaxed);
+            break;
+        }
+    }
+    // SAFETY: ends here.
+    unsafe { asm!("udf #3", options(noreturn)) }
+}
+
+/// Two threads that make calls, switched between by interrupts; what came of it the next start finds.
+pub(crate) fn two_threads() {
+    const STACKS: [u32; 2] = [app::RAM_AT + app::RAM_BYTES / 2, app::RAM_AT + app::RAM_BYTES / 2 + 0x4000];
+    MIXED.store(0, Ordering::Relaxed);
+    let mut first = [0; 17];
+    (first[8], first[15], first[16]) = (0xFFFF_FFBC, calling_thread as *const () as u32, 0x0100_0000);
+    let at = STACKS[1] - 4 * 17;
+    // SAFETY: memory of its own, that nothing else is in.
+    unsafe { (at as *mut [u32; 17]).write_volatile(first) };
+    hostile_other.store(at, Ordering::Relaxed);
+    set(VTOR, (&raw const hostile_switching_vectors) as u32);
+    tick(331);
+    // SAFETY: it does not come back.
+    unsafe {
+        asm!("msr psp, {sp}", "msr control, {process}", "isb", "bx {thread}", sp = in(reg) STACKS[0],
+            process = in(reg) 2, thread = in(reg) calling_thread as *const () as u32, options(noreturn))
+    }
+}
+
+/// Calls of the two threads went back each to its own.
+pub(crate) fn threads_stayed_apart() -> bool {
+    MIXED.load(Ordering::Relaxed) != 1
 }
 
 /// How many calls to forget; by what to return then, and to where; by what to return from there.

@@ -44,6 +44,7 @@ fn main() -> ! {
         }
     }
     report.expect(format_args!("unaligned accesses are as after a reset"), hostile::unaligned_works());
+    report.expect(format_args!("calls of two threads stay apart"), hostile::threads_stayed_apart());
     while let Some((number, attempt)) = Kept::next().and_then(|next| Some((next, attempt::ALL.get(next)?))) {
         // Noted before: it is not going to come back.
         Kept::set_next(number + 1);
