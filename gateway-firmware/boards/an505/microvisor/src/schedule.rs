@@ -5,11 +5,12 @@
 //! supervisor runs, BASEPRI keeps the application's interrupts off, so that none of them lands in the supervisor's
 //! frames; they wait for a slice at most.
 //!
-//! While the application is in a call from one of its handlers, whose frames share the handlers' stack, it keeps the core.
+//! While the application is in a call from one of its handlers, whose frames share the handlers' stack, it keeps the core: for
+//! long only if it wants to, and then it is ended.
 
 use core::arch::asm;
 
-use abi::turn::{Standing, Supervisor, Who, decide};
+use abi::turn::{Standing, Supervisor, Who, decide, retry_cycles};
 use chip::special::{
     basepri, faultmask_ns, primask_ns, psp, psplim, set_basepri, set_psp, set_psplim, undisturbed, wait,
 };
@@ -17,12 +18,10 @@ use chip::{clock, nvic, scb, systick};
 
 use crate::application;
 use crate::exceptions::{Context, LAN, exc_return};
+use crate::fault::{self, FaultKind};
 use crate::shared::Shared;
 use crate::stacks::Stack;
 use crate::world::NO_APP_INTERRUPTS;
-
-/// When to look again after a call from a handler kept the core: such calls are the short ones.
-const CALL_RETRY_US: u32 = 10;
 
 /// How the core was shared since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,6 +58,8 @@ struct State {
     supervisor: Supervisor,
     /// Something happened that the supervisor has not looked at.
     woken: bool,
+    /// Times in a row that a call from a handler kept the core.
+    kept: u32,
     /// Whoever is not `current`.
     other: Thread,
     /// When the application was last seen to do what a sound one does: see `application::answers`.
@@ -73,6 +74,7 @@ static STATE: Shared<State> = Shared::new(State {
     app: false,
     supervisor: Supervisor::Ready,
     woken: false,
+    kept: 0,
     other: Thread { registers: [0; 8], exc_return: 0, psp: 0, psplim: 0, basepri: 0 },
     answered_us: 0,
     statistics: Statistics {
@@ -194,6 +196,11 @@ pub(crate) extern "C" fn scheduled(context: &mut Context, exception: u32) {
     STATE.with(|state| state.decide(context));
 }
 
+/// The core is the application's, in its own code or in a call. For fault handlers.
+pub(crate) fn app_has_core() -> bool {
+    STATE.with(|state| state.app && state.current == Who::App)
+}
+
 /// The application's last exception: it has ended, the supervisor goes on.
 pub(crate) fn app_faulted(context: &mut Context) {
     STATE.with(|state| {
@@ -205,8 +212,18 @@ pub(crate) fn app_faulted(context: &mut Context) {
 impl State {
     fn decide(&mut self, context: &mut Context) {
         if self.app && self.current == Who::App && !context.of_app() && !context.of_thread() {
-            return systick::after(CALL_RETRY_US);
+            match retry_cycles(self.kept) {
+                Some(cycles) => {
+                    self.kept += 1;
+                    return systick::after_cycles(cycles);
+                }
+                None => {
+                    fault::note(context, FaultKind::Unyielding);
+                    (self.app, self.woken) = (false, true);
+                }
+            }
         }
+        self.kept = 0;
         let now_us = clock::now_us();
         let supervisor = if self.woken { Supervisor::Ready } else { self.supervisor };
         let (current, since_us, app) = (self.current, self.since_us, self.app);

@@ -181,7 +181,7 @@ impl Supervisor {
     /// Takes what the application said.
     fn hear_application(&mut self) -> bool {
         let mut heard = false;
-        while let Some(event) = application::take_event() {
+        for event in application::events() {
             heard = true;
             match event {
                 Event::Log(text) => self.core.app_log(LogLevel::Info, &text),
