@@ -5,7 +5,9 @@
 //! supervisor runs, BASEPRI keeps the application's interrupts off, so that none of them lands in the supervisor's
 //! frames; they wait for a slice at most.
 //!
-//! While the application is in a call from one of its handlers, whose frames share the handlers' stack, it keeps the core.
+//! A call from one of the application's handlers runs on the handlers' stack and is paused like everything else: its frames stay
+//! there, below whatever handlers come and go while the supervisor runs, and are the last ones again when it goes on. There
+//! is one such call at most, since no interrupt of the application's is taken in a call or while the supervisor runs.
 
 use core::arch::asm;
 
@@ -20,9 +22,6 @@ use crate::exceptions::{Context, LAN, exc_return};
 use crate::shared::Shared;
 use crate::stacks::Stack;
 use crate::world::NO_APP_INTERRUPTS;
-
-/// When to look again after a call from a handler kept the core: such calls are the short ones.
-const CALL_RETRY_US: u32 = 10;
 
 /// How the core was shared since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -204,9 +203,6 @@ pub(crate) fn app_faulted(context: &mut Context) {
 
 impl State {
     fn decide(&mut self, context: &mut Context) {
-        if self.app && self.current == Who::App && !context.of_app() && !context.of_thread() {
-            return systick::after(CALL_RETRY_US);
-        }
         let now_us = clock::now_us();
         let supervisor = if self.woken { Supervisor::Ready } else { self.supervisor };
         let (current, since_us, app) = (self.current, self.since_us, self.app);
