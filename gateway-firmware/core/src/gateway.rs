@@ -22,9 +22,9 @@ use crate::ports::{Board, Entropy as _};
 use crate::update::Outcome;
 
 /// Bytes of `Buffers::send`, at least: twice the largest message and its head.
-pub const SEND_BYTES_MIN: usize = 10 * 1024;
+pub const SEND_BYTES_MIN: usize = 9 * 1024 + 512;
 /// Bytes of `Buffers::receive`, at least: a layer chunk, or an envelope with its directive, and their heads.
-pub const RECEIVE_BYTES_MIN: usize = 18 * 1024;
+pub const RECEIVE_BYTES_MIN: usize = 17 * 1024;
 // What must fit, fits: the largest of each direction with room for its heads.
 const _: () = assert!(SEND_BYTES_MIN >= 2 * (LOG_BATCH_BYTES_MAX + 512));
 const _: () = assert!(RECEIVE_BYTES_MIN >= LAYER_CHUNK_BYTES_MAX + 1024);
@@ -43,6 +43,8 @@ pub struct Buffers<'b> {
     pub send: &'b mut [u8],
     /// Two pieces, better of memory that outlives a warm reset: `Logs::new`.
     pub log: [&'b mut [u8]; 2],
+    /// Who the device is; read from the store, whatever is in it.
+    pub identity: &'b mut Option<Identity>,
 }
 
 /// What the board was provisioned with for its enrolment.
@@ -91,7 +93,7 @@ pub enum Happening {
 pub struct Gateway<'b, B: Board> {
     device: Device<'b, B>,
     provisioning: Provisioning<'b>,
-    identity: Option<Identity>,
+    identity: &'b mut Option<Identity>,
     mqtt: Mqtt<'b>,
     logs: Logs<'b>,
     link: Link,
@@ -111,7 +113,7 @@ impl<'b, B: Board> Gateway<'b, B> {
             told_result: None,
             device,
             provisioning,
-            identity: None,
+            identity: buffers.identity,
             mqtt: Mqtt::new(buffers.receive, buffers.send),
             logs,
             link: Link::new(),
@@ -120,6 +122,7 @@ impl<'b, B: Board> Gateway<'b, B> {
             happenings: heapless::Deque::new(),
         };
         let Self { identity, device, logs, .. } = &mut gateway;
+        **identity = None;
         load_identity(identity, device, logs);
         gateway
     }
@@ -158,7 +161,7 @@ impl<'b, B: Board> Gateway<'b, B> {
     pub fn wish(&self) -> (u32, Option<Dial<'_>>) {
         let (epoch, target) = self.link.wish();
         let enrolling = |credential| Dial { address: self.provisioning.enroll_address, credential };
-        let dial = target.and_then(|target| match (target, &self.identity) {
+        let dial = target.and_then(|target| match (target, self.identity.as_ref()) {
             (Target::Enroll(Voucher::Birth), Some(identity)) => {
                 Some(enrolling(Credential::Birth(identity.birth())))
             }
@@ -248,7 +251,7 @@ impl<'b, B: Board> Gateway<'b, B> {
 
     fn view(&self) -> View {
         let bound_s = self.device.time_bound_s();
-        match &self.identity {
+        match self.identity.as_ref() {
             None => View::default(),
             Some(identity) => View {
                 enrolled: true,
@@ -280,7 +283,7 @@ impl<'b, B: Board> Gateway<'b, B> {
             self.end(End::Fault(Fault::Silent));
             return;
         }
-        let certificate = match (voucher, &self.identity) {
+        let certificate = match (voucher, self.identity.as_ref()) {
             (Voucher::Birth, Some(identity)) => identity.birth(),
             _ => self.provisioning.claim,
         };
@@ -333,7 +336,7 @@ impl<'b, B: Board> Gateway<'b, B> {
                     Some(Target::Serve) => session.hear(topic, payload, device, logs),
                     Some(Target::Enroll(voucher)) => {
                         if let Some(answer) = enroll.answer(topic, payload) {
-                            let judged = judge(answer, voucher, &mut self.identity, device, logs);
+                            let judged = judge(answer, voucher, self.identity, device, logs);
                             return self.enrolment_ended(now_ms, voucher, judged);
                         }
                     }

@@ -78,7 +78,15 @@ pub struct Device<'b, B: Board> {
 
 impl<'b, B: Board> Device<'b, B> {
     /// Mounts the store, chooses a slot and starts the application, or comes up without one.
-    pub fn boot(mut ports: Ports<B>, facts: Facts, memory: &'b mut Memory) -> Result<Self, BootError> {
+    pub fn boot(ports: Ports<B>, facts: Facts, memory: &'b mut Memory) -> Result<Self, BootError> {
+        let mut device = Self::mount(ports, facts, memory)?;
+        device.restore();
+        Ok(device)
+    }
+
+    /// The first half of `boot`: a device that has counted this start and done nothing else. A board puts it where it stays,
+    /// for what comes then needs the stack.
+    pub fn mount(mut ports: Ports<B>, facts: Facts, memory: &'b mut Memory) -> Result<Self, BootError> {
         let Memory { envelope, keyset } = memory;
         envelope.clear();
         keyset.clear();
@@ -116,9 +124,14 @@ impl<'b, B: Board> Device<'b, B> {
             Health::Unrepaired => device.note(Notice::StoreUnrepaired),
             Health::Formatted => device.note(Notice::StoreFormatted),
         }
-        device.restore_trust();
-        device.restore_update();
         Ok(device)
+    }
+
+    /// The second half: takes up what the store holds, and starts the application.
+    #[inline(never)]
+    pub fn restore(&mut self) {
+        self.restore_trust();
+        self.restore_update();
     }
 
     /// Does a bounded piece of whatever is due.

@@ -36,7 +36,7 @@ impl<B: Board> Device<'_, B> {
 
     /// Keeps what enrolment or a renewal issued. A device without a keyset takes the tenant's first one here, checked
     /// against the root keys it was provisioned with; under another id it owes nobody what the old one was directed to.
-    // Kept out of its caller: it needs a large frame once in a device's life.
+    // Each part is kept out of its caller: it needs a large frame once in a device's life.
     #[inline(never)]
     pub fn enrolled(
         &mut self,
@@ -45,12 +45,26 @@ impl<B: Board> Device<'_, B> {
         record: &[u8],
         first_keyset: &[u8],
     ) -> Result<(), KeysetRefused> {
-        let held = self.keyset().map(|held| held.tenant);
-        match held {
+        match self.keyset_tenant() {
             Some(held) if held != tenant => return Err(KeysetError::Tenant.into()),
             Some(_) => {}
             None => self.take_first_keyset(first_keyset, tenant)?,
         }
+        self.keep_identity(device, tenant, record)
+    }
+
+    #[inline(never)]
+    fn keyset_tenant(&self) -> Option<TenantId> {
+        self.keyset().map(|held| held.tenant)
+    }
+
+    #[inline(never)]
+    fn keep_identity(
+        &mut self,
+        device: DeviceId,
+        tenant: TenantId,
+        record: &[u8],
+    ) -> Result<(), KeysetRefused> {
         let mut bytes = [0; IDENTITY_RECORD_BYTES];
         let (ids, rest) = bytes.split_at_mut(IDS_BYTES);
         ids[..16].copy_from_slice(device.bytes());
@@ -131,6 +145,7 @@ impl<B: Board> Device<'_, B> {
         }
     }
 
+    #[inline(never)]
     fn take_first_keyset(&mut self, bytes: &[u8], tenant: TenantId) -> Result<(), KeysetRefused> {
         let provisioned = Provisioned {
             root_key_hashes: &self.facts.root_key_hashes,

@@ -103,8 +103,7 @@ impl Identity {
     #[inline(never)]
     pub fn put(place: &mut Option<Identity>, checked: Checked<'_>) {
         let Checked { bytes, device, tenant } = checked;
-        let identity =
-            place.get_or_insert_with(|| Identity { bytes: heapless::Vec::new(), device, tenant });
+        let identity = place.get_or_insert_with(|| Identity { bytes: heapless::Vec::new(), device, tenant });
         (identity.device, identity.tenant) = (device, tenant);
         identity.bytes.clear();
         // It fits, for it was checked.

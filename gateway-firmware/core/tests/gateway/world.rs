@@ -426,6 +426,7 @@ fn boot(bench: &Bench) -> Gateway<'static, NetBoard> {
         receive: leak(RECEIVE_BYTES_MIN),
         send: leak(SEND_BYTES_MIN),
         log: [leak(4096 + KEPT_HEAD_BYTES), &mut []],
+        identity: Box::leak(Box::default()),
     };
     Gateway::new(device, Provisioning { enroll_address: "enroll:8884", claim: CLAIM }, buffers)
 }

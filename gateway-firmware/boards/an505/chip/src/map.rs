@@ -19,14 +19,14 @@ pub mod secure {
     /// Bytes of the gateway page: 256 slots.
     pub const GATEWAY_BYTES: u32 = 2048;
 
-    /// All RAM of the microvisor: data, heap and stacks.
+    /// All RAM of the microvisor: data, heap and stacks; with what is kept, 160 KiB (docs/performance.md).
     pub const RAM_AT: u32 = 0x3800_0000;
     /// Bytes of it.
-    pub const RAM_BYTES: u32 = 160 * 1024;
+    pub const RAM_BYTES: u32 = 149 * 1024;
     /// What survives a warm reset, and what the first stage tells the microvisor. Neither stage clears it.
-    pub const KEPT_AT: u32 = 0x3803_0000;
+    pub const KEPT_AT: u32 = RAM_AT + RAM_BYTES;
     /// Bytes of it.
-    pub const KEPT_BYTES: u32 = 17 * 1024;
+    pub const KEPT_BYTES: u32 = 11 * 1024;
     /// Why the last reset was: two words, `gateway_core::boot::first::cause`.
     pub const KEPT_CAUSE_AT: u32 = KEPT_AT;
     /// What the first stage tells the microvisor: `gateway_core::boot::first::Handover`.
@@ -36,7 +36,7 @@ pub mod secure {
     /// Two pieces for log records.
     pub const KEPT_LOGS_AT: u32 = KEPT_AT + 512;
     /// Bytes of one.
-    pub const KEPT_LOG_BYTES: u32 = 8 * 1024;
+    pub const KEPT_LOG_BYTES: u32 = 5 * 1024;
 
     const _: () = assert!(KEPT_LOGS_AT + 2 * KEPT_LOG_BYTES <= KEPT_AT + KEPT_BYTES);
     /// RAM of the first stage. The microvisor does not use it.

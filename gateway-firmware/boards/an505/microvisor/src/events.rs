@@ -8,7 +8,7 @@ use crate::shared::Shared;
 
 /// Bytes of log messages that wait, at most, two of each message included that say its length. What does not fit is
 /// refused, and the application is told.
-const LOG_QUEUE_BYTES_MAX: usize = 4096;
+const LOG_QUEUE_BYTES_MAX: usize = 2048;
 const LENGTH_BYTES: usize = 2;
 
 const _: () = assert!(LOG_MESSAGE_BYTES_MAX == wire::limits::LOG_TEXT_BYTES_MAX);

@@ -14,6 +14,27 @@ unsafe extern "C" {
     static _gateway_stack_top: u32;
     static _supervisor_stack: u32;
     static _supervisor_stack_top: u32;
+    static _zero_end: u32;
+}
+
+/// All of them, the handlers', the gateway's, the supervisor's.
+fn all() -> [Stack; 3] {
+    [Stack::handler(), Stack::gateway(), Stack::supervisor()]
+}
+
+/// Bytes of all of them.
+pub(crate) fn bytes() -> u32 {
+    all().into_iter().map(Stack::bytes).sum()
+}
+
+/// Bytes of each that were ever used.
+pub(crate) fn used_bytes() -> [u32; 3] {
+    all().map(Stack::used_bytes)
+}
+
+/// Bytes of RAM that the linker gave to this image, stacks included.
+pub(crate) fn ram_bytes() -> u32 {
+    (&raw const _zero_end) as u32 - chip::map::secure::RAM_AT
 }
 
 /// A stack, by its lowest address and the one after its highest.

@@ -4,17 +4,19 @@
 //! watchdog, and only where nothing is left to do: a supervisor that never comes to rest does not work, whatever it is busy with.
 
 mod dial;
+mod measure;
 mod tell;
 
 use core::net::Ipv4Addr;
 
 use chip::clock::now_us;
 use gateway_core::device::{BootError, Next};
+use gateway_core::gateway::{Buffers, Gateway, Provisioning, RECEIVE_BYTES_MIN, SEND_BYTES_MIN};
+use gateway_core::net::identity::Identity;
+use gateway_core::net::link::End;
 use gateway_core::ports::Ports;
 use gateway_core::provision::{self, HOSTS_MAX, Provision};
 use gateway_core::{Device, Facts, Memory};
-use gateway_core::gateway::{Buffers, Gateway, Provisioning, RECEIVE_BYTES_MIN, SEND_BYTES_MIN};
-use gateway_core::net::link::End;
 use gateway_link::{Connection, Host, Network, Progress, Storage, TCP_RECEIVE_BYTES_MAX, random};
 use heapless::Vec;
 use static_cell::{ConstStaticCell, StaticCell};
@@ -25,6 +27,10 @@ use crate::net::lan9118::{self, Lan9118};
 use crate::ports::{self, An505, Started, Unfit};
 use crate::{gateway, schedule};
 
+use self::measure::Measure;
+
+/// Bytes the broker may send before some were understood.
+const TCP_RECEIVE_BYTES: usize = 6 * 1024;
 /// Bytes the broker is sent before it must have acknowledged some.
 const TCP_SEND_BYTES: usize = 4 * 1024;
 /// The supervisor rests at most so long: a quarter of what the watchdog gives before its warning.
@@ -33,10 +39,10 @@ const REST_MAX_US: u64 = chip::watchdog::HALF_MS as u64 * 1000 / 4;
 const TURNS_MAX: u32 = 8;
 
 static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::new());
+static IDENTITY: ConstStaticCell<Option<Identity>> = ConstStaticCell::new(None);
 static RECEIVE: ConstStaticCell<[u8; RECEIVE_BYTES_MIN]> = ConstStaticCell::new([0; RECEIVE_BYTES_MIN]);
 static SEND: ConstStaticCell<[u8; SEND_BYTES_MIN]> = ConstStaticCell::new([0; SEND_BYTES_MIN]);
-static TCP_RECEIVE: ConstStaticCell<[u8; TCP_RECEIVE_BYTES_MAX]> =
-    ConstStaticCell::new([0; TCP_RECEIVE_BYTES_MAX]);
+static TCP_RECEIVE: ConstStaticCell<[u8; TCP_RECEIVE_BYTES]> = ConstStaticCell::new([0; TCP_RECEIVE_BYTES]);
 static TCP_SEND: ConstStaticCell<[u8; TCP_SEND_BYTES]> = ConstStaticCell::new([0; TCP_SEND_BYTES]);
 
 static PROVISION: StaticCell<Provision<'static>> = StaticCell::new();
@@ -57,6 +63,7 @@ struct Supervisor {
     epoch: u32,
     connection: Option<Connection>,
     open: bool,
+    measure: Measure,
 }
 
 /// Where `schedule` starts this thread. It comes back from nothing: what keeps it from working resets the board.
@@ -92,20 +99,33 @@ fn begin() -> Result<&'static mut Supervisor, Unable> {
     tell::started(&ports, &facts, handover.as_ref());
     let provision: &'static Provision<'static> = PROVISION.try_init(provision).ok_or(Unable::Lent)?;
     let core = core(ports, facts, provision)?;
+    core.device_mut().restore();
     let network = network(provision)?;
-    let supervisor =
-        Supervisor { core, network, anchor: provision.server_ca, epoch: 0, connection: None, open: false };
+    let supervisor = Supervisor {
+        core,
+        network,
+        anchor: provision.server_ca,
+        epoch: 0,
+        connection: None,
+        open: false,
+        measure: Measure::default(),
+    };
     SUPERVISOR.try_init(supervisor).ok_or(Unable::Lent)
 }
 
 #[inline(never)]
-fn core(ports: Ports<An505>, facts: Facts, provision: &'static Provision<'static>) -> Result<&'static mut Core, Unable> {
+fn core(
+    ports: Ports<An505>,
+    facts: Facts,
+    provision: &'static Provision<'static>,
+) -> Result<&'static mut Core, Unable> {
     let memory = MEMORY.try_take().ok_or(Unable::Lent)?;
-    let device = Device::boot(ports, facts, memory).map_err(Unable::Core)?;
+    let device = Device::mount(ports, facts, memory).map_err(Unable::Core)?;
     let buffers = Buffers {
         receive: RECEIVE.try_take().ok_or(Unable::Lent)?,
         send: SEND.try_take().ok_or(Unable::Lent)?,
         log: chip::kept::logs().ok_or(Unable::Lent)?,
+        identity: IDENTITY.try_take().ok_or(Unable::Lent)?,
     };
     let provisioning =
         Provisioning { enroll_address: provision.enroll_address, claim: provision.claim_certificate };
@@ -142,6 +162,7 @@ impl Supervisor {
                     break self.until_us(next);
                 }
             };
+            self.measure.tell();
             ports::feed_if_alive();
             schedule::idle(until_us);
         }
@@ -183,6 +204,7 @@ impl Supervisor {
             connection.close(self.network, now_us());
         }
         let Some(dial) = dial else { return };
+        self.measure.dialed();
         match dial::start(dial, self.core.device(), self.anchor, now_us()) {
             Ok(connection) => self.connection = Some(connection),
             Err(end) => self.core.ended(epoch, end),
@@ -200,6 +222,7 @@ impl Supervisor {
             }
             Progress::Open if !self.open => {
                 self.open = true;
+                self.measure.opened();
                 self.core.opened(self.epoch);
             }
             Progress::Open => {}

@@ -31,7 +31,11 @@ pub(super) fn started(ports: &Ports<An505>, facts: &BoardFacts, handover: Option
     if let Some(handover) = handover {
         say(format_args!("slot {}, after {}", handover.slot.name(), reason_name(handover.reason)));
     }
-    say(format_args!("identity {}{}", ports.keys.health.name(), if ports.keys.made { ", made anew" } else { "" }));
+    say(format_args!(
+        "identity {}{}",
+        ports.keys.health.name(),
+        if ports.keys.made { ", made anew" } else { "" }
+    ));
 }
 
 pub(super) fn happened(happening: Happening) {
@@ -47,6 +51,11 @@ pub(super) fn happened(happening: Happening) {
         Happening::Device(notice) => say(format_args!("{notice:?}")),
         Happening::Result(outcome, reason) => say(format_args!("result: {outcome:?} {reason:?}")),
     }
+}
+
+/// Writes a line as it is.
+pub(super) fn say_plainly(text: fmt::Arguments<'_>) {
+    let _ = writeln!(Uart::console(), "{text}");
 }
 
 /// How the application ended, on the console and in the log.
