@@ -13,6 +13,9 @@ const TUTORIAL_MAX: Duration = Duration::from_secs(300);
 /// The page's name of the installation; ours is another, so that a developer's own is left alone.
 const NAME: &str = "--name tutorial";
 
+/// What would build what is built already.
+const BOARD: &str = "cargo dev board ";
+
 /// What is typed, and what is then read.
 #[derive(Debug, Default)]
 struct Block {
@@ -149,7 +152,8 @@ async fn type_in(blocks: &[Block], name: &str) -> Result<Vec<String>> {
         .spawn()?;
     let mut script = format!("exec 2>&1\nPATH='{}':\"$PATH\"\n", shims.path().display());
     for block in blocks {
-        script.push_str(&block.commands.replace(NAME, &format!("--name {name}")));
+        let commands = block.commands.replace(NAME, &format!("--name {name}"));
+        script.push_str(&commands.replace(BOARD, &format!("{BOARD}--built ")));
         script.push_str("echo '-- next block'\n");
     }
     let mut stdin = shell.stdin.take().context("no input")?;

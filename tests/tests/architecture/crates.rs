@@ -17,6 +17,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("kit", &["proto", "wire"]),
     ("svc-", &["kit", "proto", "wire"]),
     ("holdfast", &["proto", "wire"]),
+    (SDK, &["abi"]),
     ("gateway-core", &["wire"]),
     ("gateway-link", &["gateway-core", "wire"]),
     ("board-", &["gateway-core", "gateway-link", "wire"]),
@@ -30,6 +31,9 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("dev", &[]),
     ("scenarios", &["dev", "wire", "proto", "kit", "gateway-core"]),
 ];
+
+/// The crate an application links against. It has the name of the command line, which no application ever meets.
+const SDK: &str = "gateway-firmware/sdk";
 
 /// The tests of these may use the harness, which runs binaries and knows no other crate.
 const TESTED_WITH_HARNESS: &[&str] = &["kit", "svc-", "holdfast", "board-"];
@@ -49,6 +53,12 @@ pub(crate) struct Package {
 impl Package {
     pub(crate) fn is_service(&self) -> bool {
         self.name.starts_with("svc-")
+    }
+
+    /// Its name in [`DIRECTIONS`].
+    fn role(&self) -> &str {
+        let in_sdk = self.name == "holdfast" && self.dir.parent().is_some_and(|dir| dir.ends_with(SDK));
+        if in_sdk { SDK } else { &self.name }
     }
 
     /// The packages of one kind of dependency, by the name they are published under.
@@ -124,7 +134,7 @@ pub(crate) fn check(packages: &[Package]) -> Vec<Violation> {
 fn directions(package: &Package) -> Vec<Violation> {
     let rule = "crate-directions";
     let file = package.dir.join("Cargo.toml");
-    let Some((_, allowed)) = DIRECTIONS.iter().find(|(name, _)| matches(&package.name, name)) else {
+    let Some((_, allowed)) = DIRECTIONS.iter().find(|(name, _)| matches(package.role(), name)) else {
         let what = format!("`{}` has no place in STYLE's crate directions", package.name);
         return vec![Violation { rule, file, what }];
     };

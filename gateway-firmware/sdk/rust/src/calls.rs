@@ -1,4 +1,8 @@
 //! The calls, as functions.
+//!
+//! Each says what else than success it answers. Besides, every call that is not "allowed in handlers" answers `Unavailable` in
+//! one; every call that is given memory or a place for its result answers `ParameterFault` where that is not whole in the
+//! application's own memory, or its own MPU forbids it; and a status that this crate does not know is `InternalError`.
 
 use core::cell::UnsafeCell;
 
@@ -44,13 +48,13 @@ impl<const BYTES: usize> Default for LogBuffer<BYTES> {
     }
 }
 
-/// Does nothing. Allowed in handlers.
+/// Does nothing. Allowed in handlers. It has no other answer than success.
 pub fn no_op() -> Result<(), Status> {
     // SAFETY: the call writes nothing.
     answered(unsafe { raw::call(slot::NO_OP, [0; 4]) })
 }
 
-/// Microseconds since the board started. Allowed in handlers.
+/// Microseconds since the first stage started the clock: since the last reset. Allowed in handlers. Nothing else can be wrong.
 pub fn microseconds() -> Result<u64, Status> {
     read(slot::GET_MICROSECONDS)
 }
@@ -60,12 +64,12 @@ pub fn wall_time_us() -> Result<u64, Status> {
     read(slot::GET_WALL_TIME)
 }
 
-/// Cycles of the core's clock a second.
+/// Cycles of the core's clock a second. Nothing else can be wrong.
 pub fn clock_hz() -> Result<u32, Status> {
     read(slot::GET_SYS_CLK)
 }
 
-/// Why the application runs: a number of the ancestor's `MvWakeReason`.
+/// Why the application runs, as of the board's last reset: a number of the ancestor's `MvWakeReason`. Nothing else can be wrong.
 pub fn wake_reason() -> Result<u32, Status> {
     read(slot::GET_WAKE_REASON)
 }
@@ -78,7 +82,7 @@ pub fn device_id() -> Result<[u8; DEVICE_ID_BYTES], Status> {
     answered(unsafe { raw::call(slot::GET_DEVICE_ID, arguments) }).map(|()| id)
 }
 
-/// Sets up logging. `InvalidBufferSize`: not a multiple of 512 bytes, or more than 8 KiB.
+/// Sets up logging; again changes nothing. `InvalidBufferSize`: nothing, not a multiple of 512 bytes, or more than 8 KiB.
 pub fn start_logging<const BYTES: usize>(buffer: &'static LogBuffer<BYTES>) -> Result<(), Status> {
     let arguments = [buffer.0.get() as u32, BYTES as u32, 0, 0];
     // SAFETY: the buffer is the microvisor's from now on.
@@ -93,19 +97,20 @@ pub fn log(message: &str) -> Result<(), Status> {
     answered(unsafe { raw::call(slot::SERVER_LOG, [message.as_ptr() as u32, bytes.into(), 0, 0]) })
 }
 
-/// Says that this version works: what an update on trial is confirmed by.
+/// Says that this version works: what an update on trial is confirmed by. Saying it again changes nothing. Nothing else can be wrong.
 pub fn healthy() -> Result<(), Status> {
     // SAFETY: the call writes nothing.
     answered(unsafe { raw::call(slot::HEALTHY, [0; 4]) })
 }
 
-/// Asks to be started anew, with the update that waits if there is one.
+/// Lets the update that waits be installed: the answer of a version whose manifest asks to be asked. Where none waits nothing
+/// happens, and it is no answer to one that comes later. Nothing else can be wrong.
 pub fn restart() -> Result<(), Status> {
     // SAFETY: the call writes nothing.
     answered(unsafe { raw::call(slot::RESTART, [0; 4]) })
 }
 
-/// Lets the system's LED show the system's state, or not.
+/// Lets the system's LED show the system's state, or not. The emulated board has none to show. Nothing else can be wrong.
 pub fn enable_system_led(enable: bool) -> Result<(), Status> {
     // SAFETY: the call writes nothing.
     answered(unsafe { raw::call(slot::SYSTEM_LED_ENABLE, [enable.into(), 0, 0, 0]) })

@@ -78,6 +78,7 @@ pub(crate) const ALL: &[Attempt] = attempts! {
     "a fault in a handler": handle(UNDEFINED, 0);
     "a supervisor call with interrupts off": supervisor_call();
     "asking to be restarted, and spinning": restart();
+    "asking to be restarted, and calling without end in a handler": restart_and_call();
     "resetting the machine, then a fault": reset_machine();
     "turning the SAU off, then reading secure RAM": sau_off();
     "taking the Ethernet interrupt, then a fault": take_interrupt();
@@ -115,6 +116,7 @@ const RETURN: u32 = 2;
 const CALL_BACK: u32 = 3;
 const UNDEFINED: u32 = 4;
 const CALL: u32 = 5;
+const CALL_FOR_EVER: u32 = 6;
 
 /// What timer 0's handler is to do, with what, and what came of it.
 static TASK: AtomicU32 = AtomicU32::new(0);
@@ -129,6 +131,7 @@ pub(crate) fn in_handler() {
         JUMP | RETURN => jump(first),
         CALL_BACK => call_back(first),
         UNDEFINED => undefined(),
+        CALL_FOR_EVER => call_for_ever(),
         CALL => {
             let arguments = TASK_ARGUMENTS.each_ref().map(|argument| argument.load(Ordering::Relaxed));
             // SAFETY: as the matrix says of its arguments.
@@ -241,6 +244,18 @@ fn restart() {
     let _ = holdfast::restart();
     // SAFETY: spins with everything masked that an application can mask.
     unsafe { asm!("cpsid i", "cpsid f", "1: b 1b", options(noreturn)) }
+}
+
+fn restart_and_call() {
+    let _ = holdfast::restart();
+    handle(CALL_FOR_EVER, 0);
+}
+
+/// As little as can be between two calls, in a register that a call leaves alone.
+fn call_for_ever() {
+    let veneer = (raw::GATEWAY_AT + 8 * 27) | 1;
+    // SAFETY: it does not come back; the call writes nothing.
+    unsafe { asm!("1: blx r4", "b 1b", in("r4") veneer, options(noreturn)) }
 }
 
 fn reset_machine() {
