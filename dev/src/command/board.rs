@@ -13,7 +13,7 @@ use crate::command::cli::Cli;
 use crate::command::{cargo, firmware, up};
 
 /// Nanoseconds an instruction takes with `--icount` are two to this power: 64, near the 50 of the board's 20 MHz.
-const ICOUNT_SHIFT: u8 = 6;
+const ICOUNT_SHIFT: u8 = 5;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {

@@ -48,6 +48,18 @@ pub struct Turn {
     pub woken: bool,
 }
 
+/// Times in a row that a call from a handler may keep the core. With [`retry_cycles`] between them they take about 130 ms;
+/// an application that leaves its calls now and then is not found in one so often.
+pub const KEPT_MAX: u32 = 8192;
+
+/// When to look again, after a call from a handler kept the core for the `kept`th time: such calls are short. The waits differ, so
+/// that no loop of calls is in step with them. None: this application does not leave the core, and is ended.
+pub fn retry_cycles(kept: u32) -> Option<u32> {
+    const CYCLES_MIN: u32 = 200;
+    // Knuth's multiplicative hash: its upper bits are all over the place.
+    (kept < KEPT_MAX).then(|| CYCLES_MIN + (kept.wrapping_mul(0x9E37_79B1) >> 24))
+}
+
 /// Decides.
 pub fn decide(standing: Standing, now_us: u64) -> Turn {
     let sleep = match standing.supervisor {
@@ -119,6 +131,23 @@ mod tests {
         for ((current, since_us, app, supervisor, now_us), (who, until_us, woken)) in table {
             let standing = Standing { current, since_us, app, supervisor };
             assert_eq!(decide(standing, now_us), Turn { who, until_us, woken }, "{standing:?} at {now_us}");
+        }
+    }
+
+    #[test]
+    fn a_call_that_keeps_the_core_is_looked_for_at_no_fixed_distance_and_not_for_ever() {
+        let waits = || (0..).map_while(retry_cycles);
+        assert_eq!((waits().count(), retry_cycles(KEPT_MAX)), (KEPT_MAX as usize, None));
+        assert!(waits().all(|cycles| (200..456).contains(&cycles)));
+        // However long a loop of calls is, the looks find it everywhere.
+        for loop_cycles in 2..200 {
+            let mut phase = 0;
+            let mut seen = [false; 200];
+            for wait in waits() {
+                phase = (phase + wait) % loop_cycles;
+                seen[phase as usize] = true;
+            }
+            assert!(seen[..loop_cycles as usize].iter().all(|seen| *seen), "{loop_cycles}");
         }
     }
 

@@ -104,7 +104,8 @@ pub struct Gateway<'b, B: Board> {
 }
 
 impl<'b, B: Board> Gateway<'b, B> {
-    /// `device` has booted. An identity that cannot be read is as none: the board enrols again, under the same id.
+    /// `device` has booted. An identity that cannot be read, or is of another key than the board has, is as none: the board
+    /// enrols again.
     pub fn new(device: Device<'b, B>, provisioning: Provisioning<'b>, buffers: Buffers<'b>) -> Self {
         let mut logs = Logs::new(buffers.log, device.boot_id());
         let (boot, reason) = (device.boot_id(), device.boot_reason());
@@ -426,7 +427,7 @@ impl<'b, B: Board> Gateway<'b, B> {
 
 fn level(notice: Notice) -> LogLevel {
     match notice {
-        Notice::StoreFailed(_) => LogLevel::Error,
+        Notice::StoreFailed(_) | Notice::StoreUnrepaired => LogLevel::Error,
         Notice::StoreRepaired
         | Notice::AppCrashed
         | Notice::AppHung

@@ -35,7 +35,8 @@ pub enum Health {
     Blank = 0,
     /// The newest entry is followed by blank flash.
     Sound = 1,
-    /// What follows the newest entry is torn or worn; an entry newer than it may have been there.
+    /// What follows the newest entry, in its unit or at the start of the other one, is torn or worn; an entry newer than it
+    /// may have been there.
     Damaged = 2,
     /// Something was written, and nothing of it is whole.
     Lost = 3,
@@ -138,7 +139,20 @@ impl Pair {
                 }
             }
         }
+        scan.room = scan.room && !scan.newest.is_some_and(|newest| self.is_torn_beyond(flash, newest.at));
         scan
+    }
+
+    /// The entry is the last of its unit, and what begins the other one is no entry and not blank.
+    fn is_torn_beyond(&self, flash: &mut dyn Flash, newest_at: u32) -> bool {
+        let unit_bytes = flash.geometry().erase_bytes;
+        let unit = (newest_at - self.at) / unit_bytes;
+        if newest_at + ENTRY_BYTES as u32 != self.at + (unit + 1) * unit_bytes {
+            return false;
+        }
+        let mut first = [0; ENTRY_BYTES];
+        let read = flash.read(self.at + (1 - unit) * unit_bytes, &mut first);
+        read.is_err() || first != BLANK && self.decode(&first).is_none()
     }
 
     fn encode(&self, sequence: u32, payload: &Payload) -> [u8; ENTRY_BYTES] {
@@ -170,7 +184,7 @@ struct Newest {
 #[derive(Debug, Clone, Copy)]
 struct Scan {
     newest: Option<Newest>,
-    /// Nothing but blank flash follows the newest entry in its unit.
+    /// Nothing but blank flash follows the newest entry, or an older one where it is the last of its unit.
     room: bool,
     blank: bool,
 }

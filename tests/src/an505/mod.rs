@@ -3,5 +3,7 @@
 //! What a board says over its consoles is for people and for figures; that something happened, scenarios ask the API or the flash.
 
 pub mod board;
+pub mod flash;
 mod frame;
+pub mod log;
 pub mod wire;

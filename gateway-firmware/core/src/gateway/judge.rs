@@ -5,8 +5,8 @@ use wire::msg::{EnrollReason, LogLevel};
 use crate::device::Device;
 use crate::logs::Logs;
 use crate::net::enroll::{self, Answer, Voucher};
-use crate::net::identity::{Checked, IDENTITY_BYTES_MAX, Identity};
-use crate::ports::Board;
+use crate::net::identity::{Checked, IDENTITY_BYTES_MAX, Identity, IdentityError};
+use crate::ports::{Board, Keys as _};
 
 /// Why an enrolment's answer gave no identity.
 pub(super) enum Declined {
@@ -55,7 +55,7 @@ pub(super) fn judge<B: Board>(
     Ok(())
 }
 
-/// Puts the stored identity, if it can be read, where it is held.
+/// Puts the stored identity, if it can be read and is of the key there is, where it is held.
 #[inline(never)]
 pub(super) fn load_identity<B: Board>(
     held: &mut Option<Identity>,
@@ -64,10 +64,13 @@ pub(super) fn load_identity<B: Board>(
 ) {
     let mut record = [0; _];
     let now_ms = device.now_ms();
-    match device.identity_record(&mut record).map(|record| record.map(Checked::load)) {
+    let key = device.ports.keys.public_key();
+    // Nothing can be done with a certificate of a key that is lost.
+    let ours = |record| Checked::load(record)?.of_key(key.as_ref().map_err(|_| IdentityError::NotOurs)?);
+    match device.identity_record(&mut record).map(|record| record.map(ours)) {
         Ok(Some(Ok(checked))) => Identity::put(held, checked),
         Ok(Some(Err(error))) => {
-            logs.note(now_ms, LogLevel::Error, format_args!("stored identity cannot be read: {error:?}"));
+            logs.note(now_ms, LogLevel::Error, format_args!("stored identity cannot be used: {error:?}"));
         }
         Ok(None) => {}
         Err(error) => {

@@ -417,12 +417,14 @@ mod tests {
             for length in &texts {
                 ring.push(1, LogLevel::Info, LogSource::App, &"t".repeat(*length));
             }
+            // What had no room is gone already.
+            let held = ring.batch(4096).map_or(1, |batch| batch.first);
             memory[at] = value;
             if let Some(mut ring) = Ring::revive(&mut memory) {
                 let batch = ring.batch(4096).unwrap();
                 let (first, last) = (batch.first, batch.last);
                 let _ = records(batch);
-                prop_assert!(first == 1 && last <= texts.len() as u64);
+                prop_assert!((1..=held).contains(&first) && last <= texts.len() as u64);
                 ring.stored_up_to(last);
                 prop_assert!(ring.is_empty());
             }

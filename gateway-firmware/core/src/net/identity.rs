@@ -95,6 +95,13 @@ impl<'r> Checked<'r> {
             bytes,
         })
     }
+
+    /// The same, if its leaf is for the key with this SEC1 point, which a SubjectPublicKeyInfo ends with (RFC 5480 §2.2).
+    pub fn of_key(self, point: &[u8; 65]) -> Result<Self, IdentityError> {
+        let kept = EnrollDown::decode(self.bytes).map_err(|_| IdentityError::Malformed)?;
+        let leaf = Certificate::parse(kept.leaf).ok_or(IdentityError::Malformed)?;
+        if leaf.public_key.ends_with(point) { Ok(self) } else { Err(IdentityError::NotOurs) }
+    }
 }
 
 impl Identity {

@@ -63,6 +63,11 @@ impl Bank {
         (intact && [m0, m1, m2, m3] == MAGIC).then_some(u32::from_le_bytes([g0, g1, g2, g3]))
     }
 
+    /// Its header was being written, or was damaged: it is neither whole nor blank.
+    pub(super) fn is_spoiled(&self, flash: &mut dyn Flash) -> bool {
+        self.generation(flash).is_none() && !is_blank(flash, self.at, self.at + HEADER_BYTES as u32)
+    }
+
     /// Declares the bank complete.
     pub(super) fn commit(&self, flash: &mut dyn Flash, generation: u32) -> Result<(), FlashError> {
         let mut unit = [0xff; PIECE_BYTES];

@@ -127,7 +127,8 @@ impl Store {
         };
         let contents = banks[current].scan(flash, generation);
         let mut store = Store { banks, current, generation, contents, health: Health::Sound };
-        if !store.contents.sound {
+        // The other bank may have been the newer one.
+        if !store.contents.sound || banks[1 - current].is_spoiled(flash) {
             store.health = match store.compact(flash, None) {
                 Ok(()) => Health::Repaired,
                 Err(_) => Health::Unrepaired,

@@ -214,6 +214,20 @@ fn a_board_whose_identity_is_forgotten_takes_the_one_its_claim_gives_it() {
 }
 
 #[test]
+fn a_board_that_lost_its_key_asks_at_once_for_an_identity_of_its_new_one() {
+    let mut world = World::serving();
+    world.identity_key = 79;
+    world.reboot();
+    world.enrol((2020, 2040));
+    world.until("hello", |world| world.take("hello").is_some());
+    let credentials: Vec<_> = world.opened.iter().map(|opened| opened.credential).collect();
+    assert_eq!(credentials, ["claim", "chain", "claim", "chain"]);
+    world.reboot();
+    world.until("hello after a boot", |world| world.take("hello").is_some());
+    assert_eq!(world.opened.last().unwrap().credential, "chain");
+}
+
+#[test]
 fn a_board_five_years_in_a_warehouse_comes_back_by_its_birth_certificate() {
     let mut world = World::serving();
     // Its leaf is refused by a broker that knows the time; the board does not.

@@ -118,6 +118,8 @@ pub(crate) struct World {
     pub(crate) maker: Maker,
     pub(crate) ca: Ca,
     pub(crate) gateway: Gateway<'static, NetBoard>,
+    /// Number of the identity key from the next boot on.
+    pub(crate) identity_key: u8,
     pub(crate) opened: Vec<Opened>,
     pub(crate) happened: Vec<Happening>,
     pub(crate) said: VecDeque<(String, Vec<u8>)>,
@@ -134,6 +136,9 @@ pub(crate) struct World {
     bytes: BytesMut,
 }
 
+/// The identity key of a board that keeps it.
+const IDENTITY_KEY: u8 = 77;
+
 /// One kind of identity key a test needs, by number.
 pub(crate) fn soft_key(seed: u8) -> SoftKey {
     SoftKey::from_scalar(&[seed; 32]).unwrap()
@@ -148,7 +153,8 @@ impl World {
 
     pub(crate) fn on(maker: Maker, bench: Bench, ca: Ca) -> World {
         World {
-            gateway: boot(&bench),
+            gateway: boot(&bench, IDENTITY_KEY),
+            identity_key: IDENTITY_KEY,
             bench,
             maker,
             ca,
@@ -200,7 +206,7 @@ impl World {
     pub(crate) fn reboot(&mut self) {
         self.bench.flash.power_on();
         self.bench.now_ms.set(1000);
-        self.gateway = boot(&self.bench);
+        self.gateway = boot(&self.bench, self.identity_key);
         (self.connected, self.epoch) = (false, 0);
         self.bytes.clear();
         self.said.clear();
@@ -416,9 +422,9 @@ impl Issued {
     }
 }
 
-fn boot(bench: &Bench) -> Gateway<'static, NetBoard> {
+fn boot(bench: &Bench, identity_key: u8) -> Gateway<'static, NetBoard> {
     let Ports { flash, counter, keys: _, clock, entropy, reset, watchdog, app, verify } = bench.ports();
-    let keys = SoftKeys { identity: soft_key(77), claim: soft_key(78) };
+    let keys = SoftKeys { identity: soft_key(identity_key), claim: soft_key(78) };
     let ports = Ports { flash, counter, keys, clock, entropy, reset, watchdog, app, verify };
     let device = Device::boot(ports, bench.facts.clone(), Box::leak(Box::default())).unwrap();
     let leak = |bytes: usize| Box::leak(vec![0; bytes].into_boxed_slice());

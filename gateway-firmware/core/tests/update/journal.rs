@@ -124,6 +124,25 @@ fn a_put_happens_completely_or_not_at_all_on_write_once_flash() {
 }
 
 #[test]
+fn a_newer_bank_whose_header_is_damaged_gives_way_to_the_older_one_and_is_said() {
+    for geometry in GEOMETRIES {
+        let mut flash = SimFlash::new(geometry);
+        let mut store = Store::mount(&mut flash, 0).unwrap();
+        let mut puts = 0;
+        // Until the records move from the first bank to the second.
+        while flash.erases()[(STORE_BANK_BYTES / geometry.erase_bytes) as usize] == 0 {
+            puts += 1;
+            store.put(&mut flash, Key::Keyset, &[puts; 1000]).unwrap();
+        }
+        flash.corrupt(STORE_BANK_BYTES + 5);
+        let store = Store::mount(&mut flash, 0).unwrap();
+        assert_eq!((store.health(), read(&store, &flash, Key::Keyset)[0]), (Health::Repaired, puts - 1));
+        assert_eq!(Store::mount(&mut flash, 0).unwrap().health(), Health::Sound);
+        assert_eq!(values(&flash)[2], [puts - 1; 1000]);
+    }
+}
+
+#[test]
 fn values_come_back_after_a_remount_and_an_empty_one_removes() {
     for geometry in GEOMETRIES {
         let mut flash = SimFlash::new(geometry);

@@ -1,7 +1,7 @@
 //! The first stage: verifies and picks the microvisor, and nothing else. It never changes on a board.
 //!
 //! What it decides is the core's (`boot::first`), on a host's tests. Here: the watchdog runs before anything else does,
-//! every step is a line on the console, and if nothing may run, the watchdog starts it all again in 8 seconds, for ever.
+//! every step is a line on the console, and if nothing may run, the watchdog starts it all again in 16 seconds, for ever.
 #![no_std]
 #![no_main]
 
@@ -44,7 +44,7 @@ extern "C" fn boot_main() {
     say(&mut console, &[Text(env!("CARGO_PKG_VERSION")), Text(" after "), Text(reason_name(reason))]);
     match run(&mut console, reason) {
         Some(entry) => start::microvisor(entry),
-        None => say(&mut console, &[Text("nothing may run, again in 8 s")]),
+        None => say(&mut console, &[Text("nothing may run, again in 16 s")]),
     }
 }
 

@@ -9,6 +9,8 @@ use crate::uart::Uart;
 
 /// Time for one byte, and so for every look between two of them.
 const BYTE_MAX_US: u64 = 500_000;
+/// Time for all that is asked for at once, however slowly it trickles: half of what the watchdog gives before its warning.
+const FILL_MAX_US: u64 = crate::watchdog::HALF_MS as u64 * 1000 / 2;
 /// Turns of a loop between two looks: QEMU brings bytes in between accesses to devices, and only if it is left the time.
 const LOOK_EVERY: u32 = 20_000;
 /// Equal bytes in a row after which a line counts as stuck: one chance in 2^56.
@@ -28,8 +30,8 @@ impl EntropyUart {
         EntropyUart { uart: Uart::entropy(), last: None, equal: 0 }
     }
 
-    fn byte(&mut self) -> Result<u8, EntropyError> {
-        let until_us = now_us() + BYTE_MAX_US;
+    fn byte(&mut self, fill_until_us: u64) -> Result<u8, EntropyError> {
+        let until_us = fill_until_us.min(now_us() + BYTE_MAX_US);
         loop {
             if let Some(byte) = self.uart.receive() {
                 return self.judge(byte);
@@ -57,6 +59,7 @@ impl Default for EntropyUart {
 
 impl Entropy for EntropyUart {
     fn fill(&mut self, into: &mut [u8]) -> Result<(), EntropyError> {
-        into.iter_mut().try_for_each(|byte| self.byte().map(|read| *byte = read))
+        let until_us = now_us() + FILL_MAX_US;
+        into.iter_mut().try_for_each(|byte| self.byte(until_us).map(|read| *byte = read))
     }
 }

@@ -6,6 +6,9 @@ const ICSR: u32 = 0xE000_ED04;
 const VTOR: u32 = 0xE000_ED08;
 const AIRCR: u32 = 0xE000_ED0C;
 const SCR: u32 = 0xE000_ED10;
+const CCR: u32 = 0xE000_ED14;
+/// STKALIGN, which is always one.
+const CCR_AT_RESET: u32 = 1 << 9;
 const SHPR3: u32 = 0xE000_ED20;
 const SHCSR: u32 = 0xE000_ED24;
 const CFSR: u32 = 0xE000_ED28;
@@ -17,7 +20,10 @@ const NSACR: u32 = 0xE000_ED8C;
 const SFSR: u32 = 0xE000_EDE4;
 const SFAR: u32 = 0xE000_EDE8;
 const NS: u32 = 0x2_0000;
+const MPU_TYPE_NS: u32 = 0xE000_ED90 + NS;
 const MPU_CTRL_NS: u32 = 0xE000_ED94 + NS;
+const MPU_RNR_NS: u32 = 0xE000_ED98 + NS;
+const MPU_RLAR_NS: u32 = 0xE000_EDA0 + NS;
 
 const VECTKEY: u32 = 0x05FA << 16;
 const PRIS: u32 = 1 << 14;
@@ -86,7 +92,15 @@ impl Faults {
     }
 }
 
-/// Forgets everything of the application's that the core holds: what is active or waits, priorities, sleep, its MPU;
+/// Forgets faults of ours that wait: what one instruction of the application's did wrong may be several, of which the most
+/// urgent is taken first.
+pub fn forget_waiting_faults() {
+    const WAITING: u32 = 0b11 << 20 | 0b111 << 12;
+    write(SHCSR, read(SHCSR) & !WAITING);
+    crate::special::barrier();
+}
+
+/// Forgets everything of the application's that the core holds: what is active or waits, priorities, sleep, traps, its MPU;
 /// its vectors are at `vectors` again. Its SysTick is not reached from here (QEMU 7.2 refuses the alias).
 pub fn reset_app(vectors: u32) {
     write(SHCSR + NS, 0);
@@ -97,6 +111,12 @@ pub fn reset_app(vectors: u32) {
     write(SCR + NS, 0);
     write(AIRCR + NS, VECTKEY);
     write(MPU_CTRL_NS, 0);
+    for region in 0..read(MPU_TYPE_NS) >> 8 & 0xff {
+        write(MPU_RNR_NS, region);
+        write(MPU_RLAR_NS, 0);
+    }
+    write(CCR + NS, CCR_AT_RESET);
+    write(CPACR + NS, 0);
     write(VTOR + NS, vectors);
     Faults::take();
     crate::special::barrier();

@@ -19,7 +19,12 @@ pub const LONGEST_US: u32 = 0xff_ffff / CYCLES_A_US;
 
 /// Fires after `us` microseconds (from 1 to `LONGEST_US`), and then again and again until it is set anew.
 pub fn after(us: u32) {
-    write(RVR, us.clamp(1, LONGEST_US) * CYCLES_A_US - 1);
+    after_cycles(us.clamp(1, LONGEST_US) * CYCLES_A_US);
+}
+
+/// The same, after so many cycles of the core's clock (from 2 to 2^24).
+pub fn after_cycles(cycles: u32) {
+    write(RVR, cycles - 1);
     write(CVR, 0);
     write(CSR, ENABLE | INTERRUPT | CORE_CLOCK);
     write(ICSR, PENDSTCLR);

@@ -21,6 +21,8 @@ use crate::stacks::Stack;
 
 /// An application that in all this time was seen only inside its handlers, or with interrupts off, and made no call, hangs.
 pub const HUNG_US: u64 = 10_000_000;
+/// Events that are taken at once.
+pub const EVENTS_MAX: usize = 16;
 /// Bytes copied from the store flash at once.
 const PIECE_BYTES: usize = 512;
 /// Room its first stack has to have, for the frames of handlers that are left behind among it.
@@ -52,8 +54,13 @@ pub enum Event {
     Fault(FaultRecord),
 }
 
-/// The oldest of what it said and nobody took; then what happened to it.
-pub fn take_event() -> Option<Event> {
+/// What it said and nobody took, oldest first; then what happened to it. No more than [`EVENTS_MAX`] of it: an application
+/// that says more while it is listened to does not hold up who listens.
+pub fn events() -> impl Iterator<Item = Event> {
+    core::iter::from_fn(take_event).take(EVENTS_MAX)
+}
+
+fn take_event() -> Option<Event> {
     events::take_log()
         .map(Event::Log)
         .or_else(|| HEALTHY_NEWS.swap(false, Ordering::Relaxed).then_some(Event::Healthy))

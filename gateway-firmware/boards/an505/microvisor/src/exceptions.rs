@@ -111,16 +111,30 @@ global_asm!(
         udf #0
     .ltorg
 
+    @ A handler of the application's can leave frames of its calls on the handlers' stack, again and again: below the
+    @ floor the stack is taken anew, and the application ended. What is in r0 to r3 and r12 on the way out nobody sees: the
+    @ processor clears them, too, for an exception of the application's that waited and is taken without another frame.
     .macro handler name, to
     .section .text.\name,"ax",%progbits
     .global \name
     .thumb_func
     \name:
+        ldr r0, =_handler_stack + {floor}
+        cmp sp, r0
+        blo 1f
         push {{r3-r11, lr}}
         mov r0, sp
         mrs r1, ipsr
         bl \to
-        pop {{r3-r11, pc}}
+        b 2f
+    1:  ldr r0, =_handler_stack_top - 8
+        mov sp, r0
+        push {{r3-r11, lr}}
+        mov r0, sp
+        mrs r1, ipsr
+        bl {overflowed}
+    2:  pop {{r3-r11, pc}}
+    .ltorg
     .endm
     handler fault_entry, {faulted}
     handler schedule_entry, {scheduled}
@@ -157,7 +171,9 @@ global_asm!(
     irqs = const chip::map::irq::COUNT,
     lan = const chip::map::irq::LAN9118,
     mask = const crate::world::NO_APP_INTERRUPTS,
+    floor = const crate::stacks::HANDLER_FLOOR_BYTES,
     faulted = sym crate::fault::faulted,
+    overflowed = sym crate::fault::overflowed,
     scheduled = sym crate::schedule::scheduled,
     called = sym crate::gateway::called,
 );

@@ -41,8 +41,10 @@ pub enum FaultKind {
     Usage,
     /// It reached for what is not the application's.
     Secure,
-    /// A return to a caller that never was.
+    /// A return to a caller that never was, or calls without a return.
     ForgedReturn,
+    /// No fault: it made calls in a handler until nobody else had a turn.
+    Unyielding,
     Other,
 }
 
@@ -87,17 +89,17 @@ pub enum Death {
 
 const NMI: u32 = 2;
 const HARD_FAULT: u32 = 3;
+const USAGE_FAULT: u32 = 6;
 const SECURE_FAULT: u32 = 7;
+/// Exceptions below this are faults.
+const FAULTS_END: u32 = 8;
 
 /// Every exception that is nobody's business as usual.
 pub(crate) extern "C" fn faulted(context: &mut Context, exception: u32) {
     let faults = Faults::take();
     let forged = !context.of_app() && forged_return(context, exception, &faults);
     if (context.of_app() || forged) && exception != NMI {
-        let record = record(context, exception, faults, forged);
-        LAST.with(|last| *last = Some(record));
-        application::crashed();
-        return schedule::app_faulted(context);
+        return end_app(context, exception, faults, forged);
     }
     if exception == NMI {
         die(Death::Watchdog);
@@ -106,32 +108,66 @@ pub(crate) extern "C" fn faulted(context: &mut Context, exception: u32) {
     die(Death::Fault { exception, pc, faults })
 }
 
+/// The handlers' stack is nearly full when a handler of ours begins. Handlers of ours never fill it, so either the
+/// application left calls there, and ends; or we fault in faults, and everything does.
+pub(crate) extern "C" fn overflowed(context: &mut Context, exception: u32) {
+    let faults = Faults::take();
+    let ours = exception < FAULTS_END && (scb::handler_under_way() || nvic::handler_under_way());
+    if ours || exception == NMI || !schedule::app_has_core() {
+        die(Death::Fault { exception, pc: 0, faults });
+    }
+    end_app(context, exception, faults, true);
+}
+
+/// The application ends by this.
+fn end_app(context: &mut Context, exception: u32, faults: Faults, forged: bool) {
+    let record = record(context, kind(exception, forged), faults);
+    LAST.with(|last| *last = Some(record));
+    scb::forget_waiting_faults();
+    application::crashed();
+    schedule::app_faulted(context);
+}
+
+/// The application, in a call, ends by this, which is no fault.
+pub(crate) fn note(context: &Context, kind: FaultKind) {
+    let record = record(context, kind, Faults::default());
+    LAST.with(|last| *last = Some(record));
+    application::crashed();
+}
+
+fn kind(exception: u32, forged: bool) -> FaultKind {
+    match exception {
+        _ if forged => FaultKind::ForgedReturn,
+        HARD_FAULT => FaultKind::Hard,
+        4 => FaultKind::Memory,
+        5 => FaultKind::Bus,
+        USAGE_FAULT => FaultKind::Usage,
+        SECURE_FAULT => FaultKind::Secure,
+        _ => FaultKind::Other,
+    }
+}
+
 /// The application made up a return: to a secure caller or an interrupted secure thread that never was. The processor
-/// says that secure code was interrupted then; none was: the application had the core, and no handler of ours runs.
+/// says that secure code was interrupted then; none was: the application had the core, and no handler of ours runs. Or it
+/// made calls, interrupted them and never went back to them, until the stack they are on was full.
 fn forged_return(context: &Context, exception: u32, faults: &Faults) -> bool {
     const INVER: u32 = 1 << 1;
     const INVIS: u32 = 1 << 2;
     const INVPC: u32 = 1 << 18;
-    if !Stack::gateway().holds(psp()) || scb::handler_under_way() || nvic::handler_under_way() {
+    const STKOF: u32 = 1 << 20;
+    if !schedule::app_has_core() || scb::handler_under_way() || nvic::handler_under_way() {
         return false;
     }
     let by_signature = exception == SECURE_FAULT && faults.sfsr & (INVER | INVIS) != 0;
     let by_number =
         exception == HARD_FAULT && faults.cfsr_ns & INVPC != 0 && (faults.cfsr, faults.sfsr) == (0, 0);
     let by_seal = context.of_thread() && is_seal(secure_frame(psp()).pc);
-    by_signature || by_number || by_seal
+    let by_depth = exception == USAGE_FAULT && faults.cfsr & STKOF != 0;
+    by_signature || by_number || by_seal || by_depth
 }
 
-fn record(context: &Context, exception: u32, faults: Faults, forged: bool) -> FaultRecord {
-    let kind = match exception {
-        _ if forged => FaultKind::ForgedReturn,
-        HARD_FAULT => FaultKind::Hard,
-        4 => FaultKind::Memory,
-        5 => FaultKind::Bus,
-        6 => FaultKind::Usage,
-        SECURE_FAULT => FaultKind::Secure,
-        _ => FaultKind::Other,
-    };
+fn record(context: &Context, kind: FaultKind, faults: Faults) -> FaultRecord {
+    let in_call = matches!(kind, FaultKind::ForgedReturn | FaultKind::Unyielding);
     let sp = app_sp(context);
     FaultRecord {
         kind,
@@ -140,7 +176,7 @@ fn record(context: &Context, exception: u32, faults: Faults, forged: bool) -> Fa
         registers: context.registers,
         sp,
         exc_return: context.exc_return,
-        frame: if forged || stacking_failed(&faults) { None } else { app_frame(sp) },
+        frame: if in_call || stacking_failed(&faults) { None } else { app_frame(sp) },
     }
 }
 

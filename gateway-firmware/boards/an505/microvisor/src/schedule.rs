@@ -5,13 +5,12 @@
 //! supervisor runs, BASEPRI keeps the application's interrupts off, so that none of them lands in the supervisor's
 //! frames; they wait for a slice at most.
 //!
-//! A call from one of the application's handlers runs on the handlers' stack and is paused like everything else: its frames stay
-//! there, below whatever handlers come and go while the supervisor runs, and are the last ones again when it goes on. There
-//! is one such call at most, since no interrupt of the application's is taken in a call or while the supervisor runs.
+//! While the application is in a call from one of its handlers, whose frames share the handlers' stack, it keeps the core: for
+//! long only if it wants to, and then it is ended.
 
 use core::arch::asm;
 
-use abi::turn::{Standing, Supervisor, Who, decide};
+use abi::turn::{Standing, Supervisor, Who, decide, retry_cycles};
 use chip::special::{
     basepri, faultmask_ns, primask_ns, psp, psplim, set_basepri, set_psp, set_psplim, undisturbed, wait,
 };
@@ -19,6 +18,7 @@ use chip::{clock, nvic, scb, systick};
 
 use crate::application;
 use crate::exceptions::{Context, LAN, exc_return};
+use crate::fault::{self, FaultKind};
 use crate::shared::Shared;
 use crate::stacks::Stack;
 use crate::world::NO_APP_INTERRUPTS;
@@ -58,6 +58,8 @@ struct State {
     supervisor: Supervisor,
     /// Something happened that the supervisor has not looked at.
     woken: bool,
+    /// Times in a row that a call from a handler kept the core.
+    kept: u32,
     /// Whoever is not `current`.
     other: Thread,
     /// When the application was last seen to do what a sound one does: see `application::answers`.
@@ -72,6 +74,7 @@ static STATE: Shared<State> = Shared::new(State {
     app: false,
     supervisor: Supervisor::Ready,
     woken: false,
+    kept: 0,
     other: Thread { registers: [0; 8], exc_return: 0, psp: 0, psplim: 0, basepri: 0 },
     answered_us: 0,
     statistics: Statistics {
@@ -193,6 +196,11 @@ pub(crate) extern "C" fn scheduled(context: &mut Context, exception: u32) {
     STATE.with(|state| state.decide(context));
 }
 
+/// The core is the application's, in its own code or in a call. For fault handlers.
+pub(crate) fn app_has_core() -> bool {
+    STATE.with(|state| state.app && state.current == Who::App)
+}
+
 /// The application's last exception: it has ended, the supervisor goes on.
 pub(crate) fn app_faulted(context: &mut Context) {
     STATE.with(|state| {
@@ -203,6 +211,19 @@ pub(crate) fn app_faulted(context: &mut Context) {
 
 impl State {
     fn decide(&mut self, context: &mut Context) {
+        if self.app && self.current == Who::App && !context.of_app() && !context.of_thread() {
+            match retry_cycles(self.kept) {
+                Some(cycles) => {
+                    self.kept += 1;
+                    return systick::after_cycles(cycles);
+                }
+                None => {
+                    fault::note(context, FaultKind::Unyielding);
+                    (self.app, self.woken) = (false, true);
+                }
+            }
+        }
+        self.kept = 0;
         let now_us = clock::now_us();
         let supervisor = if self.woken { Supervisor::Ready } else { self.supervisor };
         let (current, since_us, app) = (self.current, self.since_us, self.app);

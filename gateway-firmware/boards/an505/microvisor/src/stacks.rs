@@ -5,7 +5,13 @@
 
 /// Not an address of code, and not the signature of a stacked context.
 const SEAL: u32 = 0xFEF5_EDA5;
+/// What the processor puts at the top of an interrupted secure context.
+const SIGNATURE: u32 = 0xFEFA_125B;
 const SEAL_BYTES: u32 = 8;
+
+/// A handler of ours needs less than this, and the frames of the application's calls in handlers of its own, as many as it
+/// has priorities, less than the rest of the handlers' stack.
+pub(crate) const HANDLER_FLOOR_BYTES: u32 = 2048;
 
 unsafe extern "C" {
     static _handler_stack: u32;
@@ -93,7 +99,7 @@ impl Stack {
     }
 }
 
-/// The program counter of a function return that found an empty stack.
+/// The program counter of a function return that found an empty stack, or one on which an interrupted call was left.
 pub(crate) fn is_seal(pc: u32) -> bool {
-    pc | 1 == SEAL | 1
+    [SEAL, SIGNATURE].map(|word| word | 1).contains(&(pc | 1))
 }

@@ -4,6 +4,7 @@
 //! watchdog, and only where nothing is left to do: a supervisor that never comes to rest does not work, whatever it is busy with.
 
 mod dial;
+mod found;
 mod measure;
 mod tell;
 
@@ -27,6 +28,7 @@ use crate::net::lan9118::{self, Lan9118};
 use crate::ports::{self, An505, Started, Unfit};
 use crate::{gateway, schedule};
 
+use self::found::Found;
 use self::measure::Measure;
 
 /// Bytes the broker may send before some were understood.
@@ -95,10 +97,13 @@ enum Unable {
 /// when the turns begin.
 #[inline(never)]
 fn begin() -> Result<&'static mut Supervisor, Unable> {
-    let Started { ports, facts, provision, handover } = ports::start().map_err(Unable::Board)?;
-    tell::started(&ports, &facts, handover.as_ref());
+    let Started { mut ports, facts, provision, handover } = ports::start().map_err(Unable::Board)?;
+    let found = Found::look(&mut ports, handover.as_ref());
+    tell::started(&facts, handover.as_ref());
+    found.tell(|_, text| tell::say(text));
     let provision: &'static Provision<'static> = PROVISION.try_init(provision).ok_or(Unable::Lent)?;
     let core = core(ports, facts, provision)?;
+    found.tell(|level, text| core.note(level, text));
     core.device_mut().restore();
     let network = network(provision)?;
     let supervisor = Supervisor {
@@ -181,7 +186,7 @@ impl Supervisor {
     /// Takes what the application said.
     fn hear_application(&mut self) -> bool {
         let mut heard = false;
-        while let Some(event) = application::take_event() {
+        for event in application::events() {
             heard = true;
             match event {
                 Event::Log(text) => self.core.app_log(LogLevel::Info, &text),

@@ -3,6 +3,7 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use crate::hostile;
 use crate::map::{app, flash, irq, register, secure};
 use holdfast::raw;
 
@@ -81,6 +82,33 @@ pub(crate) const ALL: &[Attempt] = attempts! {
     "resetting the machine, then a fault": reset_machine();
     "turning the SAU off, then reading secure RAM": sau_off();
     "taking the Ethernet interrupt, then a fault": take_interrupt();
+    "vectors in secure RAM, and an interrupt": hostile::vectors_at(secure::RAM_AT);
+    "vectors in secure code, and an interrupt": hostile::vectors_at(secure::MICROVISOR_AT);
+    "vectors where nothing is, and an interrupt": hostile::vectors_at(0x6000_0000);
+    "vectors that are no code, and an interrupt": hostile::vectors_at(app::RAM_AT + app::RAM_BYTES - 0x400);
+    "pending what is not its own, then a fault": hostile::pend_nmi();
+    "its own MPU allowing nothing": hostile::nothing_allowed(false);
+    "its own MPU allowing nothing, and its own faults": hostile::nothing_allowed(true);
+    "an instruction that is none, on a stack in secure RAM": hostile::fault_on_stack(secure::RAM_AT + 0x1000, false);
+    "a breakpoint on a stack in secure RAM": hostile::fault_on_stack(secure::RAM_AT + 0x1000, true);
+    "a breakpoint on a stack in the hole": hostile::fault_on_stack(app::RAM_AT + app::RAM_BYTES + 0x400, true);
+    "a breakpoint on a stack half in the hole": hostile::fault_on_stack(app::RAM_AT + app::RAM_BYTES + 0x10, true);
+    "reading secure RAM on a stack in the hole": hostile::read_on_stack(app::RAM_AT + app::RAM_BYTES + 0x400, secure::RAM_AT);
+    "reading the hole on a stack in secure RAM": hostile::read_on_stack(secure::RAM_AT + 0x1000, app::RAM_AT + app::RAM_BYTES);
+    "trapping unaligned accesses, then a fault": hostile::trap_unaligned();
+    "calls in a handler for ever": hostile::call_in_handler_for_ever();
+    "interrupts that forget the calls they interrupt": hostile::forget_calls(301);
+    "interrupts that forget the calls of a handler": hostile::forget_calls_in_handler(301);
+    "a function return where a call was left": hostile::forget_and_function_return(false);
+    "a function return in a handler where a call was left": hostile::forget_and_function_return(true);
+    "an exception return where a call was left, on the other stack": hostile::forget_and_return(0xFFFF_FFF8, true);
+    "an exception return where a call of a handler was left, to a thread": hostile::forget_and_return(0xFFFF_FFF0, false);
+    "an exception return where a call was left, without its state": hostile::forget_and_return(0xFFFF_FFD8, false);
+    "an exception return where a call was left, with floating point": hostile::forget_and_return(0xFFFF_FFE8, false);
+    "an exception return with floating point": handle(RETURN, 0xFFFF_FFA8);
+    "a context with floating point": hostile::floating_point_context();
+    "two threads that call": hostile::two_threads();
+    "logging without end": hostile::log_for_ever();
 };
 
 const JUMP: u32 = 1;

@@ -8,6 +8,7 @@
 #![no_main]
 
 mod attempt;
+mod hostile;
 mod kept;
 // By its file: the crate it is in is the secure world's.
 #[expect(dead_code, unreachable_pub, reason = "it is the firmware's; an attacker needs some of it")]
@@ -42,6 +43,8 @@ fn main() -> ! {
             }
         }
     }
+    report.expect(format_args!("unaligned accesses are as after a reset"), hostile::unaligned_works());
+    report.expect(format_args!("calls of two threads stay apart"), hostile::threads_stayed_apart());
     while let Some((number, attempt)) = Kept::next().and_then(|next| Some((next, attempt::ALL.get(next)?))) {
         // Noted before: it is not going to come back.
         Kept::set_next(number + 1);

@@ -10,6 +10,7 @@ use holdfast::board::{start_sys_tick, stop_sys_tick, sys_tick_left};
 use holdfast::raw;
 
 use crate::attempt;
+use crate::hostile;
 use crate::report::Report;
 
 /// Good memory for any pointer of any call.
@@ -49,6 +50,11 @@ pub(crate) fn run(report: &mut Report) {
     }
     own_mpu(report);
     registers(report);
+    report.expect_equal(
+        format_args!("registers of an interrupt that follows ours"),
+        hostile::left_in_registers(),
+        0,
+    );
     report.say(format_args!("mvNoOp takes {} cycles", shortest_call()));
 }
 

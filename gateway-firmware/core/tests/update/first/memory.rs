@@ -51,6 +51,24 @@ fn a_worn_newest_entry_gives_way_to_the_one_before_it_and_is_said() {
 }
 
 #[test]
+fn what_may_have_been_newer_at_the_start_of_the_other_unit_is_said_and_gives_way() {
+    for geometry in GEOMETRIES {
+        let flash = SimFlash::new(geometry);
+        let per_unit = geometry.erase_bytes / 32;
+        for number in 1..=per_unit as u16 + 1 {
+            PAIR.put(&mut Part::whole(&flash), &payload(number)).unwrap();
+        }
+        flash.corrupt(geometry.erase_bytes + 9);
+        let found = PAIR.read(&mut Part::whole(&flash));
+        assert_eq!((value(&flash), found.health), (Some(per_unit as u16), Health::Damaged));
+        PAIR.put(&mut Part::whole(&flash), &payload(999)).unwrap();
+        let found = PAIR.read(&mut Part::whole(&flash));
+        assert_eq!((value(&flash), found.health), (Some(999), Health::Sound));
+        assert_eq!(flash.violations(), [""; 0]);
+    }
+}
+
+#[test]
 fn a_write_that_lies_is_found_out_and_done_again_elsewhere() {
     let flash = SimFlash::new(WRITE_ONCE);
     PAIR.put(&mut Part::whole(&flash), &payload(1)).unwrap();

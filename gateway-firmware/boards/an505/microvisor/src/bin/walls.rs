@@ -12,7 +12,7 @@ use chip::clock;
 use chip::map::flash;
 use chip::uart::Uart;
 use gateway_core::ports::{App as _, BootReason, Flash, FlashError, Geometry, Image, Life};
-use microvisor::application::{Application, Event, take_event};
+use microvisor::application::{Application, Event, events};
 use microvisor::gateway::{Facts, WakeReason, publish};
 use microvisor::stacks::Stack;
 use microvisor::{schedule, world};
@@ -49,20 +49,22 @@ extern "C" fn supervisor() -> ! {
             }
         }
         work();
-        while let Some(event) = take_event() {
+        for event in events() {
             match event {
                 Event::Log(text) => _ = writeln!(console, "walls: log {text}"),
                 Event::Healthy => _ = writeln!(console, "walls: healthy"),
-                Event::Restart => {
-                    let _ = writeln!(console, "walls: restart");
-                    application.stop();
-                }
+                // A level, which is looked at below.
+                Event::Restart => {}
                 Event::Fault(record) => {
                     let (kind, pc) = (record.kind, record.frame.map(|frame| frame.pc));
                     let (sfsr, cfsr) = (record.faults.sfsr, record.faults.cfsr);
                     let _ = writeln!(console, "walls: fault {kind:?} pc {pc:x?} sfsr {sfsr:x} cfsr {cfsr:x}");
                 }
             }
+        }
+        if application.status().apply {
+            let _ = writeln!(console, "walls: restart");
+            application.stop();
         }
         schedule::idle(Some(clock::now_us() + SLEEP_US));
     }

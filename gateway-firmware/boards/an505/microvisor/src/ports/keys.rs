@@ -59,10 +59,9 @@ impl Signer {
 /// The keys as the core's port.
 #[derive(Debug)]
 pub(crate) struct BoardKeys {
-    /// How the identity key was found.
+    /// How the identity key was found. After `Health::Blank` another was made, and after `Health::Lost` too: the device has
+    /// become another one.
     pub(crate) health: Health,
-    /// It was made in this start; after `Health::Lost` the device has become another one.
-    pub(crate) made: bool,
 }
 
 impl BoardKeys {
@@ -70,13 +69,13 @@ impl BoardKeys {
     pub(crate) fn open(claim_key: &[u8; SECRET_BYTES]) -> Result<BoardKeys, KeysError> {
         let mut flash = Window::identity();
         let (secret, health) = secret::read(&mut flash);
-        let (identity, made) = match secret.and_then(|secret| SigningKey::from_slice(&secret).ok()) {
-            Some(identity) => (identity, false),
-            None => (make(&mut flash)?, true),
+        let identity = match secret.and_then(|secret| SigningKey::from_slice(&secret).ok()) {
+            Some(identity) => identity,
+            None => make(&mut flash)?,
         };
         let claim = SigningKey::from_slice(claim_key).ok();
         HELD.with(|held| *held = Held { identity: Some(identity), claim }).ok_or(KeysError)?;
-        Ok(BoardKeys { health, made })
+        Ok(BoardKeys { health })
     }
 }
 

@@ -11,7 +11,7 @@ use gateway_core::Facts as BoardFacts;
 use gateway_core::boot::first::{Handover, reason_name};
 use gateway_core::device::Notice;
 use gateway_core::gateway::{Gateway, Happening};
-use gateway_core::ports::{BootReason, Ports};
+use gateway_core::ports::BootReason;
 
 use wire::msg::LogLevel;
 
@@ -25,17 +25,12 @@ pub(super) fn say(text: fmt::Arguments<'_>) {
     let _ = writeln!(Uart::console(), "microvisor: {} us: {text}", now_us());
 }
 
-/// What was found at the start.
-pub(super) fn started(ports: &Ports<An505>, facts: &BoardFacts, handover: Option<&Handover>) {
+/// What this start is.
+pub(super) fn started(facts: &BoardFacts, handover: Option<&Handover>) {
     say(format_args!("{} {} is {}", facts.board, facts.microvisor, facts.hardware_id));
     if let Some(handover) = handover {
         say(format_args!("slot {}, after {}", handover.slot.name(), reason_name(handover.reason)));
     }
-    say(format_args!(
-        "identity {}{}",
-        ports.keys.health.name(),
-        if ports.keys.made { ", made anew" } else { "" }
-    ));
 }
 
 pub(super) fn happened(happening: Happening) {
