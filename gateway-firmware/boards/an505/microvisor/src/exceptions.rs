@@ -151,6 +151,15 @@ global_asm!(
         mrs r4, basepri
         movs r0, #{mask}
         msr basepri_max, r0
+        @ Calls that were left may have filled the stack. A call has to have its room: an overflow further in is a fault
+        @ in the middle of what no exception may come into.
+        mrs r0, ipsr
+        cmp r0, #0
+        ite eq
+        ldreq r0, =_gateway_stack + {room}
+        ldrne r0, =_handler_stack + {floor} + {room}
+        cmp sp, r0
+        blo gateway_full
         mov r0, sp
         mov r1, r12
         bl {called}
@@ -167,10 +176,16 @@ global_asm!(
         mov r12, r1
         msr apsr_nzcvq, r1
         bxns lr
+    .global gateway_full
+    .thumb_func
+    gateway_full:
+        udf #0
+    .ltorg
     "#,
     irqs = const chip::map::irq::COUNT,
     lan = const chip::map::irq::LAN9118,
     mask = const crate::world::NO_APP_INTERRUPTS,
+    room = const crate::stacks::CALL_BYTES,
     floor = const crate::stacks::HANDLER_FLOOR_BYTES,
     faulted = sym crate::fault::faulted,
     overflowed = sym crate::fault::overflowed,

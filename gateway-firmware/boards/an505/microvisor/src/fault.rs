@@ -104,8 +104,17 @@ pub(crate) extern "C" fn faulted(context: &mut Context, exception: u32) {
     if exception == NMI {
         die(Death::Watchdog);
     }
-    let pc = if context.of_thread() { secure_frame(psp()).pc } else { frame_after(context).pc };
-    die(Death::Fault { exception, pc, faults })
+    die(Death::Fault { exception, pc: stopped_at(context), faults })
+}
+
+unsafe extern "C" {
+    /// Where a call ends that has not the room it needs.
+    fn gateway_full();
+}
+
+/// Where secure code was when it was interrupted.
+fn stopped_at(context: &Context) -> u32 {
+    if context.of_thread() { secure_frame(psp()).pc } else { frame_after(context).pc }
 }
 
 /// The handlers' stack is nearly full when a handler of ours begins. Handlers of ours never fill it, so either the
@@ -162,7 +171,8 @@ fn forged_return(context: &Context, exception: u32, faults: &Faults) -> bool {
     let by_number =
         exception == HARD_FAULT && faults.cfsr_ns & INVPC != 0 && (faults.cfsr, faults.sfsr) == (0, 0);
     let by_seal = context.of_thread() && is_seal(secure_frame(psp()).pc);
-    let by_depth = exception == USAGE_FAULT && faults.cfsr & STKOF != 0;
+    let full = stopped_at(context) == (gateway_full as *const () as u32 & !1);
+    let by_depth = exception == USAGE_FAULT && (faults.cfsr & STKOF != 0 || full);
     by_signature || by_number || by_seal || by_depth
 }
 

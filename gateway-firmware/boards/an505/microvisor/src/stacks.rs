@@ -13,6 +13,9 @@ const SEAL_BYTES: u32 = 8;
 /// has priorities, less than the rest of the handlers' stack.
 pub(crate) const HANDLER_FLOOR_BYTES: u32 = 2048;
 
+/// A call needs less than this of its stack, an interrupt of ours included.
+pub(crate) const CALL_BYTES: u32 = 512;
+
 unsafe extern "C" {
     static _handler_stack: u32;
     static _handler_stack_top: u32;

@@ -108,6 +108,8 @@ pub(crate) const ALL: &[Attempt] = attempts! {
     "an exception return with floating point": handle(RETURN, 0xFFFF_FFA8);
     "a context with floating point": hostile::floating_point_context();
     "two threads that call": hostile::two_threads();
+    "a call where calls were left": hostile::forget_and_call_each(10, 40, false);
+    "a call where calls of a handler were left": hostile::forget_and_call_each(10, 70, true);
     "logging without end": hostile::log_for_ever();
 };
 

@@ -18,6 +18,7 @@ const SHCSR: u32 = 0xE000_ED24;
 const CCR: u32 = 0xE000_ED14;
 const SYSTICK: u32 = 0xE000_E010;
 const PENDSVSET: u32 = 1 << 28;
+const LOG: u32 = (raw::GATEWAY_AT + 8 * 37) | 1;
 const NO_OP: u32 = (raw::GATEWAY_AT + 8 * 27) | 1;
 
 global_asm!(
@@ -74,7 +75,7 @@ global_asm!(
         ldr r2, [r3]
         subs r2, #1
         str r2, [r3]
-        cmn r2, #60
+        cmn r2, #99
         bmi 4f
         sub sp, #32
         ldr r0, =hostile_again
@@ -101,6 +102,18 @@ global_asm!(
         ldr r0, =hostile_leaving
         ldr r0, [r0, #12]
         bx r0
+    .ltorg
+
+    @ One more call, that takes more stack than most, and the end.
+    .thumb_func
+    .global hostile_one_more
+    hostile_one_more:
+        cpsid i
+        ldr r0, ={code}
+        movs r1, #1
+        ldr r4, ={log}
+        blx r4
+        udf #6
     .ltorg
 
     .align 9
@@ -160,6 +173,8 @@ global_asm!(
         .endr
 "#,
     no_op = const NO_OP,
+    log = const LOG,
+    code = const app::CODE_AT,
 );
 
 unsafe extern "C" {
@@ -168,6 +183,7 @@ unsafe extern "C" {
     static hostile_return_vectors: u32;
     static hostile_switching_vectors: u32;
     fn hostile_function_return();
+    fn hostile_one_more();
     fn hostile_again() -> !;
 }
 
@@ -304,6 +320,27 @@ pub(crate) fn forget_and_function_return(in_handler: bool) {
     leave([FORGOTTEN, by, to, 0xFEFF_FFFF], in_handler);
 }
 
+/// Forgets so many calls and makes one more, which finds the stack as full as it can be or nearly.
+pub(crate) fn forget_and_call(forgotten: u32, in_handler: bool) {
+    let by = if in_handler { 0xFFFF_FFB0 } else { 0xFFFF_FFB8 };
+    leave([forgotten, by, hostile_one_more as *const () as u32, 0], in_handler);
+}
+
+#[unsafe(link_section = ".noinit")]
+static DEPTH: AtomicU32 = AtomicU32::new(0);
+
+/// Every depth from here to there, each with a start of its own.
+pub(crate) fn forget_and_call_each(from: u32, to: u32, in_handler: bool) {
+    let depth = DEPTH.load(Ordering::Relaxed);
+    let depth = if (from..to).contains(&depth) { depth + 1 } else { from };
+    DEPTH.store(depth, Ordering::Relaxed);
+    if depth < to {
+        crate::kept::Kept::again();
+    }
+    log_buffer();
+    forget_and_call(depth, in_handler);
+}
+
 /// Says that its context has floating point, which neither world has, and is interrupted.
 pub(crate) fn floating_point_context() {
     // SAFETY: ends here.
@@ -406,10 +443,14 @@ pub(crate) fn unaligned_works() -> bool {
     unsafe { holdfast::board::read(CCR) & 1 << 3 == 0 }
 }
 
-/// Logs without end, having asked to be restarted.
-pub(crate) fn log_for_ever() {
+fn log_buffer() {
     // SAFETY: the buffer is its own; nobody writes it.
     unsafe { raw::call(36, [app::RAM_AT + app::RAM_BYTES / 2, 4096, 0, 0]) };
+}
+
+/// Logs without end, having asked to be restarted.
+pub(crate) fn log_for_ever() {
+    log_buffer();
     let _ = holdfast::restart();
     loop {
         // SAFETY: one byte of its own code.

@@ -34,6 +34,13 @@ impl Kept {
         Kept::read().map(|kept| kept.next as usize)
     }
 
+    /// The attempt that is being made is to be made again.
+    pub(crate) fn again() {
+        if let Some(next) = Kept::next() {
+            Kept::set_next(next.saturating_sub(1));
+        }
+    }
+
     pub(crate) fn set_next(next: usize) {
         let (right, wrong) = Kept::counts();
         Kept::write(Kept { magic: MAGIC, next: next as u32, right, wrong });
