@@ -9,7 +9,7 @@ use gateway_core::boot::first::Entry;
 const VTOR: u32 = 0xe000_ed08;
 
 // Nothing enables an interrupt here. A fault waits for the watchdog's reset. The watchdog's NMI is let pass: it says that half the
-// time is over, which is no reason to stop. At 20 MHz a start takes about that half.
+// time is over, which is no reason to stop. At 20 MHz a start takes some four seconds.
 global_asm!(
     r#"
     .section .vectors, "a"

@@ -30,7 +30,7 @@ pub const ARMED: [u32; CAUSE_WORDS] = words(0);
 /// What a reset cause says at the start after it.
 pub fn cause(found: [u32; CAUSE_WORDS]) -> BootReason {
     match found {
-        _ if found == ARMED => BootReason::Watchdog,
+        _ if found == ARMED || found == cause_words(BootReason::Watchdog) => BootReason::Watchdog,
         _ if found == cause_words(BootReason::Software) => BootReason::Software,
         _ if found == cause_words(BootReason::Fault) => BootReason::Fault,
         _ if found == cause_words(BootReason::Update) => BootReason::Update,
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_cause_is_what_was_left_and_noise_is_a_power_on() {
-        for reason in [BootReason::Software, BootReason::Fault, BootReason::Update] {
+        for reason in [BootReason::Software, BootReason::Fault, BootReason::Update, BootReason::Watchdog] {
             assert_eq!(cause(cause_words(reason)), reason);
         }
         assert_eq!(cause(ARMED), BootReason::Watchdog);
