@@ -11,21 +11,22 @@ mod tell;
 use core::net::Ipv4Addr;
 
 use chip::clock::now_us;
+use gateway_core::boot::first::Record;
 use gateway_core::device::{BootError, Next};
-use gateway_core::gateway::{Buffers, Gateway, Provisioning, RECEIVE_BYTES_MIN, SEND_BYTES_MIN};
+use gateway_core::gateway::{Buffers, Gateway, Happening, Provisioning, RECEIVE_BYTES_MIN, SEND_BYTES_MIN};
 use gateway_core::net::identity::Identity;
 use gateway_core::net::link::End;
 use gateway_core::ports::Ports;
 use gateway_core::provision::{self, HOSTS_MAX, Provision};
 use gateway_core::{Device, Facts, Memory};
-use gateway_link::{Connection, Host, Network, Progress, Storage, TCP_RECEIVE_BYTES_MAX, random};
+use gateway_link::{Connection, Host, Network, Progress, Storage, random};
 use heapless::Vec;
 use static_cell::{ConstStaticCell, StaticCell};
 use wire::msg::LogLevel;
 
 use crate::application::{self, Event};
 use crate::net::lan9118::{self, Lan9118};
-use crate::ports::{self, An505, Started, Unfit};
+use crate::ports::{self, An505, Started, Unfit, boot_record};
 use crate::{gateway, schedule};
 
 use self::found::Found;
@@ -66,6 +67,8 @@ struct Supervisor {
     connection: Option<Connection>,
     open: bool,
     measure: Measure,
+    /// The first stage counts the starts of this microvisor, until the link was there once.
+    on_trial: bool,
 }
 
 /// Where `schedule` starts this thread. It comes back from nothing: what keeps it from working resets the board.
@@ -99,6 +102,7 @@ enum Unable {
 fn begin() -> Result<&'static mut Supervisor, Unable> {
     let Started { mut ports, facts, provision, handover } = ports::start().map_err(Unable::Board)?;
     let found = Found::look(&mut ports, handover.as_ref());
+    let on_trial = handover.as_ref().is_some_and(|handover| handover.attempt > 0);
     tell::started(&facts, handover.as_ref());
     found.tell(|_, text| tell::say(text));
     let provision: &'static Provision<'static> = PROVISION.try_init(provision).ok_or(Unable::Lent)?;
@@ -114,6 +118,7 @@ fn begin() -> Result<&'static mut Supervisor, Unable> {
         connection: None,
         open: false,
         measure: Measure::default(),
+        on_trial,
     };
     SUPERVISOR.try_init(supervisor).ok_or(Unable::Lent)
 }
@@ -167,7 +172,7 @@ impl Supervisor {
                     break self.until_us(next);
                 }
             };
-            self.measure.tell();
+            self.measure.tell(self.network.device().counters());
             ports::feed_if_alive();
             schedule::idle(until_us);
         }
@@ -269,9 +274,19 @@ impl Supervisor {
         [core_us, network_us, connection_us, Some(rest_us)].into_iter().flatten().min()
     }
 
+    /// A microvisor that holds the link has proven itself.
+    fn confirm(&mut self) {
+        if core::mem::take(&mut self.on_trial) {
+            tell::confirmed(self.core, boot_record::change(Record::confirm));
+        }
+    }
+
     fn report(&mut self) {
         while let Some(happening) = self.core.take_happening() {
             tell::happened(happening);
+            if happening == Happening::Connected {
+                self.confirm();
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The first stage's record, from the microvisor's side: it confirms a trial, begins one, and raises the floor.
+//! The first stage's record, from the microvisor's side.
 
 use chip::flash::Window;
 use gateway_core::boot::first::{Misfit, Record};
@@ -9,11 +9,6 @@ use gateway_core::ports::FlashError;
 pub(crate) enum RecordError {
     Flash(FlashError),
     Misfit,
-}
-
-/// The record.
-pub(crate) fn read() -> Record {
-    Record::read(&mut Window::boot_record()).0
 }
 
 /// Changes the record by one step, `Record::confirm` for instance; it was read back when this returns.

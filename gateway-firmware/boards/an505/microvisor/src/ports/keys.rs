@@ -93,14 +93,6 @@ impl Keys for BoardKeys {
     }
 }
 
-/// Forgets the identity key, in flash and in memory. The next start makes another.
-pub(crate) fn zeroise() -> Result<(), KeysError> {
-    let erased = secret::zeroise(&mut Window::identity());
-    // A signing key clears itself when it is dropped.
-    HELD.with(|held| held.identity = None).ok_or(KeysError)?;
-    erased.map_err(|_| KeysError)
-}
-
 /// Makes a key; it is in both copies before it is used.
 fn make(flash: &mut Window) -> Result<SigningKey, KeysError> {
     let mut scalar = [0; SECRET_BYTES];

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::application::Application;
 
-pub(crate) use keys::{BoardKeys, Signer, zeroise};
+pub(crate) use keys::{BoardKeys, Signer};
 pub(crate) use random::Random;
 pub(crate) use simple::{BoardClock, BoardReset, Feed, feed_if_alive, store};
 

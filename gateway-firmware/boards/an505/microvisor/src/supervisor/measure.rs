@@ -5,6 +5,7 @@
 use chip::clock::now_us;
 
 use crate::net::heap;
+use crate::net::lan9118::Counters;
 use crate::schedule;
 use crate::stacks;
 
@@ -33,7 +34,7 @@ impl Measure {
     }
 
     /// Says it all, if it is time.
-    pub(super) fn tell(&mut self) {
+    pub(super) fn tell(&mut self, frames: Counters) {
         let Some(handshake_us) = self.handshake_us else { return };
         if now_us() < self.told_us + EVERY_US {
             return;
@@ -48,6 +49,8 @@ impl Measure {
         let both_us = statistics.app_us + statistics.supervisor_us;
         let thousandths = (statistics.app_us * 1000).checked_div(both_us).unwrap_or(1000);
         say_plainly(format_args!("bench app_cpu_share {}.{:03}", thousandths / 1000, thousandths % 1000));
+        let Counters { received, sent, errored, held } = frames;
+        say_plainly(format_args!("frames: {received} received, {sent} sent, {errored} errored, {held} held"));
         say_plainly(format_args!("bench heap_max_bytes {heap_used_max}"));
         say_plainly(format_args!("bench supervisor_stack_max_bytes {supervisor}"));
         say_plainly(format_args!("bench handler_stack_max_bytes {handler}"));
