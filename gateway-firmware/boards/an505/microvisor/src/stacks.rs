@@ -11,7 +11,7 @@ const SEAL_BYTES: u32 = 8;
 
 /// A handler of ours needs less than this, and the frames of the application's calls in handlers of its own, as many as it
 /// has priorities, less than the rest of the handlers' stack.
-pub(crate) const HANDLER_FLOOR_BYTES: u32 = 1024;
+pub(crate) const HANDLER_FLOOR_BYTES: u32 = 2048;
 
 /// A call needs less than this of its stack, an interrupt of ours included.
 pub(crate) const CALL_BYTES: u32 = 512;
