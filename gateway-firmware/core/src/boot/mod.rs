@@ -132,15 +132,15 @@ impl<B: Board> Device<'_, B> {
         self.envelope.clear();
         self.envelope.resize_default(bytes).map_err(|_| UpdateReason::Malformed)?;
         let at = self.layout.slots[slot].envelope_at;
-        self.ports.flash.read(at, &mut self.envelope).map_err(|_| UpdateReason::Flash)
+        self.ports.flash.read(at, self.envelope).map_err(|_| UpdateReason::Flash)
     }
 
     /// The manifest in the buffer, if it is the entry's and signed. A confirmed version whose release key has since left
     /// the keyset, or is good for less in it, may still run: it was verified when it was installed, and the floor is what ends old versions.
     fn believe(&self, entry: &Slot) -> Result<Manifest<'_>, UpdateReason> {
-        let manifest = check::fits(&self.envelope, entry.manifest, self.here()?)?;
+        let manifest = check::fits(self.envelope, entry.manifest, self.here()?)?;
         let signed = match self.keyset() {
-            Some(keyset) => manifest::open(&self.envelope, &keyset, &self.ports.verify).map(|_| ()),
+            Some(keyset) => manifest::open(self.envelope, &keyset, &self.ports.verify).map(|_| ()),
             None => Err(ManifestError::UnknownKey),
         };
         let proven = matches!(entry.status, Status::Confirmed | Status::Previous);
@@ -163,7 +163,7 @@ impl<B: Board> Device<'_, B> {
             },
             update: manifest.update,
             crash: manifest.crash,
-            held: Held { slot, layers: Layers::new(&self.envelope, manifest) },
+            held: Held { slot, layers: Layers::new(self.envelope, manifest) },
             confirmed_ms: self.now_ms(),
         };
         (running, manifest.area_digest)
@@ -227,7 +227,7 @@ impl<B: Board> Device<'_, B> {
         let entry = self.ledger.slots[staged].clone();
         let read = self.read_envelope(staged, usize::from(entry.envelope_bytes));
         let fetch =
-            read.and_then(|()| self.believe(&entry)).map(|manifest| Fetch::new(&self.envelope, &manifest));
+            read.and_then(|()| self.believe(&entry)).map(|manifest| Fetch::new(self.envelope, &manifest));
         match fetch {
             Ok(fetch) => self.fetch = Some(fetch),
             Err(_) => {

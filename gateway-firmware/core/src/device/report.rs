@@ -41,7 +41,7 @@ impl<B: Board> Device<'_, B> {
 
     /// What is missing of the version being fetched, if that can go on now.
     pub fn wanted(&self) -> Option<Wanted> {
-        self.fetch.as_ref()?.wanted(&self.envelope)
+        self.fetch.as_ref()?.wanted(self.envelope)
     }
 
     /// Results not yet acknowledged, oldest first.

@@ -93,7 +93,7 @@ impl<B: Board> Device<'_, B> {
 
     /// The keyset held.
     pub fn keyset(&self) -> Option<Keyset<'_>> {
-        keyset::read(&self.keyset).ok()
+        keyset::read(self.keyset).ok()
     }
 
     /// Its version; 0 for none.
@@ -104,7 +104,7 @@ impl<B: Board> Device<'_, B> {
     /// Takes the next keyset, signed by the one held; returns its version. The first one comes with `enrolled`.
     pub fn offer_keyset(&mut self, bytes: &[u8]) -> Result<u32, KeysetRefused> {
         let version = {
-            let held = keyset::read(&self.keyset)?;
+            let held = keyset::read(self.keyset)?;
             keyset::open_next(bytes, &held, &self.ports.verify)?.version
         };
         self.keep_keyset(bytes, version)?;

@@ -122,8 +122,8 @@ impl<B: Board> Device<'_, B> {
         if self.envelope != envelope {
             return Err(UpdateReason::Flash);
         }
-        let manifest: Manifest<'_> = wire::manifest::read(&self.envelope).map_err(check::reason)?;
-        Ok(Fetch::new(&self.envelope, &manifest))
+        let manifest: Manifest<'_> = wire::manifest::read(self.envelope).map_err(check::reason)?;
+        Ok(Fetch::new(self.envelope, &manifest))
     }
 
     fn already_running(&mut self, target: Target) -> Result<Heard, DirectiveRefused> {
