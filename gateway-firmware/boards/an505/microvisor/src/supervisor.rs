@@ -31,6 +31,7 @@ use crate::{gateway, schedule};
 
 use self::found::Found;
 use self::measure::Measure;
+use self::tell::Wall;
 
 /// Bytes the broker may send before some were understood.
 const TCP_RECEIVE_BYTES: usize = 6 * 1024;
@@ -69,6 +70,7 @@ struct Supervisor {
     measure: Measure,
     /// The first stage counts the starts of this microvisor, until the link was there once.
     on_trial: bool,
+    wall: Wall,
 }
 
 /// Where `schedule` starts this thread. It comes back from nothing: what keeps it from working resets the board.
@@ -110,6 +112,7 @@ fn begin() -> Result<&'static mut Supervisor, Unable> {
     found.tell(|level, text| core.note(level, text));
     core.device_mut().restore();
     let network = network(provision)?;
+    let wall = Wall::new(core.device().time_bound_s());
     let supervisor = Supervisor {
         core,
         network,
@@ -119,6 +122,7 @@ fn begin() -> Result<&'static mut Supervisor, Unable> {
         open: false,
         measure: Measure::default(),
         on_trial,
+        wall,
     };
     SUPERVISOR.try_init(supervisor).ok_or(Unable::Lent)
 }
@@ -184,7 +188,7 @@ impl Supervisor {
         self.network.poll(now_us());
         self.follow_wish();
         let moved = self.carry();
-        gateway::publish(tell::facts(self.core));
+        gateway::publish(tell::facts(self.core, &mut self.wall));
         heard || moved
     }
 

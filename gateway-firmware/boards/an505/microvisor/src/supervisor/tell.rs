@@ -77,12 +77,34 @@ pub(super) fn fault(core: &mut Gateway<'_, An505>, fault: &FaultRecord) {
 }
 
 /// What the application may ask for.
-pub(super) fn facts(core: &Gateway<'_, An505>) -> Facts {
+pub(super) fn facts(core: &Gateway<'_, An505>, wall: &mut Wall) -> Facts {
     let device = core.device();
     Facts {
         device_id: device.device_id().map(|id| id_bytes(&id.text())),
-        wall_us_at_zero: None,
+        wall_us_at_zero: wall.us_at_zero(device.time_bound_s()),
         wake_reason: wake_reason(device.boot_reason()),
+    }
+}
+
+/// What date it is, since somebody told in this start: the bound that the core holds is a date on the moment it rises.
+#[derive(Debug)]
+pub(super) struct Wall {
+    bound_s: u64,
+    us_at_zero: Option<u64>,
+}
+
+impl Wall {
+    /// Before anybody told; the core believes this bound.
+    pub(super) fn new(bound_s: u64) -> Self {
+        Self { bound_s, us_at_zero: None }
+    }
+
+    fn us_at_zero(&mut self, bound_s: u64) -> Option<u64> {
+        if bound_s > self.bound_s {
+            self.bound_s = bound_s;
+            self.us_at_zero = bound_s.saturating_mul(1_000_000).checked_sub(now_us());
+        }
+        self.us_at_zero
     }
 }
 
