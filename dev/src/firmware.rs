@@ -23,6 +23,8 @@ pub enum Image {
     First(&'static str),
     /// `apps/first`, which never says so.
     Unwell(&'static str),
+    /// `apps/first`, which never rests.
+    Busy(&'static str),
     /// A microvisor without first stage, store and network, which computes all the time: for what the walls must hold.
     Walls,
     /// An application that attacks the walls and tells what came of it.
@@ -92,6 +94,7 @@ impl Image {
             Image::Microvisor => "microvisor".to_owned(),
             Image::First(version) => format!("first-{version}"),
             Image::Unwell(version) => format!("first-{version}-unwell"),
+            Image::Busy(version) => format!("first-{version}-busy"),
             Image::Walls => "walls".to_owned(),
             Image::Probe => "probe".to_owned(),
         }
@@ -162,7 +165,7 @@ impl Image {
         match self {
             Image::Boot => BOOT,
             Image::Microvisor | Image::Walls => MICROVISOR,
-            Image::First(_) | Image::Unwell(_) | Image::Probe => APP,
+            Image::First(_) | Image::Unwell(_) | Image::Busy(_) | Image::Probe => APP,
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod console;
 mod monitor;
+mod probe;
 
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 pub use console::{Console, Line};
 use monitor::Monitor;
+pub use probe::Probe;
 
 use crate::process::{Process, Signal, Spec};
 use crate::{places, secret};
@@ -76,6 +78,7 @@ pub struct Machine {
     net: Net,
     pace: Pace,
     gdb: Option<u16>,
+    probed: bool,
     vectors: Option<[u32; 2]>,
 }
 
@@ -95,6 +98,7 @@ impl Machine {
             net: Net::default(),
             pace: Pace::default(),
             gdb: None,
+            probed: false,
             vectors: None,
         }
     }
@@ -125,6 +129,13 @@ impl Machine {
         self
     }
 
+    /// [`Board::probe`] may be called, in place of [`Machine::gdb`].
+    #[must_use]
+    pub fn probed(mut self) -> Machine {
+        self.probed = true;
+        self
+    }
+
     /// Power on. It runs when this returns.
     pub async fn start(&self) -> Result<Board> {
         let folder = Folder::make()?;
@@ -147,7 +158,7 @@ impl Machine {
             app: Console::read("application's UART", app),
             monitor: Monitor::open(monitor).await?,
             process,
-            _folder: folder,
+            folder,
         })
     }
 
@@ -191,6 +202,10 @@ impl Machine {
         if let Some(port) = self.gdb {
             spec = spec.args(["-gdb", &format!("tcp:127.0.0.1:{port}")]);
         }
+        if self.probed {
+            let socket = escaped(&folder.path("probe"))?;
+            spec = spec.args(["-gdb", &format!("unix:{socket},server=on,wait=off")]);
+        }
         self.plug(spec)
     }
 
@@ -223,7 +238,7 @@ pub struct Board {
     app: Console,
     monitor: Monitor,
     process: Process,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Board {
@@ -255,6 +270,11 @@ impl Board {
     /// Lets it go on.
     pub async fn thaw(&self) -> Result<()> {
         self.monitor.run("cont").await
+    }
+
+    /// Stops the machine to look into it; it goes on when the probe is detached.
+    pub async fn probe(&self) -> Result<Probe> {
+        Probe::attach(&self.folder.path("probe")).await
     }
 
     /// How often it was reset since power on, by whomever.

@@ -27,6 +27,8 @@ enum App {
     First,
     /// Attacks the walls around it.
     Probe,
+    /// The first, but it never rests: for a clock that follows the instructions.
+    Busy,
 }
 
 impl App {
@@ -34,6 +36,7 @@ impl App {
         match self {
             App::First => &FIRST,
             App::Probe => &[Image::Walls, Image::Probe],
+            App::Busy => &[Image::Busy("1.0.0")],
         }
     }
 }
@@ -60,7 +63,7 @@ impl Arguments {
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let compiler = Compiler::choose(arguments.compiler).await?;
-    let apps = arguments.app.map_or_else(|| vec![App::First, App::Probe], |app| vec![app]);
+    let apps = arguments.app.map_or_else(|| vec![App::First, App::Probe, App::Busy], |app| vec![app]);
     let mut images = vec![Image::Boot, Image::Microvisor];
     images.extend(apps.iter().flat_map(|app| app.images()));
     std::fs::create_dir_all(dev::firmware::folder())?;
@@ -88,7 +91,7 @@ async fn build(compiler: Compiler, image: Image) -> Result<()> {
         Image::Boot => ("boot", "boot", BOOT),
         Image::Microvisor => ("microvisor", "microvisor", RELEASE),
         Image::Walls => ("microvisor", "walls", RELEASE),
-        Image::First(_) | Image::Unwell(_) => ("first", "first", RELEASE),
+        Image::First(_) | Image::Unwell(_) | Image::Busy(_) => ("first", "first", RELEASE),
         Image::Probe => ("probe", "probe", RELEASE),
     };
     let mut command = compiler.command("build", profile);
@@ -98,6 +101,9 @@ async fn build(compiler: Compiler, image: Image) -> Result<()> {
         Image::First(version) => drop(command.env("HOLDFAST_APP_VERSION", version)),
         Image::Unwell(version) => {
             command.env("HOLDFAST_APP_VERSION", version).env("HOLDFAST_APP_UNWELL", "1");
+        }
+        Image::Busy(version) => {
+            command.env("HOLDFAST_APP_VERSION", version).env("HOLDFAST_APP_BUSY", "1");
         }
         _ => {}
     }

@@ -10,3 +10,5 @@ pub mod provision;
 
 /// Where everything lies in the file: offset 0 is [`map::AT`].
 pub use chip::map::flash as map;
+/// Where everything lies in the memory of the secure world.
+pub use chip::map::secure;

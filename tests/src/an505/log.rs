@@ -34,13 +34,22 @@ impl Log<'_> {
 
     /// Waits until a boot that was not told of before has said all of this; its records up to then, of which none is missing.
     pub async fn next_boot(&mut self, all: &[&str]) -> Result<Boot> {
-        let told = tokio::time::timeout(PATIENCE, self.find(all));
-        let boot = told.await.with_context(|| format!("no boot of {} said {all:?}", self.device))??;
+        let boot = self.within_patience(|name| !self.boots.contains(name), all).await?;
         self.boots.insert(boot.name.clone());
         Ok(boot)
     }
 
-    async fn find(&self, all: &[&str]) -> Result<Boot> {
+    /// The same for a boot of this name, told of before or not.
+    pub async fn boot(&self, name: &str, all: &[&str]) -> Result<Boot> {
+        self.within_patience(|other| other == name, all).await
+    }
+
+    async fn within_patience(&self, wanted: impl Fn(&str) -> bool, all: &[&str]) -> Result<Boot> {
+        let told = tokio::time::timeout(PATIENCE, self.find(wanted, all)).await;
+        told.with_context(|| format!("no boot of {} said {all:?}", self.device))?
+    }
+
+    async fn find(&self, wanted: impl Fn(&str) -> bool, all: &[&str]) -> Result<Boot> {
         let words = ["logs", self.device.as_str(), "--follow", "--last", RECORDS, "--json"];
         let mut follow = self.world.command(&words)?.stdout(Stdio::piped()).spawn()?;
         let mut lines = BufReader::new(follow.stdout.take().context("no stdout")?).lines();
@@ -49,7 +58,7 @@ impl Log<'_> {
             let record: Value = serde_json::from_str(&line)?;
             let field = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
             let name = field("boot");
-            if self.boots.contains(&name) {
+            if !wanted(&name) {
                 continue;
             }
             let at = boots.iter().position(|boot| boot.name == name).unwrap_or_else(|| {

@@ -181,7 +181,7 @@ async fn no_microvisor(board: &Patient<'_>) -> Result<()> {
     let slots = map::SLOTS.map(|slot| slot + map::SLOT_IMAGE + 300_000);
     board.spoil(&slots)?;
     // Without a network the clock need not wait for anyone.
-    let pace = Pace::Instructions { shift: 4, sleep: false };
+    let pace = Pace::Instructions { shift: 5, sleep: false };
     let machine = board.world.machine(board.flash)?.net(Net::Unplugged).pace(pace).start().await?;
     let console = machine.console();
     let mut from = 0;

@@ -3,4 +3,6 @@
 mod damage;
 mod main_job;
 mod network;
+mod pace;
+mod resets;
 mod walls;

@@ -2,7 +2,8 @@
 //!
 //! A SysTick of 1 kHz counts; the microvisor's clock says how many there should have been. What a tick waited for is
 //! read from the timer itself, which goes on counting. `HOLDFAST_APP_VERSION` at build time is the version it says, so
-//! that an update is seen; with `HOLDFAST_APP_UNWELL` it never says that it works, and is taken back.
+//! that an update is seen; with `HOLDFAST_APP_UNWELL` it never says that it works, and is taken back; with
+//! `HOLDFAST_APP_BUSY` it never rests: an emulator then has no time to pass by the wall's clock.
 #![no_std]
 #![no_main]
 
@@ -20,6 +21,7 @@ const VERSION: &str = match option_env!("HOLDFAST_APP_VERSION") {
     None => env!("CARGO_PKG_VERSION"),
 };
 const HEALTHY: bool = option_env!("HOLDFAST_APP_UNWELL").is_none();
+const RESTS: bool = option_env!("HOLDFAST_APP_BUSY").is_none();
 
 const TICKS_A_SECOND: u32 = 1000;
 
@@ -53,7 +55,9 @@ fn run(console: &mut Uart) -> Result<(), Status> {
     let started_us = holdfast::microseconds()?;
     for second in 1u32.. {
         while TICKS.load(Ordering::Relaxed) < second * TICKS_A_SECOND {
-            wait();
+            if RESTS {
+                wait();
+            }
         }
         let due = (holdfast::microseconds()? - started_us) * u64::from(TICKS_A_SECOND) / 1_000_000;
         let lost = due.saturating_sub(TICKS.load(Ordering::Relaxed).into());
