@@ -85,6 +85,7 @@ impl Trust {
             .map_err(TrustError::Server)?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
+        config.max_fragment_size = Some(RECORD_BYTES_MAX);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) =
             Some(Arc::new(Believed { roots, config: Arc::new(config) }));
         Ok(())
@@ -94,6 +95,9 @@ impl Trust {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+/// Bytes of one TLS record: a device holds it as it came and decrypted, and a microcontroller has tens of KiB for all of TLS.
+const RECORD_BYTES_MAX: usize = 4096;
 
 /// A bound listener; `run` serves it.
 #[derive(Debug)]
