@@ -34,7 +34,7 @@ impl Probe {
     /// What lies there.
     pub async fn read(&mut self, at: u32, bytes: usize) -> Result<Vec<u8>> {
         let answer = self.ask(&format!("m{at:x},{bytes:x}")).await?;
-        let byte = |pair: &[u8]| Some(u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?);
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
         let read: Option<Vec<u8>> = answer.as_bytes().chunks(2).map(byte).collect();
         read.filter(|read| read.len() == bytes).with_context(|| format!("{at:#x} cannot be read: {answer}"))
     }
