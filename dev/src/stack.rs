@@ -40,7 +40,7 @@ pub struct Stack {
     running: Mutex<BTreeMap<Part, Arc<Process>>>,
     failed: AtomicBool,
     _ports: Ports,
-    _lock: File,
+    _lock: Held,
 }
 
 impl Stack {
@@ -333,8 +333,19 @@ fn master_key(dir: &Path, service: Service) -> PathBuf {
     dir.join(format!("{}.master-key", service.name()))
 }
 
+/// A lock that is given back when it is dropped. Closing the file would not do: a process that somebody starts at that moment
+/// holds a copy of it until it has become its program.
+#[derive(Debug)]
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
 /// Locks the directory for our lifetime and says in the lock file who holds it.
-fn lock(dir: &Path) -> Result<File> {
+fn lock(dir: &Path) -> Result<Held> {
     use std::io::Write;
     let mut lock = File::options()
         .create(true)
@@ -346,7 +357,7 @@ fn lock(dir: &Path) -> Result<File> {
     }
     lock.set_len(0)?;
     write!(lock, "{}", std::process::id())?;
-    Ok(lock)
+    Ok(Held(lock))
 }
 
 /// Removes what killed runs left behind: directories nobody holds the lock of, and no test failed in lately.
