@@ -113,8 +113,13 @@ async fn build(compiler: Compiler, image: Image) -> Result<()> {
     Ok(())
 }
 
-/// The board's lints: with rustup's compiler, which brings clippy.
+/// The board's lints: with rustup's compiler, which brings clippy. Where its target cannot be had the images are Debian's
+/// compiler's, and nobody lints them.
 pub(crate) async fn clippy() -> Result<()> {
+    if let Err(error) = compiler::add_target().await {
+        println!("no lints of the board: {error:#}");
+        return Ok(());
+    }
     // The first stage by itself: in one call with the rest it would be given what they need of its dependencies.
     for (profile, selection) in [(BOOT, ["--package", "boot"]), (RELEASE, ["--workspace", "--exclude=boot"])]
     {
