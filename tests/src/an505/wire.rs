@@ -15,7 +15,7 @@ use dev::qemu::{Net, wire_sockets};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::frame;
 use crate::broker::random::Random;
@@ -61,8 +61,8 @@ pub struct Counts {
     pub lost: AtomicU64,
     pub doubled: AtomicU64,
     pub late: AtomicU64,
-    /// Leases given or renewed.
-    pub leases: AtomicU64,
+    /// Leases given or renewed, to be awaited.
+    pub leases: watch::Sender<u64>,
     /// Questions answered here.
     pub dns_answers: AtomicU64,
 }
@@ -174,7 +174,7 @@ impl Lane {
             Direction::Down => {
                 count(&counts.down);
                 if frame::shorten_lease(&mut frame, self.shared.network.lease_s) {
-                    count(&counts.leases);
+                    counts.leases.send_modify(|leases| *leases += 1);
                 }
             }
         }

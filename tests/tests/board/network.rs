@@ -30,13 +30,9 @@ async fn a_board_works_through_loss_doubled_and_late_frames_and_short_leases() -
         let bundle = world.app(Image::First("1.0.0"), "1.0.0", 1, &QUICK).await?;
         ensure!(world.deploy(&device, &bundle).await? == ("STATE_CONFIRMED".into(), String::new()));
         world.devices(1, |device| runs(device, "1.0.0")).await?;
-        let before = Counts::read(&wire.counts().leases);
-        tokio::time::timeout(PATIENCE, async {
-            while Counts::read(&wire.counts().leases) < before + 2 {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        })
-        .await?;
+        let mut leases = wire.counts().leases.subscribe();
+        let before = *leases.borrow();
+        tokio::time::timeout(PATIENCE, leases.wait_for(|leases| *leases >= before + 2)).await??;
         let second = world.app(Image::First("2.0.0"), "2.0.0", 2, &QUICK).await?;
         ensure!(world.deploy(&device, &second).await? == ("STATE_CONFIRMED".into(), String::new()));
         Ok(())

@@ -1,6 +1,6 @@
 //! The machine: QEMU's `mps2-an505` as the first stage and the microvisor both see it.
 //!
-//! Owns addresses (`map`) and the thinnest layer over registers. It decides nothing, keeps no state of its own and never
+//! Owns addresses (`map`) and the thinnest layer over registers. It decides nothing, remembers how often a timer wrapped and never
 //! touches what the other world owns. The facts are of TRUSTZONE.md and of Arm's AN505 and SSE-200 manuals.
 //! Tools on the host use `map`; everything else is there on the machine only.
 #![no_std]
