@@ -20,6 +20,14 @@ pub const LAYER_WINDOW_BYTES_MAX: usize = 128 * 1024;
 pub const LOG_TEXT_BYTES_MAX: usize = 512;
 /// Records of one `up/log` message.
 pub const LOG_BATCH_RECORDS_MAX: usize = 64;
+/// Bytes of the stack in one crash report.
+pub const CRASH_STACK_BYTES_MAX: usize = 1024;
+/// Words of the registers in one crash report: r0 to r12, sp, lr, pc, xPSR.
+pub const CRASH_REGISTERS: usize = 17;
+/// Bytes of one telemetry message.
+pub const TELEMETRY_BYTES_MAX: usize = 1024;
+/// Bytes of its content type.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 64;
 /// Bytes of one frame of a debug session.
 pub const DEBUG_FRAME_BYTES_MAX: usize = 4 * 1024;
 /// Frames of a debug session that one end may have sent and the other not yet taken, each way.

@@ -13,6 +13,7 @@
 
 pub mod boot;
 pub mod counter;
+pub mod crash;
 mod crc;
 pub mod device;
 pub mod drbg;

@@ -8,6 +8,8 @@
 
 use core::fmt::Debug;
 
+use crate::crash::Crash;
+
 /// What a flash is made of; the numbers the store's layout is computed from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
@@ -134,6 +136,29 @@ pub enum Life {
     Hung,
 }
 
+/// Why the application is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartReason {
+    /// The board started, and it with it.
+    Boot,
+    /// It ended by itself before.
+    Crash,
+    /// It asked for it.
+    Restart,
+    /// It was exchanged, for a newer version or back for the one before.
+    Update,
+}
+
+/// What the application wants of the network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NetworkDemand {
+    /// It never asked: the device stays connected.
+    #[default]
+    NeverAsked,
+    /// It holds so many requests; none: it needs no connection now.
+    Requests(u32),
+}
+
 /// What the board knows of the application now; asked at every poll, so nothing here is an edge that can be missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AppStatus {
@@ -142,17 +167,22 @@ pub struct AppStatus {
     pub healthy: bool,
     /// It has called `apply` since it was last told that an update waits.
     pub apply: bool,
+    pub network: NetworkDemand,
 }
 
 /// The application, in the other world.
 pub trait App {
     /// Starts the image from its beginning; whatever ran before is gone.
-    fn start(&mut self, image: Image, flash: &mut dyn Flash) -> Result<(), AppError>;
+    fn start(&mut self, image: Image, flash: &mut dyn Flash, reason: StartReason) -> Result<(), AppError>;
     /// Ends it, whatever it is doing.
     fn stop(&mut self);
     fn status(&mut self) -> AppStatus;
     /// Tells it that an update waits and that it may `apply`.
     fn update_waits(&mut self);
+    /// How it ended, once, when its life is no longer `Running`. None: this board does not know.
+    fn take_crash(&mut self) -> Option<Crash> {
+        None
+    }
 }
 
 /// A board's choice of ports.

@@ -15,7 +15,7 @@
 //! Blank lines and lines that begin with `#` are skipped; an unknown command crashes; after the last line it idles. The
 //! script ends at the first zero or 0xFF byte, so that an image may carry anything else behind it.
 
-use gateway_core::ports::{App, AppError, AppStatus, Flash, Image, Life};
+use gateway_core::ports::{App, AppError, AppStatus, Flash, Image, Life, NetworkDemand, StartReason};
 
 /// First line of every script.
 pub(crate) const MAGIC: &str = "#!holdfast-script";
@@ -130,7 +130,7 @@ impl ScriptApp {
 }
 
 impl App for ScriptApp {
-    fn start(&mut self, image: Image, flash: &mut dyn Flash) -> Result<(), AppError> {
+    fn start(&mut self, image: Image, flash: &mut dyn Flash, _reason: StartReason) -> Result<(), AppError> {
         let mut bytes = vec![0; SCRIPT_BYTES_MAX.min(image.bytes as usize)];
         flash.read(image.at, &mut bytes).map_err(|_| AppError)?;
         *self =
@@ -149,7 +149,7 @@ impl App for ScriptApp {
             Run::Crashed => Life::Crashed,
             Run::Hung => Life::Hung,
         };
-        AppStatus { life, healthy: self.healthy, apply: self.apply }
+        AppStatus { life, healthy: self.healthy, apply: self.apply, network: NetworkDemand::NeverAsked }
     }
 
     fn update_waits(&mut self) {
@@ -196,7 +196,8 @@ mod tests {
         assert_eq!(app.deadline_ms(), 50);
         assert!(says(&mut app, 49).is_empty());
         assert_eq!(says(&mut app, 50), ["(healthy)", "two three"]);
-        assert_eq!(app.status(), AppStatus { life: Life::Running, healthy: true, apply: false });
+        let network = NetworkDemand::NeverAsked;
+        assert_eq!(app.status(), AppStatus { life: Life::Running, healthy: true, apply: false, network });
         assert_eq!(app.deadline_ms(), u64::MAX);
     }
 

@@ -13,7 +13,7 @@ use wire::msg::UpdateReason;
 
 use crate::device::{Device, Notice, STORE_RETRY_MS};
 use crate::mutation::mutated;
-use crate::ports::{App as _, Board, Flash as _, Image, Ports, Watchdog as _};
+use crate::ports::{App as _, Board, Flash as _, Image, Ports, StartReason, Watchdog as _};
 use crate::store::Key;
 use crate::update::check::{self, Here};
 use crate::update::fetch::Fetch;
@@ -101,7 +101,7 @@ impl<B: Board> Device<'_, B> {
         self.counters.app_starts = self.counters.app_starts.saturating_add(1);
         self.note(Notice::AppStarted { slot: image.slot, trial });
         // A version that cannot be started shows as not running, which counts as a crash.
-        let _ = self.ports.app.start(image, &mut self.ports.flash);
+        let _ = self.ports.app.start(image, &mut self.ports.flash, StartReason::Boot);
         self.life.started(self.now_ms());
     }
 

@@ -78,6 +78,7 @@ impl Supervisor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::NetworkDemand;
 
     const POLICY: CrashPolicy = CrashPolicy { backoff_min_ms: 100, backoff_max_ms: 350, hold_s: 10 };
 
@@ -101,7 +102,8 @@ mod tests {
     #[test]
     fn healthy_is_noted_once_and_only_of_a_running_application() {
         let mut supervisor = Supervisor::default();
-        let status = |life| AppStatus { life, healthy: true, apply: false };
+        let network = NetworkDemand::NeverAsked;
+        let status = |life| AppStatus { life, healthy: true, apply: false, network };
         assert_eq!(supervisor.observe(status(Life::Running), 1), None);
         supervisor.started(5);
         assert_eq!(supervisor.observe(status(Life::Crashed), 6).unwrap().healthy_ms, None);

@@ -10,7 +10,7 @@ use chip::special::{
     set_psp_ns, set_psplim_ns,
 };
 use chip::{nvic, peripherals, scb};
-use gateway_core::ports::{App, AppError, AppStatus, Flash, Image, Life};
+use gateway_core::ports::{App, AppError, AppStatus, Flash, Image, Life, NetworkDemand, StartReason};
 
 use crate::events;
 use crate::exceptions::{Context, exc_return};
@@ -75,7 +75,7 @@ pub struct Application {
 }
 
 impl App for Application {
-    fn start(&mut self, image: Image, flash: &mut dyn Flash) -> Result<(), AppError> {
+    fn start(&mut self, image: Image, flash: &mut dyn Flash, _reason: StartReason) -> Result<(), AppError> {
         self.stop();
         copy(image, flash)?;
         start()
@@ -94,7 +94,12 @@ impl App for Application {
             CRASHED => Life::Crashed,
             _ => Life::Stopped,
         };
-        AppStatus { life, healthy: HEALTHY.load(Ordering::Relaxed), apply: APPLY.load(Ordering::Relaxed) }
+        AppStatus {
+            life,
+            healthy: HEALTHY.load(Ordering::Relaxed),
+            apply: APPLY.load(Ordering::Relaxed),
+            network: NetworkDemand::NeverAsked,
+        }
     }
 
     fn update_waits(&mut self) {

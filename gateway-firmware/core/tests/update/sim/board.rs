@@ -231,7 +231,7 @@ impl Watchdog for SimWatchdog {
 pub(crate) struct SimApp(Rc<RefCell<AppWorld>>);
 
 impl App for SimApp {
-    fn start(&mut self, image: Image, flash: &mut dyn Flash) -> Result<(), AppError> {
+    fn start(&mut self, image: Image, flash: &mut dyn Flash, _reason: StartReason) -> Result<(), AppError> {
         let mut bytes = vec![0; image.bytes as usize];
         flash.read(image.at, &mut bytes).map_err(|_| AppError)?;
         let mut app = self.0.borrow_mut();
@@ -256,7 +256,7 @@ impl App for SimApp {
             Some(Behaviour::Hang) => Life::Hung,
         };
         let healthy = matches!(app.running, Some((_, Behaviour::Healthy)));
-        AppStatus { life, healthy, apply: app.apply }
+        AppStatus { life, healthy, apply: app.apply, network: NetworkDemand::NeverAsked }
     }
 
     fn update_waits(&mut self) {
