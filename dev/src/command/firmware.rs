@@ -4,7 +4,7 @@
 //! microvisor needs.
 
 use anyhow::{Context, Result, bail, ensure};
-use dev::firmware::{Footprint, Image};
+use dev::firmware::{Footprint, HOSTILE, Image};
 use tokio::process::Command;
 
 pub(crate) mod compiler;
@@ -29,14 +29,17 @@ enum App {
     Probe,
     /// The first, but it never rests: for a clock that follows the instructions.
     Busy,
+    /// Each tries to hurt the device in one way.
+    Hostile,
 }
 
 impl App {
-    fn images(self) -> &'static [Image] {
+    fn images(self) -> Vec<Image> {
         match self {
-            App::First => &FIRST,
-            App::Probe => &[Image::Walls, Image::Probe],
-            App::Busy => &[Image::Busy("1.0.0")],
+            App::First => FIRST.to_vec(),
+            App::Probe => vec![Image::Walls, Image::Probe],
+            App::Busy => vec![Image::Busy("1.0.0")],
+            App::Hostile => HOSTILE.iter().copied().map(Image::Hostile).collect(),
         }
     }
 }
@@ -63,19 +66,28 @@ impl Arguments {
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let compiler = Compiler::choose(arguments.compiler).await?;
-    let apps = arguments.app.map_or_else(|| vec![App::First, App::Probe, App::Busy], |app| vec![app]);
+    let apps =
+        arguments.app.map_or_else(|| vec![App::First, App::Probe, App::Busy, App::Hostile], |app| vec![app]);
     let mut images = vec![Image::Boot, Image::Microvisor];
     images.extend(apps.iter().flat_map(|app| app.images()));
     std::fs::create_dir_all(dev::firmware::folder())?;
     for image in &images {
-        build(compiler, *image).await?;
+        match image {
+            // All of them in one call.
+            Image::Hostile(name) if *name != HOSTILE[0] => copy(compiler, name, RELEASE, *image)?,
+            _ => build(compiler, *image).await?,
+        }
     }
     let mut table = format!("{:<20} {:>22} {:>22}\n", "image", "flash KiB (limit)", "RAM KiB (limit)");
     let mut too_big = Vec::new();
     for image in images {
         let footprint = image.footprint()?;
+        let in_table = !matches!(image, Image::Hostile(_));
         ensure!(footprint.flash_bytes > 0, "nothing of {} lies where it should", image.name());
-        table += &row(&image.name(), &footprint);
+        // Forty small ones would hide the others.
+        if in_table {
+            table += &row(&image.name(), &footprint);
+        }
         if !footprint.fits() {
             too_big.push(image.name());
         }
@@ -93,9 +105,14 @@ async fn build(compiler: Compiler, image: Image) -> Result<()> {
         Image::Walls => ("microvisor", "walls", RELEASE),
         Image::First(_) | Image::Unwell(_) | Image::Busy(_) => ("first", "first", RELEASE),
         Image::Probe => ("probe", "probe", RELEASE),
+        Image::Hostile(name) => ("hostile", name, RELEASE),
     };
     let mut command = compiler.command("build", profile);
-    command.args(["--quiet", "--package", package, "--bin", program]);
+    command.args(["--quiet", "--package", package]);
+    match image {
+        Image::Hostile(_) => command.arg("--bins"),
+        _ => command.args(["--bin", program]),
+    };
     // What `apps/first` is told when it is built.
     match image {
         Image::First(version) => drop(command.env("HOLDFAST_APP_VERSION", version)),
@@ -108,6 +125,10 @@ async fn build(compiler: Compiler, image: Image) -> Result<()> {
         _ => {}
     }
     run_command(command, &format!("building {}", image.name())).await?;
+    copy(compiler, program, profile, image)
+}
+
+fn copy(compiler: Compiler, program: &str, profile: &str, image: Image) -> Result<()> {
     let artefact = compiler.artefacts(profile).join(program);
     std::fs::copy(&artefact, image.file()).with_context(|| format!("copying {}", artefact.display()))?;
     Ok(())
