@@ -84,10 +84,16 @@ mod switch {
         DirectiveNonce,
         /// The floor rises with the confirmation.
         FloorAtConfirm,
+        /// Crash reports are not kept in the store.
+        CrashKept,
+        /// A crash report is written to the store whenever there is one.
+        CrashWear,
+        /// A restart asked for comes at once, however often.
+        RestartFlood,
     }
 
     impl Mutation {
-        pub const ALL: [Mutation; 26] = [
+        pub const ALL: [Mutation; 29] = [
             Mutation::RecordCrc,
             Mutation::BankCrc,
             Mutation::BankCommitFirst,
@@ -114,6 +120,9 @@ mod switch {
             Mutation::GoTarget,
             Mutation::DirectiveNonce,
             Mutation::FloorAtConfirm,
+            Mutation::CrashKept,
+            Mutation::CrashWear,
+            Mutation::RestartFlood,
         ];
     }
 
