@@ -90,10 +90,12 @@ mod switch {
         CrashWear,
         /// A restart asked for comes at once, however often.
         RestartFlood,
+        /// The application's log records push out the microvisor's.
+        LogShare,
     }
 
     impl Mutation {
-        pub const ALL: [Mutation; 29] = [
+        pub const ALL: [Mutation; 30] = [
             Mutation::RecordCrc,
             Mutation::BankCrc,
             Mutation::BankCommitFirst,
@@ -123,6 +125,7 @@ mod switch {
             Mutation::CrashKept,
             Mutation::CrashWear,
             Mutation::RestartFlood,
+            Mutation::LogShare,
         ];
     }
 

@@ -40,6 +40,13 @@ impl Telemetry {
         Self { bytes: Vec::new(), sequence: 0, dropped: 0, sent: Vec::new() }
     }
 
+    /// As new.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.sent.clear();
+        (self.sequence, self.dropped) = (0, 0);
+    }
+
     /// Takes a message; false when it has no room, or is longer than a message may be.
     pub fn push(&mut self, uptime_us: u64, content_type: &str, data: &[u8]) -> bool {
         self.sequence += 1;

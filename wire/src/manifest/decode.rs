@@ -7,8 +7,8 @@ use super::{
 use crate::cbor::Reader;
 use crate::key::Digest;
 use crate::limits::{
-    AREA_BYTES_MAX, ATTEMPTS_MAX, BLOCK_BYTES, BOARD_BYTES_MAX, DEBUG_KEYS_MAX, GRACE_S_MAX, LAYER_BYTES_MAX, LAYERS_MAX,
-    VERSION_BYTES_MAX,
+    AREA_BYTES_MAX, ATTEMPTS_MAX, BLOCK_BYTES, BOARD_BYTES_MAX, DEBUG_KEYS_MAX, GRACE_S_MAX, LAYER_BYTES_MAX,
+    LAYERS_MAX, VERSION_BYTES_MAX,
 };
 use crate::suit::{Commands, Envelope, RawManifest, command, decode_digest, parameter};
 

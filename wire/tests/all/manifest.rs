@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use wire::cbor::{CborError, Writer};
 use wire::cose::P256;
 use wire::limits::{
-    ATTEMPTS_MAX, BOARD_BYTES_MAX, DEBUG_KEYS_MAX, ENVELOPE_BYTES_MAX, GRACE_S_MAX, LAYERS_MAX, VERSION_BYTES_MAX,
+    ATTEMPTS_MAX, BOARD_BYTES_MAX, DEBUG_KEYS_MAX, ENVELOPE_BYTES_MAX, GRACE_S_MAX, LAYERS_MAX,
+    VERSION_BYTES_MAX,
 };
 use wire::manifest::{self, Component, Manifest, ManifestError};
 use wire::sign::{LayerSpec, ManifestSpec, ReleaseKeySpec, SignError, Signer};

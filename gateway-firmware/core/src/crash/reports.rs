@@ -58,6 +58,12 @@ impl Reports {
         Self { held: Vec::new(), sequence: 0, dropped: 0, kept: None, keep_from_ms: 0 }
     }
 
+    /// As new.
+    pub(crate) fn clear(&mut self) {
+        self.held.clear();
+        (self.sequence, self.dropped, self.kept, self.keep_from_ms) = (0, 0, None, 0);
+    }
+
     /// Takes up what the store holds from an earlier boot.
     // Kept out of its caller: once in a boot it needs a large frame.
     #[inline(never)]

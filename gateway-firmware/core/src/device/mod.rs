@@ -110,6 +110,8 @@ impl<'b, B: Board> Device<'b, B> {
         let Memory { envelope, keyset, crashes, telemetry } = memory;
         envelope.clear();
         keyset.clear();
+        crashes.clear();
+        telemetry.clear();
         let layout = Layout::new(ports.flash.geometry()).map_err(BootError::Layout)?;
         let mut store = Store::mount(&mut ports.flash, layout.store_at)?;
         let boot = next_boot(&mut ports, &mut store)?;

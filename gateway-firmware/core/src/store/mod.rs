@@ -50,15 +50,8 @@ pub enum Key {
 const KEYS: usize = 7;
 
 impl Key {
-    const ALL: [Key; KEYS] = [
-        Key::Boot,
-        Key::Time,
-        Key::Keyset,
-        Key::Identity,
-        Key::Enrolment,
-        Key::Ledger,
-        Key::Crash,
-    ];
+    const ALL: [Key; KEYS] =
+        [Key::Boot, Key::Time, Key::Keyset, Key::Identity, Key::Enrolment, Key::Ledger, Key::Crash];
 
     /// Longest value.
     pub const fn bytes_max(self) -> usize {
