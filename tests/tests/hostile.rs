@@ -4,6 +4,7 @@
 //! also the measure of an update during an attack. What came of each is judged by `scenarios::an505::hostile`; the table is
 //! left for `cargo dev test` to print.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use factory::map;
 use scenarios::an505::board::is_online;
 use scenarios::an505::hostile::{Attack, Expected, Seen, Table};
 use scenarios::an505::wire::{Counts, Network, Wire};
-use scenarios::world::{World, name, text};
+use scenarios::world::{World, text};
 use serde_json::Value;
 use wire::manifest::{Component, Confirm, ConnectivityPolicy, CrashPolicy, UpdatePolicy};
 use wire::sign::{LayerSpec, ManifestSpec, SoftKey};
@@ -40,8 +41,8 @@ const CONFIRM: UpdatePolicy = UpdatePolicy {
 };
 /// Starts after which an application that ends has shown that it ends again.
 const STARTS: usize = 3;
-/// The quiet one: it says that it works, and never rests, so that no emulated time passes by the wall's clock.
-const QUIET: Image = Image::Busy("1.0.0");
+/// It computes, and never rests: no emulated time passes by the wall's clock.
+const QUIET: &str = "quiet";
 
 const fn attack(name: &'static str, expected: Expected) -> Attack {
     Attack { name, expected, excused: None }
@@ -63,7 +64,7 @@ const ATTACKS: &[Attack] = &[
     attack("mem-manage", Ends(&["Bus", "Hard"])),
     attack("lock-up", HARD),
     attack("systick-fault", HARD),
-    attack("fault-storm", Hangs),
+    attack("fault-storm", Stays),
     attack("secure-read", Ends(&["Secure", "Bus", "Hard"])),
     attack("secure-write", Ends(&["Secure", "Bus", "Hard"])),
     attack("secure-registers", Stays),
@@ -94,8 +95,12 @@ const ATTACKS: &[Attack] = &[
     attack("unprivileged", Ends(&["Hard", "Bus"])),
     attack("floating-point", HARD),
     attack("log-flood", Stays),
+    attack("notification-flood", Stays),
+    attack("overlapping-notifications", Stays),
+    attack("network-flood", Stays),
+    attack("telemetry-flood", Stays),
     attack("lent-buffer", Stays),
-    attack("restart-flood", Stays),
+    attack("restart-flood", Restarts),
     attack("self-modifying", HARD),
     attack("healthy-crash", HARD),
 ];
@@ -119,7 +124,7 @@ struct Rig<'w> {
     kept: Vec<u8>,
     boots: Value,
     key: SoftKey,
-    version: u32,
+    version: Cell<u32>,
 }
 
 #[tokio::test]
@@ -148,7 +153,7 @@ async fn run(world: &World, board: &Board, wire: &Wire, flash: PathBuf) -> Resul
         .ok()
         .context("the release key")?;
     let kept = kept(&flash)?;
-    let mut rig = Rig { world, board, wire, device, flash, kept, boots, key, version: 0 };
+    let rig = Rig { world, board, wire, device, flash, kept, boots, key, version: Cell::new(0) };
 
     let t0 = std::time::Instant::now();
     rig.deploy(QUIET).await?;
@@ -162,13 +167,18 @@ async fn run(world: &World, board: &Board, wire: &Wire, flash: PathBuf) -> Resul
     let only = std::env::var("ONLY").unwrap_or_default();
     let attacks: Vec<Attack> =
         ATTACKS.iter().copied().filter(|a| only.is_empty() || only.split(',').any(|o| o == a.name)).collect();
-    rig.deploy(Image::Hostile(attacks[0].name)).await?;
+    rig.deploy(attacks[0].name).await?;
     for (number, attack) in attacks.iter().enumerate() {
         let since = rig.since(attack.name);
-        rig.shown(attack, since).await;
-        let directed = board.console().count();
-        let next = attacks.get(number + 1).map_or(QUIET, |next| Image::Hostile(next.name));
-        let end = rig.deploy(next).await;
+        let next = attacks.get(number + 1).map_or(QUIET, |next| next.name);
+        let (directed, end) = tokio::select! {
+            biased;
+            outcome = async {
+                rig.shown(attack, since).await;
+                (board.console().count(), rig.deploy(next).await)
+            } => outcome,
+            lost = rig.let_loose(attack.name, since.app) => (board.console().count(), lost),
+        };
         let mut seen = rig.seen(attack, since, directed)?;
         seen.next = end.err().map(|error| format!("{error:#}"));
         seen.boots = u64::from(rig.boot_count().await? != rig.boots);
@@ -185,10 +195,11 @@ async fn run(world: &World, board: &Board, wire: &Wire, flash: PathBuf) -> Resul
 
 impl Rig<'_> {
     /// Installs this as another version; an error when it is not confirmed.
-    async fn deploy(&mut self, image: Image) -> Result<()> {
-        self.version += 1;
-        let version = format!("1.0.{}", self.version);
-        let bytes = image.flat()?;
+    async fn deploy(&self, name: &'static str) -> Result<()> {
+        let number = self.version.get() + 1;
+        self.version.set(number);
+        let version = format!("1.0.{number}");
+        let bytes = Image::Hostile(name).flat()?;
         let spec = ManifestSpec {
             component: Component::App,
             board: BOARD.to_owned(),
@@ -201,13 +212,13 @@ impl Rig<'_> {
             update: CONFIRM,
             debug_keys: Vec::new(),
             crash: CRASH,
-            connectivity: ConnectivityPolicy { check_in_s: 900 },
+            connectivity: ConnectivityPolicy { check_in_s: 900, grace_s: 60 },
             build_time_s: 0,
         };
         let signed = spec.sign(&self.key).ok().context("the bundle cannot be made")?;
         let file = self.world.path(&format!("{version}.hfb"));
         std::fs::write(&file, signed.bundle_file(&spec))?;
-        let bundle = name(&self.world.one(&["bundle", "upload", text(&file)?]).await?)?;
+        let bundle = scenarios::world::name(&self.world.one(&["bundle", "upload", text(&file)?]).await?)?;
         let end = self.world.deploy(&self.device, &bundle).await?;
         ensure!(end == ("STATE_CONFIRMED".into(), String::new()), "{end:?}");
         Ok(())
@@ -223,6 +234,17 @@ impl Rig<'_> {
             app: begun.map_or_else(|| self.board.app().count(), |line| line.number),
             connections: Counts::read(&self.wire.counts().connections),
             resets: self.board.resets(),
+        }
+    }
+
+    /// Gives an application its word whenever it is ready for it; comes back when the board is gone.
+    async fn let_loose(&self, name: &str, mut from: usize) -> Result<()> {
+        let word = name.bytes().fold(0, u8::wrapping_add);
+        loop {
+            let line =
+                self.board.app().line_after(from, &format!("hostile {name} ready"), Duration::MAX).await?;
+            self.board.app().send(&[word]).await?;
+            from = line.number + 1;
         }
     }
 
@@ -312,6 +334,7 @@ fn tries(name: &str) -> Result<String> {
 #[test]
 fn every_hostile_application_is_tried() {
     let mut tried: Vec<&str> = ATTACKS.iter().map(|attack| attack.name).collect();
+    tried.push(QUIET);
     tried.sort_unstable();
     assert_eq!(tried, HOSTILE);
 }

@@ -1,12 +1,14 @@
 //! A serial line of a board: its lines as they come, to be awaited.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::watch;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Mutex, watch};
 
 /// Lines kept; whoever reads later than that has missed some. The log file has them all.
 const LINES_MAX: usize = 100_000;
@@ -48,25 +50,33 @@ impl Lines {
     }
 }
 
-/// What came over a serial line since power on.
+/// What came over a serial line since power on, and the way back.
 #[derive(Clone, Debug)]
 pub struct Console {
     name: &'static str,
     lines: watch::Receiver<Lines>,
+    output: Arc<Mutex<OwnedWriteHalf>>,
 }
 
 impl Console {
     /// Reads until the other end is gone.
     pub(super) fn read(name: &'static str, stream: UnixStream) -> Console {
         let (sender, lines) = watch::channel(Lines::default());
+        let (input, output) = stream.into_split();
         tokio::spawn(async move {
-            let mut input = BufReader::new(stream);
+            let mut input = BufReader::new(input);
             while let Some(line) = next(&mut input).await {
                 sender.send_modify(|lines| lines.push(line));
             }
             sender.send_modify(|lines| lines.ended = true);
         });
-        Console { name, lines }
+        Console { name, lines, output: Arc::new(Mutex::new(output)) }
+    }
+
+    /// Sends bytes to the board; QEMU keeps them until the board reads.
+    pub async fn send(&self, bytes: &[u8]) -> Result<()> {
+        let mut output = self.output.lock().await;
+        output.write_all(bytes).await.with_context(|| format!("the {} is gone", self.name))
     }
 
     /// How many lines came so far: where the next has its number.
@@ -121,7 +131,7 @@ impl Console {
 }
 
 /// A line without its end; none at the end of the stream.
-async fn next(input: &mut BufReader<UnixStream>) -> Option<String> {
+async fn next(input: &mut BufReader<OwnedReadHalf>) -> Option<String> {
     use tokio::io::AsyncReadExt;
     let mut line = Vec::new();
     // A broken connection is the end of the machine like an orderly one.
@@ -131,7 +141,7 @@ async fn next(input: &mut BufReader<UnixStream>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -141,6 +151,8 @@ mod tests {
     async fn a_line_is_found_whether_it_came_before_or_comes_after() -> Result<()> {
         let (board, mut qemu) = UnixStream::pair()?;
         let console = Console::read("console", board);
+        console.send(b"!").await?;
+        assert_eq!(qemu.read_u8().await?, b'!');
         qemu.write_all(b"one\r\ntwo\nha").await?;
         assert_eq!(console.line("two", SOON).await?.number, 1);
         let later = tokio::spawn({

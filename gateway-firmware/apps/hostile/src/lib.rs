@@ -1,8 +1,8 @@
 //! What applications have in common that try to hurt the device: each is a program of `src/bin` and tries one thing.
 //!
-//! Each says that it works, so that its update is confirmed, and then attacks, over and over, until it is ended or
-//! replaced; a start that follows attacks at once. On UART1 it says `hostile NAME start N` before the first attack of a
-//! start, `hostile NAME round R` when an attack left it alive, and `hostile NAME BREACH ...` when it read or changed
+//! Each says that it works, so that its update is confirmed, and `hostile NAME ready` on UART1; once it got the sum of its name's bytes there it
+//! attacks, over and over, until it is ended or replaced. A start that follows attacks at once. It says
+//! `hostile NAME start N` before the first attack of a start, `hostile NAME round R` when an attack left it alive, and `hostile NAME BREACH ...` when it read or changed
 //! what is not its. `cargo dev test hostile` installs one after the other; docs/hostile.md has what came of them.
 #![no_std]
 
@@ -20,9 +20,7 @@ use core::fmt::{Arguments, Write as _};
 use holdfast::board::Uart;
 
 use kept::Kept;
-
-/// How long a first start is well: an update is confirmed meanwhile.
-const WELL_US: u64 = 200_000;
+use places::app;
 
 /// Makes an application of an attack: `fn(&mut Attacker)`, which is made again whenever it returns.
 #[macro_export]
@@ -92,11 +90,12 @@ impl Attacker {
 pub fn run(name: &'static str, attack: fn(&mut Attacker)) -> ! {
     let start = Kept::start(name);
     let _ = holdfast::healthy();
-    if start == 0 {
-        let until_us = now_us() + WELL_US;
-        while now_us() < until_us {}
-    }
     let mut attacker = Attacker { name, console: Uart::start(), start, round: 0 };
+    if start == 0 {
+        // An update that is not confirmed yet would be taken back.
+        let _ = writeln!(attacker.console, "hostile {name} ready");
+        await_byte(name.bytes().fold(0, u8::wrapping_add));
+    }
     let _ = writeln!(attacker.console, "hostile {name} start {start}");
     loop {
         attack(&mut attacker);
@@ -107,7 +106,12 @@ pub fn run(name: &'static str, attack: fn(&mut Attacker)) -> ! {
     }
 }
 
-/// The microvisor's clock.
-pub fn now_us() -> u64 {
-    holdfast::microseconds().unwrap_or_default()
+/// Waits for this byte on UART1, without rest: an emulated clock that follows the instructions stays on its way.
+fn await_byte(byte: u8) {
+    const STATE: u32 = app::UART_AT + 4;
+    const CTRL: u32 = app::UART_AT + 8;
+    const RECEIVED: u32 = 1 << 1;
+    const BOTH_WAYS: u32 = 0b11;
+    processor::poke(CTRL, BOTH_WAYS);
+    while processor::peek(STATE) & RECEIVED == 0 || processor::peek(app::UART_AT) as u8 != byte {}
 }
