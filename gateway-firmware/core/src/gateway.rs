@@ -13,13 +13,14 @@ use wire::{ClientNonce, DeviceId, Direction, Topic};
 use self::judge::{Declined, judge, load_identity};
 use crate::device::{BootId, Device, Next, Notice};
 use crate::logs::{LOG_BATCH_BYTES_MAX, Logs};
+use crate::net::demand::{Network, NetworkStatus, reason};
 use crate::net::enroll::{Applicant, Enroll, Voucher};
 use crate::net::identity::{CERTIFICATE_BYTES_MAX, Identity};
 use crate::net::link::{End, Link, Target, View};
 use crate::net::mqtt::{Fault, Incoming, Mqtt, Opening};
 use crate::net::session::{Session, WILL_BYTES_MAX, will};
 use crate::ports::{Board, Entropy as _};
-use crate::update::Outcome;
+use crate::update::{Outcome, State};
 
 /// Bytes of `Buffers::send`, at least: twice the largest message and its head.
 pub const SEND_BYTES_MIN: usize = 9 * 1024 + 512;
@@ -33,6 +34,8 @@ const _: () = assert!(RECEIVE_BYTES_MIN >= 3 * CERTIFICATE_BYTES_MAX + KEYSET_BY
 
 /// Happenings kept for a board that did not ask yet; the oldest give way.
 pub const HAPPENINGS_MAX: usize = 16;
+/// Level of the application's records.
+const APP_LOG_LEVEL: LogLevel = LogLevel::Info;
 /// Bytes of what an enrolment connection subscribes to.
 const FILTER_BYTES_MAX: usize = 64;
 
@@ -147,6 +150,37 @@ impl<'b, B: Board> Gateway<'b, B> {
     /// A record of the application's.
     pub fn app_log(&mut self, level: LogLevel, text: &str) {
         self.logs.push(self.device.now_ms() * 1000, level, LogSource::App, text);
+    }
+
+    /// Whether the log takes one more of the application's records and drops none for it.
+    pub fn app_log_has_room(&self) -> bool {
+        true
+    }
+
+    /// Whether the service wants the application's records at all.
+    pub fn app_log_enabled(&self) -> bool {
+        self.logs.current().level() as i32 >= APP_LOG_LEVEL as i32
+    }
+
+    /// A message of the application's makers; false when there is no room, which is counted. `content_type` has at most
+    /// `CONTENT_TYPE_BYTES_MAX`, `data` at most `TELEMETRY_BYTES_MAX`.
+    pub fn telemetry(&mut self, _content_type: &str, _data: &[u8]) -> bool {
+        false
+    }
+
+    /// How the network is, as the application may know it.
+    pub fn network(&self) -> Network {
+        let status = match (self.link.open(), self.link.wish().1) {
+            (Some(Target::Serve), _) if self.mqtt.is_online() => NetworkStatus::Connected,
+            (_, Some(_)) => NetworkStatus::Connecting,
+            (_, None) => NetworkStatus::DisconnectedWithLinkUp,
+        };
+        Network { status, reasons: reason::NEVER_USED_NETWORK_API, requests: 0 }
+    }
+
+    /// Whether a restart the application asks for now disturbs nothing.
+    pub fn app_may_restart(&self) -> bool {
+        self.device.state != State::Installing
     }
 
     /// A record of the board's own.
