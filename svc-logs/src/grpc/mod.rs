@@ -9,7 +9,11 @@ use std::sync::Arc;
 use kit::auth::caller;
 use kit::{Shutdown, page, status};
 use proto::logs::v1::log_service_server::LogService;
-use proto::logs::v1::{ListRecordsRequest, ListRecordsResponse, TailRecordsRequest, TailRecordsResponse};
+use proto::logs::v1::{
+    Crash, GetCrashRequest, ListCrashesRequest, ListCrashesResponse, ListRecordsRequest, ListRecordsResponse,
+    ListTelemetryRequest, ListTelemetryResponse, TailRecordsRequest, TailRecordsResponse,
+    TailTelemetryRequest, TailTelemetryResponse,
+};
 use proto::name::DeviceName;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -112,6 +116,33 @@ impl LogService for Logs {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn list_crashes(
+        &self,
+        _: Request<ListCrashesRequest>,
+    ) -> Result<Response<ListCrashesResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn get_crash(&self, _: Request<GetCrashRequest>) -> Result<Response<Crash>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn list_telemetry(
+        &self,
+        _: Request<ListTelemetryRequest>,
+    ) -> Result<Response<ListTelemetryResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    type TailTelemetryStream = Pin<Box<dyn Stream<Item = Result<TailTelemetryResponse, Status>> + Send>>;
+
+    async fn tail_telemetry(
+        &self,
+        _: Request<TailTelemetryRequest>,
+    ) -> Result<Response<Self::TailTelemetryStream>, Status> {
+        Err(Status::unimplemented("not yet"))
     }
 }
 
