@@ -17,6 +17,8 @@ const BULK_FIELDS: [&str; 5] = [
     ".holdfast.device.v1.DebugDown.data",
     ".holdfast.device.v1.DebugUp.data",
     ".holdfast.device.v1.LayerDown.data",
+    ".holdfast.ota.v1.GetSymbolsResponse.data",
+    ".holdfast.ota.v1.UploadSymbolsRequest.data",
     ".holdfast.ota.v1.WriteLayerRequest.data",
 ];
 
