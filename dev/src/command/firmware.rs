@@ -3,6 +3,8 @@
 //! Each image is a cargo call of its own: what is built together shares features, and the first stage must not carry what the
 //! microvisor needs.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result, bail, ensure};
 use dev::firmware::{Footprint, Image};
 use tokio::process::Command;
@@ -29,6 +31,8 @@ enum App {
     Probe,
     /// The first, but it never rests: for a clock that follows the instructions.
     Busy,
+    /// The examples: a blinky and a system of tasks in Rust (embassy), and the same two in C, by make.
+    Examples,
 }
 
 impl App {
@@ -37,6 +41,7 @@ impl App {
             App::First => &FIRST,
             App::Probe => &[Image::Walls, Image::Probe],
             App::Busy => &[Image::Busy("1.0.0")],
+            App::Examples => &[Image::BlinkyRust, Image::BlinkyC, Image::Embassy, Image::RtosC],
         }
     }
 }
@@ -63,7 +68,8 @@ impl Arguments {
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let compiler = Compiler::choose(arguments.compiler).await?;
-    let apps = arguments.app.map_or_else(|| vec![App::First, App::Probe, App::Busy], |app| vec![app]);
+    let apps =
+        arguments.app.map_or_else(|| vec![App::First, App::Probe, App::Busy, App::Examples], |app| vec![app]);
     let mut images = vec![Image::Boot, Image::Microvisor];
     images.extend(apps.iter().flat_map(|app| app.images()));
     std::fs::create_dir_all(dev::firmware::folder())?;
@@ -86,6 +92,29 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
 }
 
 async fn build(compiler: Compiler, image: Image) -> Result<()> {
+    let artefact = match image {
+        Image::BlinkyC | Image::RtosC => make(&image.name()).await?,
+        _ => cargo(compiler, image).await?,
+    };
+    std::fs::copy(&artefact, image.file()).with_context(|| format!("copying {}", artefact.display()))?;
+    Ok(())
+}
+
+/// An application in C; where its ELF file is.
+async fn make(app: &str) -> Result<PathBuf> {
+    let folder = dev::root().join("gateway-firmware/apps").join(app);
+    let out = compiler::workspace().join("target/c").join(app);
+    let mut command = Command::new("make");
+    command.arg("--silent").arg("--directory").arg(&folder).arg(format!("OUT={}", text(&out)?));
+    run_command(command, &format!("building {app}")).await?;
+    Ok(out.join(app).with_extension("elf"))
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
+}
+
+async fn cargo(compiler: Compiler, image: Image) -> Result<PathBuf> {
     // The first stage has a profile of its own: smaller, slower.
     let (package, program, profile) = match image {
         Image::Boot => ("boot", "boot", BOOT),
@@ -93,6 +122,9 @@ async fn build(compiler: Compiler, image: Image) -> Result<()> {
         Image::Walls => ("microvisor", "walls", RELEASE),
         Image::First(_) | Image::Unwell(_) | Image::Busy(_) => ("first", "first", RELEASE),
         Image::Probe => ("probe", "probe", RELEASE),
+        Image::BlinkyRust => ("blinky-rust", "blinky-rust", RELEASE),
+        Image::Embassy => ("embassy", "embassy", RELEASE),
+        Image::BlinkyC | Image::RtosC => bail!("{} is built by make", image.name()),
     };
     let mut command = compiler.command("build", profile);
     command.args(["--quiet", "--package", package, "--bin", program]);
@@ -108,9 +140,7 @@ async fn build(compiler: Compiler, image: Image) -> Result<()> {
         _ => {}
     }
     run_command(command, &format!("building {}", image.name())).await?;
-    let artefact = compiler.artefacts(profile).join(program);
-    std::fs::copy(&artefact, image.file()).with_context(|| format!("copying {}", artefact.display()))?;
-    Ok(())
+    Ok(compiler.artefacts(profile).join(program))
 }
 
 /// The board's lints: with rustup's compiler, which brings clippy. Where its target cannot be had the images are Debian's
@@ -137,7 +167,7 @@ pub(crate) async fn fmt() -> Result<()> {
 }
 
 async fn run_command(mut command: Command, what: &str) -> Result<()> {
-    let status = command.status().await.with_context(|| format!("starting cargo: {what}"))?;
+    let status = command.status().await.with_context(|| format!("starting: {what}"))?;
     if !status.success() {
         bail!("{what} failed ({status})");
     }
