@@ -78,6 +78,7 @@ pub extern "C" fn run() -> ! {
     match begin() {
         Ok(supervisor) => {
             schedule::on_lan(|| {
+                measure::heard();
                 lan9118::acknowledge();
                 schedule::wake();
             });
@@ -185,6 +186,7 @@ impl Supervisor {
     /// Moves what can be moved; whether anything was.
     fn turn(&mut self) -> bool {
         let heard = self.hear_application();
+        self.measure.turns();
         self.network.poll(now_us());
         self.follow_wish();
         let moved = self.carry();
@@ -288,6 +290,13 @@ impl Supervisor {
     fn report(&mut self) {
         while let Some(happening) = self.core.take_happening() {
             tell::happened(happening);
+            if happening
+                == Happening::Device(gateway_core::device::Notice::Update(
+                    gateway_core::update::State::Fetching,
+                ))
+            {
+                self.measure.fetches();
+            }
             if happening == Happening::Connected {
                 self.confirm();
             }

@@ -11,7 +11,7 @@ use core::fmt::Write as _;
 use chip::clock;
 use chip::map::flash;
 use chip::uart::Uart;
-use gateway_core::ports::{App as _, BootReason, Flash, FlashError, Geometry, Image, Life};
+use gateway_core::ports::{App as _, BootReason, Flash, FlashError, Geometry, Image, Life, StartReason};
 use microvisor::application::{Application, Event, events};
 use microvisor::gateway::{Facts, WakeReason, publish};
 use microvisor::stacks::Stack;
@@ -42,7 +42,11 @@ extern "C" fn supervisor() -> ! {
         let status = application.status();
         if status.life != Life::Running {
             starts += 1;
-            let started = application.start(Image { slot: 0, at: 0, bytes: IMAGE_BYTES }, &mut Store);
+            let started = application.start(
+                Image { slot: 0, at: 0, bytes: IMAGE_BYTES },
+                &mut Store,
+                StartReason::Boot,
+            );
             if started.is_err() {
                 let _ = writeln!(console, "walls: {started:?}");
                 break;
