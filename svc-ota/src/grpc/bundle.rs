@@ -165,8 +165,7 @@ async fn receive(
 /// What the caller says next, unless it says nothing for too long.
 pub(super) async fn heard<T>(next: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     let silent = || {
-        let text =
-            format!("nothing was written for {} s; run the upload again", WRITE_IDLE_MAX.as_secs());
+        let text = format!("nothing was written for {} s; run the upload again", WRITE_IDLE_MAX.as_secs());
         status::status(Code::DeadlineExceeded, "WRITE_IDLE", text)
     };
     tokio::time::timeout(WRITE_IDLE_MAX, next).await.unwrap_or_else(|_| Err(silent()))

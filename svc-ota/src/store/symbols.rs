@@ -20,7 +20,12 @@ pub(crate) async fn find(tx: &Tx, tenant: TenantId, manifest: Digest) -> Result<
 }
 
 /// Makes these the bundle's; the bundle is held by the caller, and what it had before is forgotten already.
-pub(crate) async fn insert(tx: &Tx, tenant: TenantId, manifest: Digest, symbols: &Symbols) -> Result<(), Error> {
+pub(crate) async fn insert(
+    tx: &Tx,
+    tenant: TenantId,
+    manifest: Digest,
+    symbols: &Symbols,
+) -> Result<(), Error> {
     tx.execute(
         "INSERT INTO symbols (tenant_id, manifest_digest, digest, size, object) VALUES ($1, $2, $3, $4, $5)",
         &[
