@@ -102,6 +102,12 @@ pub(crate) struct Create {
     /// How long it may put off the update that will replace it.
     #[arg(long, value_parser = parse_duration, default_value = "0s", value_name = "TIME")]
     polite: Duration,
+    /// How long the device may be offline at most while its application asks for no connection; 0: always connected.
+    #[arg(long, value_parser = parse_duration, default_value = "0s", value_name = "TIME")]
+    check_in: Duration,
+    /// How long a connection is kept after nobody needs it any more.
+    #[arg(long, value_parser = parse_duration, default_value = "0s", value_name = "TIME")]
+    grace: Duration,
     /// Raise the floor by itself so long after confirmation; without it only the server's commit does.
     #[arg(long, value_parser = parse_duration, value_name = "TIME")]
     commit_after: Option<Duration>,

@@ -1,7 +1,9 @@
 //! `LogService`: decode, ask `app`, encode. The only place that sees tonic.
 
+mod crashes;
 mod encode;
 mod resume;
+mod telemetry;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -120,29 +122,33 @@ impl LogService for Logs {
 
     async fn list_crashes(
         &self,
-        _: Request<ListCrashesRequest>,
+        request: Request<ListCrashesRequest>,
     ) -> Result<Response<ListCrashesResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let caller = caller(&request)?;
+        Ok(Response::new(crashes::list(&self.app, &caller, request.into_inner()).await?))
     }
 
-    async fn get_crash(&self, _: Request<GetCrashRequest>) -> Result<Response<Crash>, Status> {
-        Err(Status::unimplemented("not yet"))
+    async fn get_crash(&self, request: Request<GetCrashRequest>) -> Result<Response<Crash>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(crashes::get(&self.app, &caller, request.into_inner()).await?))
     }
 
     async fn list_telemetry(
         &self,
-        _: Request<ListTelemetryRequest>,
+        request: Request<ListTelemetryRequest>,
     ) -> Result<Response<ListTelemetryResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let caller = caller(&request)?;
+        Ok(Response::new(telemetry::list(&self.app, &caller, request.into_inner()).await?))
     }
 
-    type TailTelemetryStream = Pin<Box<dyn Stream<Item = Result<TailTelemetryResponse, Status>> + Send>>;
+    type TailTelemetryStream = ReceiverStream<Result<TailTelemetryResponse, Status>>;
 
     async fn tail_telemetry(
         &self,
-        _: Request<TailTelemetryRequest>,
+        request: Request<TailTelemetryRequest>,
     ) -> Result<Response<Self::TailTelemetryStream>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let caller = caller(&request)?;
+        Ok(Response::new(telemetry::tail(&self.app, &self.shutdown, &caller, request.into_inner()).await?))
     }
 }
 

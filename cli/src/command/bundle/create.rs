@@ -15,8 +15,6 @@ use crate::{image, symbols};
 
 /// How an application that crashes is restarted, unless a later flag says otherwise.
 const CRASH: CrashPolicy = CrashPolicy { backoff_min_ms: 100, backoff_max_ms: 60_000, hold_s: 60 };
-/// Seconds between hellos, at most.
-const CHECK_IN_S: u32 = 900;
 
 pub(super) fn run(global: &Global, args: &Create) -> Result<()> {
     let file = std::fs::read(&args.image).with_context(|| format!("cannot read {}", args.image.display()))?;
@@ -42,7 +40,10 @@ pub(super) fn run(global: &Global, args: &Create) -> Result<()> {
         update: policy(args)?,
         debug_keys: args.debug_key.iter().map(|key| parse_debug_key(key)).collect::<Result<_>>()?,
         crash: CRASH,
-        connectivity: ConnectivityPolicy { check_in_s: CHECK_IN_S },
+        connectivity: ConnectivityPolicy {
+            check_in_s: seconds("--check-in", args.check_in)?,
+            grace_s: seconds("--grace", args.grace)?,
+        },
         build_time_s: build_time(args)?,
     };
     let signed = spec.sign(args.key.open()?.as_ref()).context("cannot make the bundle")?;

@@ -35,6 +35,8 @@ pub const CONNECT_TIMEOUT_MS: u64 = 20_000;
 pub const PING_TIMEOUT_MS: u64 = 15_000;
 /// From a QoS 1 publish to its PUBACK: a broker that never gives its quota back is of no use.
 pub const PUBACK_TIMEOUT_MS: u64 = 60_000;
+/// From DISCONNECT until its bytes were sent.
+pub const LEAVE_TIMEOUT_MS: u64 = 2_000;
 /// Silence on our side after which we ping, unless the broker asks for less.
 pub const KEEP_ALIVE_S: u16 = 60;
 /// QoS 1 publishes without PUBACK at one time.
@@ -70,6 +72,8 @@ enum Phase {
     Connecting,
     Subscribing,
     Online,
+    /// DISCONNECT is on its way.
+    Leaving,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,6 +178,39 @@ impl<'b> Mqtt<'b> {
         self.phase == Phase::Online
     }
 
+    /// Says good-bye; false when there is no room for that yet. The will is to be published: it is how services learn that
+    /// the device is offline (MQTT 5 §3.14.2.1).
+    pub fn leave(&mut self, now_ms: u64) -> bool {
+        let disconnect: Disconnect<'_, 0> =
+            Disconnect::new(DisconnectReasonCode::DisconnectWithWillMessage, Default::default());
+        if self.phase != Phase::Online || self.put(&disconnect).is_err() {
+            return false;
+        }
+        self.phase = Phase::Leaving;
+        self.opened_ms = now_ms;
+        self.rx.clear();
+        true
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        self.phase == Phase::Leaving
+    }
+
+    /// Good-bye was said, or cannot be said: the byte stream may go.
+    pub fn has_left(&self, now_ms: u64) -> bool {
+        self.is_leaving() && (self.tx.is_empty() || now_ms >= self.deadline_ms())
+    }
+
+    /// The id of the newest QoS 1 publish.
+    pub fn packet_id(&self) -> u16 {
+        self.next_id
+    }
+
+    /// The broker has not acknowledged this publish.
+    pub fn is_in_flight(&self, packet_id: u16) -> bool {
+        self.inflight.contains(&packet_id)
+    }
+
     /// Where the board puts received bytes; then it calls `received`.
     pub fn spare(&mut self) -> &mut [u8] {
         self.rx.release();
@@ -181,6 +218,9 @@ impl<'b> Mqtt<'b> {
     }
 
     pub fn received(&mut self, count: usize) {
+        if self.is_leaving() {
+            return;
+        }
         self.rx.filled(count);
     }
 
@@ -204,7 +244,7 @@ impl<'b> Mqtt<'b> {
     pub fn next(&mut self, now_ms: u64) -> Result<Option<Incoming<'_>>, Fault> {
         loop {
             self.rx.release();
-            if self.phase == Phase::Closed || self.tx.free() < CONTROL_RESERVE {
+            if matches!(self.phase, Phase::Closed | Phase::Leaving) || self.tx.free() < CONTROL_RESERVE {
                 return Ok(None);
             }
             let Some(length) = packet_length(self.rx.unread(), self.rx.capacity())? else { return Ok(None) };
@@ -286,7 +326,7 @@ impl<'b> Mqtt<'b> {
         } else if self.quota_ms.is_none() {
             self.quota_ms = Some(now_ms);
         }
-        if self.phase == Phase::Closed || now_ms < self.deadline_ms() {
+        if matches!(self.phase, Phase::Closed | Phase::Leaving) || now_ms < self.deadline_ms() {
             return Ok(());
         }
         let is_idle = self.pinged_ms.is_none() && now_ms >= self.sent_ms + self.keep_alive_ms;
@@ -304,6 +344,7 @@ impl<'b> Mqtt<'b> {
         let quota_ms = self.quota_ms.map_or(u64::MAX, |since_ms| since_ms + PUBACK_TIMEOUT_MS);
         match (self.phase, self.pinged_ms) {
             (Phase::Closed, _) => u64::MAX,
+            (Phase::Leaving, _) => self.opened_ms + LEAVE_TIMEOUT_MS,
             (Phase::Connecting | Phase::Subscribing, _) => self.opened_ms + CONNECT_TIMEOUT_MS,
             (Phase::Online, Some(pinged_ms)) => quota_ms.min(pinged_ms + PING_TIMEOUT_MS),
             (Phase::Online, None) => quota_ms.min(self.sent_ms + self.keep_alive_ms),
