@@ -74,6 +74,11 @@ impl<const MAX: usize> Listeners<MAX> {
         self.iter().any(|held| held.handle == handle)
     }
 
+    /// The one in a place, of `MAX`.
+    pub fn place(&self, index: usize) -> Option<Listener> {
+        self.0.get(index).copied().filter(|held| held.handle != 0)
+    }
+
     /// All that are open.
     pub fn iter(&self) -> impl Iterator<Item = &Listener> {
         self.0.iter().filter(|held| held.handle != 0)
@@ -103,6 +108,7 @@ mod tests {
         assert_eq!((held.close(2), held.close(2)), (Ok(()), Err(Status::InvalidHandle)));
         assert!(held.holds(1) && !held.holds(2) && !held.holds(0));
         assert!(held.open(listener(4)));
+        assert_eq!((held.place(1), held.place(3)), (Some(listener(4)), None));
         assert!(held.iter().map(|held| held.handle).eq([1, 4, 3]));
     }
 

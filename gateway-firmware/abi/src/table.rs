@@ -156,7 +156,7 @@ const TELEMETRY: By = By {
     too_long: Status::InvalidBufferSize,
 };
 /// A notification centre's ring.
-pub(crate) const RING: Inner = Inner {
+pub const RING: Inner = Inner {
     offset: offset_of!(NotificationSetup, buffer) as u32,
     length_offset: offset_of!(NotificationSetup, buffer_size) as u32,
     access: Write,
