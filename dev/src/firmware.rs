@@ -25,11 +25,71 @@ pub enum Image {
     Unwell(&'static str),
     /// `apps/first`, which never rests.
     Busy(&'static str),
+    /// `apps/blinky-rust`.
+    BlinkyRust,
+    /// `apps/blinky-c`: built by make.
+    BlinkyC,
+    /// `apps/embassy`.
+    Embassy,
+    /// `apps/rtos-c`: built by make.
+    RtosC,
     /// A microvisor without first stage, store and network, which computes all the time: for what the walls must hold.
     Walls,
     /// An application that attacks the walls and tells what came of it.
     Probe,
+    /// One of `apps/hostile`, by its name in [`HOSTILE`].
+    Hostile(&'static str),
 }
+
+/// The applications of `apps/hostile`, each of which tries to hurt the device in one way.
+pub const HOSTILE: &[&str] = &[
+    "aircr",
+    "bad-pointers",
+    "basepri-spin",
+    "bus-fault",
+    "call-for-ever",
+    "call-storm",
+    "deep-sleep",
+    "divide",
+    "dma",
+    "fault-storm",
+    "faultmask-spin",
+    "floating-point",
+    "foreign-peripherals",
+    "forged-exception-return",
+    "forged-function-return",
+    "forgotten-calls",
+    "handler-spin",
+    "healthy-crash",
+    "interrupt-storm",
+    "lent-buffer",
+    "lock-up",
+    "log-flood",
+    "mem-manage",
+    "mpu-lent",
+    "ns-watchdog",
+    "nvic",
+    "past-sg",
+    "pendsv-storm",
+    "primask-spin",
+    "restart-flood",
+    "secure-jump",
+    "secure-read",
+    "secure-registers",
+    "secure-stack",
+    "secure-write",
+    "self-modifying",
+    "semihosting",
+    "stack-limit",
+    "stack-overflow",
+    "supervisor-calls",
+    "systick-fault",
+    "systick-flood",
+    "unaligned",
+    "undefined",
+    "unprivileged",
+    "vtor",
+];
 
 /// What an image may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,8 +155,13 @@ impl Image {
             Image::First(version) => format!("first-{version}"),
             Image::Unwell(version) => format!("first-{version}-unwell"),
             Image::Busy(version) => format!("first-{version}-busy"),
+            Image::BlinkyRust => "blinky-rust".to_owned(),
+            Image::BlinkyC => "blinky-c".to_owned(),
+            Image::Embassy => "embassy".to_owned(),
+            Image::RtosC => "rtos-c".to_owned(),
             Image::Walls => "walls".to_owned(),
             Image::Probe => "probe".to_owned(),
+            Image::Hostile(name) => format!("hostile-{name}"),
         }
     }
 
@@ -165,7 +230,15 @@ impl Image {
         match self {
             Image::Boot => BOOT,
             Image::Microvisor | Image::Walls => MICROVISOR,
-            Image::First(_) | Image::Unwell(_) | Image::Busy(_) | Image::Probe => APP,
+            Image::First(_)
+            | Image::Unwell(_)
+            | Image::Busy(_)
+            | Image::BlinkyRust
+            | Image::BlinkyC
+            | Image::Embassy
+            | Image::RtosC
+            | Image::Probe
+            | Image::Hostile(_) => APP,
         }
     }
 }
@@ -214,6 +287,16 @@ mod tests {
         ] {
             assert!(map.contains(line), "the memory map has changed: no `{line}`");
         }
+    }
+
+    #[test]
+    fn every_hostile_application_is_named() {
+        let folder = crate::root().join("gateway-firmware/apps/hostile/src/bin");
+        let files = std::fs::read_dir(folder).expect("the folder is there").flatten();
+        let mut names: Vec<String> = files.filter_map(|file| file.file_name().into_string().ok()).collect();
+        names.sort();
+        let named: Vec<String> = HOSTILE.iter().map(|name| format!("{name}.rs")).collect();
+        assert_eq!(names, named);
     }
 
     #[test]

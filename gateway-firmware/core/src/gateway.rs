@@ -22,12 +22,12 @@ use crate::net::session::{Session, WILL_BYTES_MAX, will};
 use crate::ports::{Board, Entropy as _, NetworkDemand};
 use crate::update::{Outcome, State};
 
-/// Bytes of `Buffers::send`, at least: twice the largest message and its head.
-pub const SEND_BYTES_MIN: usize = 9 * 1024 + 512;
+/// Bytes of `Buffers::send`, at least: the largest message and its head, and what must be said at any time.
+pub const SEND_BYTES_MIN: usize = 5 * 1024;
 /// Bytes of `Buffers::receive`, at least: a layer chunk, or an envelope with its directive, and their heads.
 pub const RECEIVE_BYTES_MIN: usize = 17 * 1024;
 // What must fit, fits: the largest of each direction with room for its heads.
-const _: () = assert!(SEND_BYTES_MIN >= 2 * (LOG_BATCH_BYTES_MAX + 512));
+const _: () = assert!(SEND_BYTES_MIN >= LOG_BATCH_BYTES_MAX + 768);
 const _: () = assert!(RECEIVE_BYTES_MIN >= LAYER_CHUNK_BYTES_MAX + 1024);
 const _: () = assert!(RECEIVE_BYTES_MIN >= ENVELOPE_BYTES_MAX + DIRECTIVE_BYTES_MAX + 1024);
 const _: () = assert!(RECEIVE_BYTES_MIN >= 3 * CERTIFICATE_BYTES_MAX + KEYSET_BYTES_MAX + 1024);
@@ -154,6 +154,11 @@ impl<'b, B: Board> Gateway<'b, B> {
         self.logs.push(self.device.now_ms() * 1000, level, LogSource::App, text);
     }
 
+    /// A record of the application's that waited at the board since this time.
+    pub fn app_log_of(&mut self, at_ms: u64, level: LogLevel, text: &str) {
+        self.logs.push(at_ms * 1000, level, LogSource::App, text);
+    }
+
     /// Whether the log takes one more of the application's records and drops none for it.
     pub fn app_log_has_room(&self) -> bool {
         self.logs.current().app_has_room()
@@ -169,6 +174,16 @@ impl<'b, B: Board> Gateway<'b, B> {
     pub fn telemetry(&mut self, content_type: &str, data: &[u8]) -> bool {
         let now_us = self.device.now_ms() * 1000;
         self.device.telemetry.push(now_us, content_type, data)
+    }
+
+    /// Bytes that `telemetry` has room for now, content type and data together.
+    pub fn telemetry_room(&self) -> usize {
+        self.device.telemetry.room()
+    }
+
+    /// The board refused so many messages for want of room, and told the application.
+    pub fn telemetry_refused(&mut self, count: u32) {
+        self.device.telemetry.refused(count);
     }
 
     /// How the network is, as the application may know it.

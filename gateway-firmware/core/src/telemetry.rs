@@ -65,6 +65,17 @@ impl Telemetry {
         true
     }
 
+    /// Bytes of content type and data that one more message may have.
+    pub fn room(&self) -> usize {
+        (TELEMETRY_QUEUE_BYTES - self.bytes.len()).saturating_sub(HEAD_BYTES)
+    }
+
+    /// So many messages were refused before they came here.
+    pub fn refused(&mut self, count: u32) {
+        self.sequence += u64::from(count);
+        self.dropped += u64::from(count);
+    }
+
     /// The oldest message not sent on this connection; nothing while the window is full.
     pub fn next(&self) -> Option<Message<'_>> {
         if self.sent.is_full() {
@@ -161,8 +172,12 @@ mod tests {
         assert!(queue.push(0, "", &[1; TELEMETRY_BYTES_MAX]));
         assert!(!queue.push(0, "", &[2; TELEMETRY_BYTES_MAX]));
         assert!(!queue.push(0, "", &[3; TELEMETRY_BYTES_MAX + 1]));
+        let room = queue.room();
         assert!(queue.push(0, "", b"small"));
+        assert_eq!(queue.room(), room - b"small".len() - HEAD_BYTES);
         assert_eq!(queue.dropped(), 2);
+        queue.refused(3);
+        assert_eq!(queue.dropped(), 5);
         queue.sent(9);
         queue.settle(|_| false);
         assert_eq!(queue.next().map(|message| message.sequence), Some(4));

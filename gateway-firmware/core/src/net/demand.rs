@@ -60,6 +60,13 @@ pub struct Network {
     pub requests: u32,
 }
 
+impl Network {
+    /// Nothing is known yet.
+    pub const fn new() -> Self {
+        Self { status: NetworkStatus::Connecting, reasons: 0, requests: 0 }
+    }
+}
+
 /// What the decision depends on.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Needs {

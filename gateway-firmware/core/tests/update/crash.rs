@@ -92,7 +92,7 @@ pub(crate) fn a_report_is_there_after_the_power() {
         end(&bench, &mut device, Behaviour::Crash, Some(fault()));
         let report = kept(&device.crashes().held()[0]);
         let mut device = bench.boot();
-        assert_eq!(device.crashes().held(), [report.clone()]);
+        assert_eq!(device.crashes().held(), core::slice::from_ref(&report));
         assert_eq!(device.acknowledge_crash(report.name), Ok(true));
         assert!(bench.boot().crashes().held().is_empty());
         assert_eq!(bench.flash.violations(), [""; 0]);

@@ -24,7 +24,8 @@ use heapless::Vec;
 use static_cell::{ConstStaticCell, StaticCell};
 use wire::msg::LogLevel;
 
-use crate::application::{self, Event};
+use crate::application::{self, EVENTS_MAX, Event};
+use crate::gateway::telemetry;
 use crate::net::lan9118::{self, Lan9118};
 use crate::ports::{self, An505, Started, Unfit, boot_record};
 use crate::{gateway, schedule};
@@ -78,6 +79,7 @@ pub extern "C" fn run() -> ! {
     match begin() {
         Ok(supervisor) => {
             schedule::on_lan(|| {
+                measure::heard();
                 lan9118::acknowledge();
                 schedule::wake();
             });
@@ -185,6 +187,7 @@ impl Supervisor {
     /// Moves what can be moved; whether anything was.
     fn turn(&mut self) -> bool {
         let heard = self.hear_application();
+        self.measure.turns();
         self.network.poll(now_us());
         self.follow_wish();
         let moved = self.carry();
@@ -192,18 +195,28 @@ impl Supervisor {
         heard || moved
     }
 
-    /// Takes what the application said.
+    /// Takes what the application said, some of it: the rest waits for the next turn. Whatever an application says without end
+    /// costs a turn so much and no more.
     fn hear_application(&mut self) -> bool {
         let mut heard = false;
-        for event in application::events() {
+        for _ in 0..EVENTS_MAX {
+            let Some(event) = application::take_event(self.core.app_log_has_room()) else { break };
             heard = true;
             match event {
-                Event::Log(text) => self.core.app_log(LogLevel::Info, &text),
+                Event::Log { at_ms, text } => self.core.app_log_of(at_ms, LogLevel::Info, &text),
                 Event::Fault(fault) => tell::fault(self.core, &fault),
                 // Levels, which the core asks for: `App::status`.
                 Event::Healthy | Event::Restart => {}
             }
         }
+        self.core.telemetry_refused(telemetry::take_refused());
+        let core = &mut *self.core;
+        heard |= telemetry::take(|content_type, data| {
+            // What had no room was counted there.
+            let _ = core.telemetry(content_type, data);
+            core.telemetry_room()
+        });
+        telemetry::has_room(self.core.telemetry_room());
         heard
     }
 
@@ -288,6 +301,13 @@ impl Supervisor {
     fn report(&mut self) {
         while let Some(happening) = self.core.take_happening() {
             tell::happened(happening);
+            if happening
+                == Happening::Device(gateway_core::device::Notice::Update(
+                    gateway_core::update::State::Fetching,
+                ))
+            {
+                self.measure.fetches();
+            }
             if happening == Happening::Connected {
                 self.confirm();
             }

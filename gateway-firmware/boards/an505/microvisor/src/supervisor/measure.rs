@@ -14,15 +14,41 @@ use super::tell::say_plainly;
 /// Between two tellings.
 const EVERY_US: u64 = 2_000_000;
 
+static HEARD_US: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
+
+/// The Ethernet controller has something.
+pub(super) fn heard() {
+    let _ = HEARD_US.compare_exchange(
+        0,
+        now_us() as u32 | 1,
+        core::sync::atomic::Ordering::Relaxed,
+        core::sync::atomic::Ordering::Relaxed,
+    );
+}
+
 /// What was measured outside of the scheduler.
 #[derive(Debug, Default)]
 pub(super) struct Measure {
     dialed_us: u64,
     handshake_us: Option<u64>,
     told_us: u64,
+    heard_us: u32,
 }
 
 impl Measure {
+    /// A turn begins.
+    pub(super) fn turns(&mut self) {
+        let heard_us = HEARD_US.swap(0, core::sync::atomic::Ordering::Relaxed);
+        if heard_us != 0 {
+            self.heard_us = heard_us;
+        }
+    }
+
+    /// An update starts.
+    pub(super) fn fetches(&mut self) {
+        say_plainly(format_args!("bench update_start_us {}", (now_us() as u32).wrapping_sub(self.heard_us)));
+    }
+
     /// A connection is begun.
     pub(super) fn dialed(&mut self) {
         self.dialed_us = now_us();
