@@ -287,8 +287,10 @@ async fn a_crash_is_shown_with_the_lines_of_the_elf_file_its_bundle_was_made_fro
     for words in ["(PRECISERR)", "BusFault: the address was 0x6000000c", "write_register at /app/crash.c:26 (inlined)"] {
         ensure!(told.contains(words), "`{words}` is not in: {told}");
     }
-    let short = world.cli(&["crash", "list"]).await?;
-    let short = short.lines().nth(1).and_then(|line| line.split_whitespace().next()).context("no row")?;
+    // Its name as people see it.
+    let listed = world.cli(&["crash", "list"]).await?;
+    let id = crash.rsplit('/').next().context("no id")?;
+    let short = listed.split_whitespace().find(|word| word.ends_with(id)).context("not in the list")?;
     let by_hand = ["crash", "show", short, "--elf", text(&elf)?];
     ensure!(world.cli(&by_hand).await?.contains("poll_sensor at /app/crash.c:43"));
     let source = crashed("crash.c");
