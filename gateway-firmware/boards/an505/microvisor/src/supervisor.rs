@@ -286,7 +286,10 @@ impl Supervisor {
         let connection_us = self.connection.as_ref().and_then(Connection::deadline_us);
         // The watchdog wants to be fed, whoever sleeps.
         let rest_us = now_us() + REST_MAX_US;
-        [core_us, network_us, connection_us, Some(rest_us)].into_iter().flatten().min()
+        [core_us, network_us, connection_us, schedule::trial_ends_us(), Some(rest_us)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// A microvisor that holds the link has proven itself.
