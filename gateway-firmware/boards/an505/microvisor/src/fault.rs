@@ -211,7 +211,11 @@ fn crash(record: FaultRecord) -> Crash {
     let FaultRecord { kind, at_us, faults, registers, sp, exc_return, frame } = record;
     let Faults { cfsr, hfsr, sfsr, mmfar, bfar, sfar, cfsr_ns } = faults;
     let mut crash = Crash::new(kind, at_us);
-    crash.status = FaultStatus { cfsr: cfsr | cfsr_ns, hfsr, sfsr, mmfar, bfar, sfar, exc_return };
+    let cfsr = cfsr | cfsr_ns;
+    // An address that is not said to be valid is some other fault's.
+    let valid = |status: u32, bit: u32, address: u32| if status >> bit & 1 == 0 { 0 } else { address };
+    let (mmfar, bfar, sfar) = (valid(cfsr, 7, mmfar), valid(cfsr, 15, bfar), valid(sfsr, 6, sfar));
+    crash.status = FaultStatus { cfsr, hfsr, sfsr, mmfar, bfar, sfar, exc_return };
     let mut know = |number: usize, value: u32| {
         crash.registers[number] = value;
         crash.registers_known |= 1 << number;
@@ -227,11 +231,14 @@ fn crash(record: FaultRecord) -> Crash {
         sp += size_of::<Frame>() as u32 + if xpsr & ALIGNED == 0 { 0 } else { 4 };
     }
     know(SP, sp);
-    crash.stack_at = sp;
-    if in_ram(sp) {
-        let bytes = (app::RAM_AT + app::RAM_BYTES - sp).min(crash.stack.capacity() as u32);
+    let bytes_max = crash.stack.capacity() as u32;
+    // A stack that has just left its RAM: what is on it begins there.
+    let left = (1..=bytes_max).contains(&app::RAM_AT.wrapping_sub(sp));
+    crash.stack_at = if left { app::RAM_AT } else { sp };
+    if in_ram(crash.stack_at) {
+        let bytes = (app::RAM_AT + app::RAM_BYTES - crash.stack_at).min(bytes_max);
         // SAFETY: whole in the application's RAM, which does not run and in which no Rust object of ours lies.
-        let stack = unsafe { core::slice::from_raw_parts(sp as *const u8, bytes as usize) };
+        let stack = unsafe { core::slice::from_raw_parts(crash.stack_at as *const u8, bytes as usize) };
         // It fits.
         let _ = crash.stack.extend_from_slice(stack);
     }

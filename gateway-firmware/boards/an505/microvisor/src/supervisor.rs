@@ -12,12 +12,13 @@ use core::net::Ipv4Addr;
 
 use chip::clock::now_us;
 use gateway_core::boot::first::Record;
-use gateway_core::device::{BootError, Next};
+use gateway_core::device::{BootError, Next, Notice};
 use gateway_core::gateway::{Buffers, Gateway, Happening, Provisioning, RECEIVE_BYTES_MIN, SEND_BYTES_MIN};
 use gateway_core::net::identity::Identity;
 use gateway_core::net::link::End;
 use gateway_core::ports::Ports;
 use gateway_core::provision::{self, HOSTS_MAX, Provision};
+use gateway_core::update::State;
 use gateway_core::{Device, Facts, Memory};
 use gateway_link::{Connection, Host, Network, Progress, Storage, random};
 use heapless::Vec;
@@ -80,6 +81,7 @@ pub extern "C" fn run() -> ! {
         Ok(supervisor) => {
             schedule::on_lan(|| {
                 lan9118::acknowledge();
+                measure::brought();
                 schedule::wake();
             });
             supervisor.turn_for_ever()
@@ -186,6 +188,7 @@ impl Supervisor {
     /// Moves what can be moved; whether anything was.
     fn turn(&mut self) -> bool {
         let heard = self.hear_application();
+        self.measure.turns();
         self.network.poll(now_us());
         self.follow_wish();
         let moved = self.carry();
@@ -302,6 +305,9 @@ impl Supervisor {
     fn report(&mut self) {
         while let Some(happening) = self.core.take_happening() {
             tell::happened(happening);
+            if happening == Happening::Device(Notice::Update(State::Fetching)) {
+                self.measure.update_started();
+            }
             if happening == Happening::Connected {
                 self.confirm();
             }
