@@ -12,12 +12,13 @@ use core::net::Ipv4Addr;
 
 use chip::clock::now_us;
 use gateway_core::boot::first::Record;
-use gateway_core::device::{BootError, Next};
+use gateway_core::device::{BootError, Next, Notice};
 use gateway_core::gateway::{Buffers, Gateway, Happening, Provisioning, RECEIVE_BYTES_MIN, SEND_BYTES_MIN};
 use gateway_core::net::identity::Identity;
 use gateway_core::net::link::End;
 use gateway_core::ports::Ports;
 use gateway_core::provision::{self, HOSTS_MAX, Provision};
+use gateway_core::update::State;
 use gateway_core::{Device, Facts, Memory};
 use gateway_link::{Connection, Host, Network, Progress, Storage, random};
 use heapless::Vec;
@@ -79,8 +80,8 @@ pub extern "C" fn run() -> ! {
     match begin() {
         Ok(supervisor) => {
             schedule::on_lan(|| {
-                measure::heard();
                 lan9118::acknowledge();
+                measure::brought();
                 schedule::wake();
             });
             supervisor.turn_for_ever()
@@ -288,7 +289,10 @@ impl Supervisor {
         let connection_us = self.connection.as_ref().and_then(Connection::deadline_us);
         // The watchdog wants to be fed, whoever sleeps.
         let rest_us = now_us() + REST_MAX_US;
-        [core_us, network_us, connection_us, Some(rest_us)].into_iter().flatten().min()
+        [core_us, network_us, connection_us, schedule::trial_ends_us(), Some(rest_us)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// A microvisor that holds the link has proven itself.
@@ -301,12 +305,8 @@ impl Supervisor {
     fn report(&mut self) {
         while let Some(happening) = self.core.take_happening() {
             tell::happened(happening);
-            if happening
-                == Happening::Device(gateway_core::device::Notice::Update(
-                    gateway_core::update::State::Fetching,
-                ))
-            {
-                self.measure.fetches();
+            if happening == Happening::Device(Notice::Update(State::Fetching)) {
+                self.measure.update_started();
             }
             if happening == Happening::Connected {
                 self.confirm();
