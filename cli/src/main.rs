@@ -8,12 +8,14 @@
 mod args;
 mod command;
 mod config;
+mod crash;
 mod failure;
 mod image;
 mod keyfile;
 mod output;
 mod session;
 mod signer;
+mod symbols;
 mod trace;
 
 use clap::Parser;

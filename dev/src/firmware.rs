@@ -25,6 +25,14 @@ pub enum Image {
     Unwell(&'static str),
     /// `apps/first`, which never rests.
     Busy(&'static str),
+    /// `apps/blinky-rust`.
+    BlinkyRust,
+    /// `apps/blinky-c`: built by make.
+    BlinkyC,
+    /// `apps/embassy`.
+    Embassy,
+    /// `apps/rtos-c`: built by make.
+    RtosC,
     /// A microvisor without first stage, store and network, which computes all the time: for what the walls must hold.
     Walls,
     /// An application that attacks the walls and tells what came of it.
@@ -152,6 +160,10 @@ impl Image {
             Image::First(version) => format!("first-{version}"),
             Image::Unwell(version) => format!("first-{version}-unwell"),
             Image::Busy(version) => format!("first-{version}-busy"),
+            Image::BlinkyRust => "blinky-rust".to_owned(),
+            Image::BlinkyC => "blinky-c".to_owned(),
+            Image::Embassy => "embassy".to_owned(),
+            Image::RtosC => "rtos-c".to_owned(),
             Image::Walls => "walls".to_owned(),
             Image::Probe => "probe".to_owned(),
             Image::Hostile(name) => format!("hostile-{name}"),
@@ -223,7 +235,15 @@ impl Image {
         match self {
             Image::Boot => BOOT,
             Image::Microvisor | Image::Walls => MICROVISOR,
-            Image::First(_) | Image::Unwell(_) | Image::Busy(_) | Image::Probe | Image::Hostile(_) => APP,
+            Image::First(_)
+            | Image::Unwell(_)
+            | Image::Busy(_)
+            | Image::BlinkyRust
+            | Image::BlinkyC
+            | Image::Embassy
+            | Image::RtosC
+            | Image::Probe
+            | Image::Hostile(_) => APP,
         }
     }
 }

@@ -12,6 +12,8 @@ pub const LAYERS_MAX: usize = 8;
 pub const LAYER_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// Longest area (the flash one component fills), padding included.
 pub const AREA_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// Longest ELF file that is kept for a bundle. No device ever sees one.
+pub const SYMBOLS_BYTES_MAX: u32 = 32 * 1024 * 1024;
 /// Data of one `dn/layer` message.
 pub const LAYER_CHUNK_BYTES_MAX: usize = 16 * 1024;
 /// Layer bytes a device may have asked for and not yet received.

@@ -3,6 +3,8 @@
 //! Each image is a cargo call of its own: what is built together shares features, and the first stage must not carry what the
 //! microvisor needs.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result, bail, ensure};
 use dev::firmware::{Footprint, HOSTILE, Image};
 use tokio::process::Command;
@@ -29,6 +31,8 @@ enum App {
     Probe,
     /// The first, but it never rests: for a clock that follows the instructions.
     Busy,
+    /// The examples: a blinky and a system of tasks in Rust (embassy), and the same two in C, by make.
+    Examples,
     /// Each tries to hurt the device in one way.
     Hostile,
 }
@@ -39,6 +43,7 @@ impl App {
             App::First => FIRST.to_vec(),
             App::Probe => vec![Image::Walls, Image::Probe],
             App::Busy => vec![Image::Busy("1.0.0")],
+            App::Examples => vec![Image::BlinkyRust, Image::BlinkyC, Image::Embassy, Image::RtosC],
             App::Hostile => HOSTILE.iter().copied().map(Image::Hostile).collect(),
         }
     }
@@ -66,17 +71,15 @@ impl Arguments {
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let compiler = Compiler::choose(arguments.compiler).await?;
-    let apps =
-        arguments.app.map_or_else(|| vec![App::First, App::Probe, App::Busy, App::Hostile], |app| vec![app]);
+    let apps = arguments.app.map_or_else(
+        || vec![App::First, App::Probe, App::Busy, App::Examples, App::Hostile],
+        |app| vec![app],
+    );
     let mut images = vec![Image::Boot, Image::Microvisor];
     images.extend(apps.iter().flat_map(|app| app.images()));
     std::fs::create_dir_all(dev::firmware::folder())?;
     for image in &images {
-        match image {
-            // All of them in one call.
-            Image::Hostile(name) if *name != HOSTILE[0] => copy(compiler, name, RELEASE, *image)?,
-            _ => build(compiler, *image).await?,
-        }
+        build(compiler, *image).await?;
     }
     let mut table = format!("{:<20} {:>22} {:>22}\n", "image", "flash KiB (limit)", "RAM KiB (limit)");
     let mut too_big = Vec::new();
@@ -98,6 +101,31 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
 }
 
 async fn build(compiler: Compiler, image: Image) -> Result<()> {
+    let artefact = match image {
+        Image::BlinkyC | Image::RtosC => make(&image.name()).await?,
+        // The first of them builds them all, in one call.
+        Image::Hostile(name) if name != HOSTILE[0] => compiler.artefacts(RELEASE).join(name),
+        _ => cargo(compiler, image).await?,
+    };
+    std::fs::copy(&artefact, image.file()).with_context(|| format!("copying {}", artefact.display()))?;
+    Ok(())
+}
+
+/// An application in C; where its ELF file is.
+async fn make(app: &str) -> Result<PathBuf> {
+    let folder = dev::root().join("gateway-firmware/apps").join(app);
+    let out = compiler::workspace().join("target/c").join(app);
+    let mut command = Command::new("make");
+    command.arg("--silent").arg("--directory").arg(&folder).arg(format!("OUT={}", text(&out)?));
+    run_command(command, &format!("building {app}")).await?;
+    Ok(out.join(app).with_extension("elf"))
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
+}
+
+async fn cargo(compiler: Compiler, image: Image) -> Result<PathBuf> {
     // The first stage has a profile of its own: smaller, slower.
     let (package, program, profile) = match image {
         Image::Boot => ("boot", "boot", BOOT),
@@ -105,6 +133,9 @@ async fn build(compiler: Compiler, image: Image) -> Result<()> {
         Image::Walls => ("microvisor", "walls", RELEASE),
         Image::First(_) | Image::Unwell(_) | Image::Busy(_) => ("first", "first", RELEASE),
         Image::Probe => ("probe", "probe", RELEASE),
+        Image::BlinkyRust => ("blinky-rust", "blinky-rust", RELEASE),
+        Image::Embassy => ("embassy", "embassy", RELEASE),
+        Image::BlinkyC | Image::RtosC => bail!("{} is built by make", image.name()),
         Image::Hostile(name) => ("hostile", name, RELEASE),
     };
     let mut command = compiler.command("build", profile);
@@ -125,13 +156,7 @@ async fn build(compiler: Compiler, image: Image) -> Result<()> {
         _ => {}
     }
     run_command(command, &format!("building {}", image.name())).await?;
-    copy(compiler, program, profile, image)
-}
-
-fn copy(compiler: Compiler, program: &str, profile: &str, image: Image) -> Result<()> {
-    let artefact = compiler.artefacts(profile).join(program);
-    std::fs::copy(&artefact, image.file()).with_context(|| format!("copying {}", artefact.display()))?;
-    Ok(())
+    Ok(compiler.artefacts(profile).join(program))
 }
 
 /// The board's lints: with rustup's compiler, which brings clippy. Where its target cannot be had the images are Debian's
@@ -158,7 +183,7 @@ pub(crate) async fn fmt() -> Result<()> {
 }
 
 async fn run_command(mut command: Command, what: &str) -> Result<()> {
-    let status = command.status().await.with_context(|| format!("starting cargo: {what}"))?;
+    let status = command.status().await.with_context(|| format!("starting: {what}"))?;
     if !status.success() {
         bail!("{what} failed ({status})");
     }

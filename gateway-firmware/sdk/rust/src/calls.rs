@@ -23,6 +23,7 @@ mod slot {
     pub(super) const GET_WAKE_REASON: u8 = 63;
     pub(super) const RESTART: u8 = 64;
     pub(super) const HEALTHY: u8 = 128;
+    pub(super) const TELEMETRY_PUBLISH: u8 = 129;
 }
 
 /// Memory that logging is given, a static of the application's: as the ancestor wants it aligned. Nothing of the
@@ -97,6 +98,16 @@ pub fn log(message: &str) -> Result<(), Status> {
     answered(unsafe { raw::call(slot::SERVER_LOG, [message.as_ptr() as u32, bytes.into(), 0, 0]) })
 }
 
+/// Publishes a sample to the tenant's telemetry; `content_type` says what the bytes are (`application/json`), or is empty.
+/// `InvalidBufferSize`: no data, more than 1,024 bytes, or a type of more than 64. `ParameterFault`: the type is not visible ASCII.
+/// `RateLimited`: no room now; the sample is dropped, and counted.
+pub fn publish(content_type: &str, data: &[u8]) -> Result<(), Status> {
+    let arguments =
+        [content_type.as_ptr() as u32, content_type.len() as u32, data.as_ptr() as u32, data.len() as u32];
+    // SAFETY: only read.
+    answered(unsafe { raw::call(slot::TELEMETRY_PUBLISH, arguments) })
+}
+
 /// Says that this version works: what an update on trial is confirmed by. Saying it again changes nothing. Nothing else can be wrong.
 pub fn healthy() -> Result<(), Status> {
     // SAFETY: the call writes nothing.
@@ -117,13 +128,13 @@ pub fn enable_system_led(enable: bool) -> Result<(), Status> {
 }
 
 /// A call whose one parameter is where its result goes.
-fn read<T: Default>(slot: u8) -> Result<T, Status> {
+pub(crate) fn read<T: Default>(slot: u8) -> Result<T, Status> {
     let mut value = T::default();
     // SAFETY: writes `value`, whole: the slots above give what their functions return.
     answered(unsafe { raw::call(slot, [(&raw mut value) as u32, 0, 0, 0]) }).map(|()| value)
 }
 
-fn answered(code: u32) -> Result<(), Status> {
+pub(crate) fn answered(code: u32) -> Result<(), Status> {
     match Status::from_code(code) {
         Some(Status::Okay) => Ok(()),
         Some(status) => Err(status),

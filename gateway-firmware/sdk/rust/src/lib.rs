@@ -22,8 +22,14 @@
 
 pub mod board;
 mod calls;
+mod network;
+mod notifications;
 pub mod raw;
+mod ring;
 mod start;
 
 pub use abi::{DEVICE_ID_BYTES, LOG_MESSAGE_BYTES_MAX, Status};
 pub use calls::*;
+pub use network::*;
+pub use notifications::*;
+pub use ring::{Event, Record};

@@ -15,7 +15,7 @@ macro_rules! entry {
 }
 
 /// Names a function as the handler of an exception: `sys_tick`, `timer0`, `timer1`, `pend_sv`, `sv_call`, `mem_manage`,
-/// `usage_fault`, `uart_receive`, `uart_send` or `uart_overrun`.
+/// `usage_fault`, `uart_receive`, `uart_send`, `uart_overrun`, or `notification0` to `notification7`.
 #[macro_export]
 macro_rules! handler {
     ($exception:ident, $handler:path) => {
@@ -47,7 +47,7 @@ global_asm!(
         .word pend_sv
         .word sys_tick
     .set irq, 0
-    .rept 124
+    .rept 117                    @ 124 interrupts, eight of them in one turn
         .if irq == 3
         .word timer0
         .elseif irq == 4
@@ -58,6 +58,10 @@ global_asm!(
         .word uart_send
         .elseif irq == 43
         .word uart_overrun
+        .elseif irq == 64
+        .word notification0, notification1, notification2, notification3
+        .word notification4, notification5, notification6, notification7
+        .set irq, irq + 7
         .else
         .word holdfast_default
         .endif

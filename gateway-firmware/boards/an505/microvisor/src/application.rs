@@ -10,6 +10,7 @@ use chip::special::{
     set_psp_ns, set_psplim_ns,
 };
 use chip::{nvic, peripherals, scb};
+use gateway_core::crash::Crash;
 use gateway_core::ports::{App, AppError, AppStatus, Flash, Image, Life, StartReason};
 
 use crate::events;
@@ -21,6 +22,8 @@ use crate::stacks::Stack;
 
 /// An application that in all this time was seen only inside its handlers, or with interrupts off, and made no call, hangs.
 pub const HUNG_US: u64 = 10_000_000;
+/// So long its interrupts are then held off, to tell whether it is one handler that does not end or new ones all the time.
+pub const TRIAL_US: u64 = 20_000;
 /// Events that are taken in one turn.
 pub const EVENTS_MAX: usize = 8;
 /// Bytes copied from the store flash at once.
@@ -90,7 +93,7 @@ impl App for Application {
 
     fn status(&mut self) -> AppStatus {
         let life = match LIFE.load(Ordering::Relaxed) {
-            RUNNING if schedule::app_silent_us() > HUNG_US => Life::Hung,
+            RUNNING if schedule::hang().is_some() => Life::Hung,
             RUNNING => Life::Running,
             CRASHED => Life::Crashed,
             _ => Life::Stopped,
@@ -106,6 +109,14 @@ impl App for Application {
     fn update_waits(&mut self) {
         APPLY.store(false, Ordering::Relaxed);
         gateway::update_waits();
+    }
+
+    fn take_crash(&mut self) -> Option<Crash> {
+        if let (RUNNING, Some(kind)) = (LIFE.load(Ordering::Relaxed), schedule::hang()) {
+            schedule::end_app();
+            fault::note(&schedule::app_context(), kind);
+        }
+        fault::take_crash()
     }
 }
 

@@ -11,6 +11,7 @@ use core::fmt::Write as _;
 use chip::clock;
 use chip::map::flash;
 use chip::uart::Uart;
+use gateway_core::crash::Crash;
 use gateway_core::net::demand::Network;
 use gateway_core::ports::{App as _, BootReason, Flash, FlashError, Geometry, Image, Life, StartReason};
 use microvisor::application::{Application, EVENTS_MAX, Event, take_event};
@@ -50,6 +51,16 @@ extern "C" fn supervisor() -> ! {
     while clock::now_us() < RUN_US {
         let status = application.status();
         if status.life != Life::Running {
+            if let Some(crash) = application.take_crash() {
+                let Crash { kind, registers_known, stack_at, .. } = crash;
+                let (bytes, [.., sp, lr, pc, xpsr]) = (crash.stack.len(), crash.registers);
+                let _ = writeln!(
+                    console,
+                    "walls: crash {kind:?} known {registers_known:05x} sp {sp:08x} lr {lr:08x} pc {pc:08x} \
+                     xpsr {xpsr:08x}, {bytes} bytes at {stack_at:08x}, {:x?}",
+                    crash.status
+                );
+            }
             starts += 1;
             let reason = if starts == 1 { StartReason::Boot } else { StartReason::Crash };
             let started = application.start(Image { slot: 0, at: 0, bytes: IMAGE_BYTES }, &mut Store, reason);

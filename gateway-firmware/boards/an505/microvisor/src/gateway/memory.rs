@@ -3,6 +3,8 @@
 //! Nothing else of the application's runs meanwhile, and no master but the processor reaches its memory. What is read is
 //! judged after it was copied.
 
+use core::arch::asm;
+
 use abi::lent::Piece;
 
 /// A structure, copied.
@@ -44,29 +46,35 @@ pub(super) unsafe fn lay(from: u32, pieces: [Piece; 2]) {
     unsafe { copy(from + head.bytes, tail.at, tail.bytes) };
 }
 
-/// Copies words, aligned or not, four at a time: a call has to end within 100 us, and `memcpy` takes an instruction and a half
-/// more for each where the two are not aligned alike. They may overlap; then what comes out is the application's mess.
+/// Copies words, aligned or not, with two instructions each: a call has to end within 100 us. The ranges may overlap; then what
+/// comes out is the application's mess.
 ///
 /// # Safety
 /// Both ranges are memory, whole.
-unsafe fn copy(from: u32, to: u32, bytes: u32) {
-    let word = |offset: u32| {
-        let (from, to) = ((from + offset) as *const u32, (to + offset) as *mut u32);
+unsafe fn copy(mut from: u32, mut to: u32, bytes: u32) {
+    let rounds = bytes / 16;
+    if rounds > 0 {
         // SAFETY: within both ranges; the processor reads and writes unaligned words of memory.
-        unsafe { to.write_unaligned(from.read_unaligned()) };
-    };
-    let mut offset = 0;
-    while bytes - offset >= 16 {
-        word(offset);
-        word(offset + 4);
-        word(offset + 8);
-        word(offset + 12);
-        offset += 16;
+        unsafe {
+            asm!(
+                "1:",
+                "ldr {word}, [{from}], #4", "str {word}, [{to}], #4",
+                "ldr {word}, [{from}], #4", "str {word}, [{to}], #4",
+                "ldr {word}, [{from}], #4", "str {word}, [{to}], #4",
+                "ldr {word}, [{from}], #4", "str {word}, [{to}], #4",
+                "subs {rounds}, #1",
+                "bne 1b",
+                word = out(reg) _,
+                from = inout(reg) from,
+                to = inout(reg) to,
+                rounds = inout(reg) rounds => _,
+                options(nostack),
+            );
+        }
     }
-    while offset < bytes {
-        let (from, to) = ((from + offset) as *const u8, (to + offset) as *mut u8);
+    for _ in 0..bytes % 16 {
         // SAFETY: within both ranges.
-        unsafe { to.write_volatile(from.read_volatile()) };
-        offset += 1;
+        unsafe { (to as *mut u8).write_volatile((from as *const u8).read_volatile()) };
+        (from, to) = (from + 1, to + 1);
     }
 }

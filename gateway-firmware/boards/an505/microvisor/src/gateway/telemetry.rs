@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use abi::Status;
 use abi::call::Arguments;
-use abi::telemetry::{CONTENT_TYPE_BYTES_MAX, TELEMETRY_BYTES_MAX, content_type};
+use abi::telemetry::{CONTENT_TYPE_BYTES_MAX, TELEMETRY_BYTES_MAX, is_content_type};
 use chip::special::undisturbed;
 
 use super::memory;
@@ -52,7 +52,7 @@ pub(super) fn publish([type_at, type_bytes, data_at, data_bytes]: Arguments) -> 
         let kind = message.content_type.get_mut(..type_bytes as usize).unwrap_or_default();
         // SAFETY: judged; of no bytes nothing is read.
         unsafe { memory::fetch_bytes(type_at, kind) };
-        if content_type(kind).is_none() {
+        if !is_content_type(kind) {
             return Status::ParameterFault;
         }
         let data = message.data.get_mut(..data_bytes as usize).unwrap_or_default();
@@ -79,7 +79,7 @@ pub fn take(keep: impl FnOnce(&str, &[u8]) -> usize) -> bool {
     let message = unsafe { &*SLOT.0.get() };
     let kind = message.content_type.get(..message.content_type_bytes).unwrap_or_default();
     let data = message.data.get(..message.data_bytes).unwrap_or_default();
-    let room = keep(content_type(kind).unwrap_or_default(), data);
+    let room = keep(core::str::from_utf8(kind).unwrap_or_default(), data);
     has_room(room);
     FULL.store(false, Ordering::Relaxed);
     true
