@@ -22,12 +22,12 @@ use crate::net::session::{Session, WILL_BYTES_MAX, will};
 use crate::ports::{Board, Entropy as _, NetworkDemand};
 use crate::update::{Outcome, State};
 
-/// Bytes of `Buffers::send`, at least: twice the largest message and its head.
-pub const SEND_BYTES_MIN: usize = 9 * 1024 + 512;
+/// Bytes of `Buffers::send`, at least: the largest message and its head, and what must be said at any time.
+pub const SEND_BYTES_MIN: usize = 5 * 1024;
 /// Bytes of `Buffers::receive`, at least: a layer chunk, or an envelope with its directive, and their heads.
 pub const RECEIVE_BYTES_MIN: usize = 17 * 1024;
 // What must fit, fits: the largest of each direction with room for its heads.
-const _: () = assert!(SEND_BYTES_MIN >= 2 * (LOG_BATCH_BYTES_MAX + 512));
+const _: () = assert!(SEND_BYTES_MIN >= LOG_BATCH_BYTES_MAX + 768);
 const _: () = assert!(RECEIVE_BYTES_MIN >= LAYER_CHUNK_BYTES_MAX + 1024);
 const _: () = assert!(RECEIVE_BYTES_MIN >= ENVELOPE_BYTES_MAX + DIRECTIVE_BYTES_MAX + 1024);
 const _: () = assert!(RECEIVE_BYTES_MIN >= 3 * CERTIFICATE_BYTES_MAX + KEYSET_BYTES_MAX + 1024);

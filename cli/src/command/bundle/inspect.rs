@@ -103,6 +103,14 @@ fn print(global: &Global, manifest: &Manifest<'_>) -> Result<()> {
             ),
         ),
     ];
+    let connectivity = manifest.connectivity;
+    let connected = match connectivity.check_in_s {
+        0 => "always".to_owned(),
+        check_in_s => {
+            format!("when needed and {} s after, and every {check_in_s} s at least", connectivity.grace_s)
+        }
+    };
+    fields.push(("connected", connected));
     fields.extend(
         layers.into_iter().map(|(digest, size, at)| ("layer", format!("{digest} {size} bytes at {at:#x}"))),
     );

@@ -103,6 +103,10 @@ impl<B: Board> Device<'_, B> {
         self.note(Notice::AppStarted { slot: image.slot, trial });
         // A version that cannot be started shows as not running, which counts as a crash.
         let why = core::mem::replace(&mut self.why, StartReason::Crash);
+        if why == StartReason::Update {
+            // Another version: how the one before it ended delays it no more.
+            self.life.off();
+        }
         let _ = self.ports.app.start(image, &mut self.ports.flash, why);
         (self.apply_taken, self.demand) = (false, NetworkDemand::NeverAsked);
         self.life.started(self.now_ms());
@@ -205,6 +209,7 @@ impl<B: Board> Device<'_, B> {
 
     fn run_none(&mut self) {
         self.stop_running();
+        self.life.off();
         self.note(Notice::NoApp);
     }
 
@@ -212,7 +217,6 @@ impl<B: Board> Device<'_, B> {
         if self.running.take().is_some() {
             self.ports.app.stop();
         }
-        self.life.off();
     }
 
     /// The state that the ledger stands for.

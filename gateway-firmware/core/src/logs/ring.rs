@@ -579,7 +579,6 @@ mod tests {
                 }
             }
             let held = all(&ring);
-            drop(ring);
             prop_assert_eq!(Ring::revive(&mut memory).map(|ring| all(&ring)).unwrap_or_default(), held);
         }
     }

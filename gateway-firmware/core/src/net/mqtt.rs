@@ -9,7 +9,6 @@
 use mountain_mqtt::codec::mqtt_reader::MqttBufReader;
 use mountain_mqtt::codec::mqtt_writer::MqttBufWriter;
 use mountain_mqtt::codec::read::Read as _;
-use mountain_mqtt::codec::write::Write as _;
 use mountain_mqtt::data::packet_identifier::{PacketIdentifier, PublishPacketIdentifier};
 use mountain_mqtt::data::packet_type::PacketType;
 use mountain_mqtt::data::property::{ConnackProperty, ConnectProperty, Property as _};
@@ -47,8 +46,10 @@ const RECEIVE_MAXIMUM: u16 = 32;
 const CONTROL_RESERVE: usize = 64;
 /// Properties the codec reads of one packet.
 const PROPERTIES_MAX: usize = 16;
-/// Fixed header, topic, packet id and property length of a PUBLISH, at most.
-const PUBLISH_HEAD_MAX: usize = 160;
+/// First byte of a PUBLISH without flags (MQTT 5 §3.3.1); QoS 1 is 2, which is also the length of its packet id.
+const PUBLISH: u8 = 0x30;
+/// The length of none.
+const NO_PROPERTIES: [u8; 1] = [0];
 const SUBSCRIBE_ID: u16 = 1;
 
 /// Why a connection must be closed.
@@ -293,29 +294,40 @@ impl<'b> Mqtt<'b> {
         {
             return Err(Full);
         }
+        // MQTT 5 §3.3: everything before the payload has a length that is known before it, so the payload is made where it
+        // is sent from.
+        let id_bytes = if qos == Qos::AtLeastOnce { 2 } else { 0 };
+        let remaining = 2 + topic.len() + id_bytes + NO_PROPERTIES.len() + length;
+        let (remaining_length, remaining_bytes) = variable_length(remaining);
+        let head_bytes = 1 + remaining_bytes + remaining - length;
         let spare = self.tx.spare();
-        // The payload is made at the far end of the free space and copied once, behind its header.
-        if spare.len() < 2 * length + PUBLISH_HEAD_MAX + CONTROL_RESERVE {
+        if remaining > PACKET_BYTES_MAX || spare.len() < head_bytes + length + CONTROL_RESERVE {
             return Err(Full);
         }
-        let (front, payload) = spare.split_at_mut(spare.len() - length);
+        let (mut head, payload) = spare[..head_bytes + length].split_at_mut(head_bytes);
         write(payload)?;
-        let id = match qos {
-            Qos::AtMostOnce => PublishPacketIdentifier::None,
-            Qos::AtLeastOnce => {
-                self.next_id = self.next_id.wrapping_add(1).max(SUBSCRIBE_ID + 1);
-                // Cannot fail: checked above.
-                let _ = self.inflight.push(self.next_id);
-                PublishPacketIdentifier::Qos1(PacketIdentifier(self.next_id))
-            }
-        };
-        let count = {
-            let publish: Publish<'_, 0> = Publish::new(false, false, topic, id, payload, Default::default());
-            let mut writer = MqttBufWriter::new(front);
-            publish.write(&mut writer).map_err(|_| Full)?;
-            writer.position()
-        };
-        self.tx.filled(count);
+        let mut id = [0; 2];
+        if qos == Qos::AtLeastOnce {
+            self.next_id = self.next_id.wrapping_add(1).max(SUBSCRIBE_ID + 1);
+            // Cannot fail: checked above.
+            let _ = self.inflight.push(self.next_id);
+            id = self.next_id.to_be_bytes();
+        }
+        let first = [PUBLISH | (id_bytes as u8)];
+        let topic_bytes = (topic.len() as u16).to_be_bytes();
+        for part in [
+            &first[..],
+            &remaining_length[..remaining_bytes],
+            &topic_bytes,
+            topic.as_bytes(),
+            &id[..id_bytes],
+            &NO_PROPERTIES,
+        ] {
+            let (place, rest) = core::mem::take(&mut head).split_at_mut(part.len());
+            place.copy_from_slice(part);
+            head = rest;
+        }
+        self.tx.filled(head_bytes + length);
         Ok(())
     }
 
@@ -432,6 +444,16 @@ fn put(tx: &mut Tx<'_>, packet: &impl mountain_mqtt::codec::write::Write) -> Res
     let count = writer.position();
     tx.filled(count);
     Ok(())
+}
+
+/// A length of at most `PACKET_BYTES_MAX` as it is written, and in how many bytes (MQTT 5 §1.5.5).
+fn variable_length(value: usize) -> ([u8; 3], usize) {
+    let low = |shift: u32| (value >> shift) as u8 & 0x7f;
+    match value {
+        0..0x80 => ([low(0), 0, 0], 1),
+        0x80..0x4000 => ([low(0) | 0x80, low(7), 0], 2),
+        _ => ([low(0) | 0x80, low(7) | 0x80, low(14)], 3),
+    }
 }
 
 /// Bytes of the packet at the front, once all of it is there (MQTT 5 §2.1.4).
