@@ -213,7 +213,8 @@ fn crashed(file: &str) -> std::path::PathBuf {
 async fn crash_of(world: &World, device: &str) -> Result<Value> {
     let reported = async {
         loop {
-            if let Some(crash) = world.json(&["crash", "list", "--device", device]).await?.into_iter().next() {
+            if let Some(crash) = world.json(&["crash", "list", "--device", device]).await?.into_iter().next()
+            {
                 return Ok(crash);
             }
         }
@@ -284,7 +285,9 @@ async fn a_crash_is_shown_with_the_lines_of_the_elf_file_its_bundle_was_made_fro
         ensure!(shown["backtrace"][3]["guessed"] == true && shown["no_symbols_because"].is_null(), "{shown}");
     }
     let told = world.cli(&["crash", "show", &crash]).await?;
-    for words in ["(PRECISERR)", "BusFault: the address was 0x6000000c", "write_register at /app/crash.c:26 (inlined)"] {
+    for words in
+        ["(PRECISERR)", "BusFault: the address was 0x6000000c", "write_register at /app/crash.c:26 (inlined)"]
+    {
         ensure!(told.contains(words), "`{words}` is not in: {told}");
     }
     // Its name as people see it.
