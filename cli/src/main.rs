@@ -9,6 +9,7 @@ mod args;
 mod command;
 mod config;
 mod failure;
+mod fpu;
 mod image;
 mod keyfile;
 mod output;

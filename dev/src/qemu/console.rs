@@ -1,12 +1,14 @@
 //! A serial line of a board: its lines as they come, to be awaited.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::watch;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Mutex, watch};
 
 /// Lines kept; whoever reads later than that has missed some. The log file has them all.
 const LINES_MAX: usize = 100_000;
@@ -53,12 +55,14 @@ impl Lines {
 pub struct Console {
     name: &'static str,
     lines: watch::Receiver<Lines>,
+    keyboard: Arc<Mutex<OwnedWriteHalf>>,
 }
 
 impl Console {
     /// Reads until the other end is gone.
     pub(super) fn read(name: &'static str, stream: UnixStream) -> Console {
         let (sender, lines) = watch::channel(Lines::default());
+        let (stream, keyboard) = stream.into_split();
         tokio::spawn(async move {
             let mut input = BufReader::new(stream);
             while let Some(line) = next(&mut input).await {
@@ -66,7 +70,13 @@ impl Console {
             }
             sender.send_modify(|lines| lines.ended = true);
         });
-        Console { name, lines }
+        Console { name, lines, keyboard: Arc::new(Mutex::new(keyboard)) }
+    }
+
+    /// Types something.
+    pub async fn send(&self, text: &str) -> Result<()> {
+        let written = self.keyboard.lock().await.write_all(text.as_bytes()).await;
+        written.with_context(|| format!("typing into the {}", self.name))
     }
 
     /// How many lines came so far: where the next has its number.
@@ -121,7 +131,7 @@ impl Console {
 }
 
 /// A line without its end; none at the end of the stream.
-async fn next(input: &mut BufReader<UnixStream>) -> Option<String> {
+async fn next(input: &mut BufReader<OwnedReadHalf>) -> Option<String> {
     use tokio::io::AsyncReadExt;
     let mut line = Vec::new();
     // A broken connection is the end of the machine like an orderly one.
@@ -131,8 +141,6 @@ async fn next(input: &mut BufReader<UnixStream>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
-
     use super::*;
 
     const SOON: Duration = Duration::from_secs(10);
