@@ -10,6 +10,7 @@ mod command;
 mod config;
 mod crash;
 mod failure;
+mod fpu;
 mod image;
 mod keyfile;
 mod output;

@@ -1,8 +1,10 @@
 //! The emulated Cortex-M33, whole: first stage, microvisor and application as built for release, against the real services.
 
 mod damage;
+mod examples;
 mod main_job;
 mod network;
+mod older;
 mod pace;
 mod resets;
 mod walls;

@@ -11,7 +11,7 @@ use wire::sign::{LayerSpec, ManifestSpec};
 use super::{ComponentArg, ConfirmArg, Create};
 use crate::args::Global;
 use crate::failure::input;
-use crate::{image, symbols};
+use crate::{fpu, image, symbols};
 
 /// How an application that crashes is restarted, unless a later flag says otherwise.
 const CRASH: CrashPolicy = CrashPolicy { backoff_min_ms: 100, backoff_max_ms: 60_000, hold_s: 60 };
@@ -21,6 +21,7 @@ pub(super) fn run(global: &Global, args: &Create) -> Result<()> {
     if file.is_empty() {
         return Err(input(format!("{} is empty", args.image.display())));
     }
+    fpu::refuse(&file)?;
     let image = image::flatten(&file, AREA_BYTES_MAX as usize)?;
     let spec = ManifestSpec {
         component: match args.component {
