@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::command::{
-    bootstrap, broker, bundle, claim, completion, context, debug_session, deploy, device, doctor, key,
-    keyset, logs, manual, tenant, token,
+    bootstrap, broker, bundle, claim, completion, context, crash, debug_session, deploy, device, doctor, key,
+    keyset, logs, manual, telemetry, tenant, token,
 };
 
 /// Update, watch and read a fleet of microcontrollers.
@@ -48,6 +48,10 @@ impl Global {
     pub(crate) fn home(&self) -> Result<PathBuf> {
         crate::config::home(self.home.as_deref())
     }
+
+    pub(crate) fn cache(&self) -> Result<PathBuf> {
+        crate::config::cache(self.home.as_deref())
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -84,6 +88,12 @@ pub(crate) enum Command {
     Deployment(deploy::Command),
     /// Read a device's log.
     Logs(logs::Args),
+    /// List crash reports, and show one with the lines of the program it happened at.
+    #[command(subcommand)]
+    Crash(crash::Command),
+    /// Read what a device's application published.
+    #[command(subcommand)]
+    Telemetry(telemetry::Command),
     /// Check that this machine, its context and the installation work together.
     Doctor(doctor::Args),
     /// List, show and close debug sessions, and see what happened to them.

@@ -11,6 +11,7 @@ pub(crate) mod bundle;
 pub(crate) mod claim;
 pub(crate) mod completion;
 pub(crate) mod context;
+pub(crate) mod crash;
 pub(crate) mod debug_session;
 pub(crate) mod deploy;
 pub(crate) mod device;
@@ -19,6 +20,7 @@ pub(crate) mod key;
 pub(crate) mod keyset;
 pub(crate) mod logs;
 pub(crate) mod manual;
+pub(crate) mod telemetry;
 pub(crate) mod tenant;
 pub(crate) mod token;
 
@@ -40,6 +42,8 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         Command::Deploy(args) => deploy::run(global, args).await,
         Command::Deployment(command) => deploy::command(global, command).await,
         Command::Logs(args) => logs::run(global, args).await,
+        Command::Crash(command) => crash::run(global, command).await,
+        Command::Telemetry(command) => telemetry::run(global, command).await,
         Command::Doctor(args) => doctor::run(global, args).await,
         Command::DebugSession(command) => debug_session::run(global, command).await,
         Command::Broker(command) => broker::run(global, command),

@@ -93,6 +93,21 @@ pub(crate) fn home(asked: Option<&Path>) -> Result<PathBuf> {
     Ok(Path::new(&home).join(".config/holdfast"))
 }
 
+/// Where what can be fetched again is kept: in the home folder that was asked for, or the platform's place for such.
+#[expect(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
+pub(crate) fn cache(asked: Option<&Path>) -> Result<PathBuf> {
+    if let Some(home) = asked {
+        return Ok(home.join("cache"));
+    }
+    if let Ok(base) = std::env::var("XDG_CACHE_HOME")
+        && !base.is_empty()
+    {
+        return Ok(Path::new(&base).join("holdfast"));
+    }
+    let home = std::env::var("HOME").context("neither HOLDFAST_HOME nor HOME is set: give --home DIR")?;
+    Ok(Path::new(&home).join(".cache/holdfast"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,11 +8,15 @@ use object::{Endianness, elf};
 use crate::failure::input;
 
 /// What erased flash reads as; fills the space between segments.
-const ERASED: u8 = 0xFF;
+pub(crate) const ERASED: u8 = 0xFF;
+
+pub(crate) fn is_elf(file: &[u8]) -> bool {
+    file.starts_with(&elf::ELFMAG)
+}
 
 /// The image as it lies in flash, from the lowest load address on. Anything that is not an ELF file is a raw image.
 pub(crate) fn flatten(file: &[u8], bytes_max: usize) -> Result<Vec<u8>> {
-    if !file.starts_with(&elf::ELFMAG) {
+    if !is_elf(file) {
         return Ok(file.to_vec());
     }
     if file.get(4) == Some(&elf::ELFCLASS64) {

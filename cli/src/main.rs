@@ -8,6 +8,7 @@
 mod args;
 mod command;
 mod config;
+mod crash;
 mod failure;
 mod fpu;
 mod image;
@@ -15,6 +16,7 @@ mod keyfile;
 mod output;
 mod session;
 mod signer;
+mod symbols;
 mod trace;
 
 use clap::Parser;

@@ -15,6 +15,11 @@ pub(crate) fn json<M: Message>(name: &str, message: &M) -> Result<()> {
     line(&escaped(&to_json(name, message)?.to_string()))
 }
 
+/// Prints a document that is more than one message.
+pub(crate) fn document(value: &serde_json::Value) -> Result<()> {
+    line(&escaped(&value.to_string()))
+}
+
 /// The same JSON with the control characters escaped that JSON allows as they are (RFC 8259 §7) and terminals obey.
 fn escaped(json: &str) -> String {
     json.chars().fold(String::with_capacity(json.len()), |mut out, c| {

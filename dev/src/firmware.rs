@@ -37,7 +37,64 @@ pub enum Image {
     Walls,
     /// An application that attacks the walls and tells what came of it.
     Probe,
+    /// One of `apps/hostile`, by its name in [`HOSTILE`].
+    Hostile(&'static str),
 }
+
+/// The applications of `apps/hostile`, each of which tries to hurt the device in one way.
+pub const HOSTILE: &[&str] = &[
+    "aircr",
+    "bad-pointers",
+    "basepri-spin",
+    "bus-fault",
+    "call-for-ever",
+    "call-storm",
+    "deep-sleep",
+    "divide",
+    "dma",
+    "fault-storm",
+    "faultmask-spin",
+    "floating-point",
+    "foreign-peripherals",
+    "forged-exception-return",
+    "forged-function-return",
+    "forgotten-calls",
+    "handler-spin",
+    "healthy-crash",
+    "interrupt-storm",
+    "lent-buffer",
+    "lock-up",
+    "log-flood",
+    "mem-manage",
+    "mpu-lent",
+    "network-flood",
+    "notification-flood",
+    "ns-watchdog",
+    "nvic",
+    "overlapping-notifications",
+    "past-sg",
+    "pendsv-storm",
+    "primask-spin",
+    "quiet",
+    "restart-flood",
+    "secure-jump",
+    "secure-read",
+    "secure-registers",
+    "secure-stack",
+    "secure-write",
+    "self-modifying",
+    "semihosting",
+    "stack-limit",
+    "stack-overflow",
+    "supervisor-calls",
+    "systick-fault",
+    "systick-flood",
+    "telemetry-flood",
+    "unaligned",
+    "undefined",
+    "unprivileged",
+    "vtor",
+];
 
 /// What an image may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +166,7 @@ impl Image {
             Image::RtosC => "rtos-c".to_owned(),
             Image::Walls => "walls".to_owned(),
             Image::Probe => "probe".to_owned(),
+            Image::Hostile(name) => format!("hostile-{name}"),
         }
     }
 
@@ -184,7 +242,8 @@ impl Image {
             | Image::BlinkyC
             | Image::Embassy
             | Image::RtosC
-            | Image::Probe => APP,
+            | Image::Probe
+            | Image::Hostile(_) => APP,
         }
     }
 }
@@ -233,6 +292,16 @@ mod tests {
         ] {
             assert!(map.contains(line), "the memory map has changed: no `{line}`");
         }
+    }
+
+    #[test]
+    fn every_hostile_application_is_named() {
+        let folder = crate::root().join("gateway-firmware/apps/hostile/src/bin");
+        let files = std::fs::read_dir(folder).expect("the folder is there").flatten();
+        let mut names: Vec<String> = files.filter_map(|file| file.file_name().into_string().ok()).collect();
+        names.sort();
+        let named: Vec<String> = HOSTILE.iter().map(|name| format!("{name}.rs")).collect();
+        assert_eq!(names, named);
     }
 
     #[test]

@@ -39,6 +39,19 @@ pub fn binary_dir() -> Result<PathBuf> {
     Ok(above_deps.unwrap_or(dir).to_path_buf())
 }
 
+/// Where tests leave tables for people, which `cargo dev test` prints at its end.
+pub fn reports_dir() -> Result<PathBuf> {
+    Ok(binary_dir()?.with_file_name("reports"))
+}
+
+/// Leaves a table there, in place of the last one of this name.
+pub fn leave_report(name: &str, text: &str) -> Result<()> {
+    let dir = reports_dir()?;
+    std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    let file = dir.join(format!("{name}.txt"));
+    std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
+}
+
 /// A built binary of this workspace by name; the error says how to build it.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let path = binary_dir()?.join(name);

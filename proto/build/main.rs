@@ -12,11 +12,13 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 /// Fields that carry bulk: decoded as `Bytes`, without a copy of each chunk.
-const BULK_FIELDS: [&str; 5] = [
+const BULK_FIELDS: [&str; 7] = [
     ".holdfast.debug.v1.DebugFrame.data",
     ".holdfast.device.v1.DebugDown.data",
     ".holdfast.device.v1.DebugUp.data",
     ".holdfast.device.v1.LayerDown.data",
+    ".holdfast.ota.v1.GetSymbolsResponse.data",
+    ".holdfast.ota.v1.UploadSymbolsRequest.data",
     ".holdfast.ota.v1.WriteLayerRequest.data",
 ];
 

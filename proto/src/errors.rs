@@ -279,6 +279,18 @@ pub const REASONS: &[Reason] = &[
         "Attach again.",
     ),
     reason(
+        "SYMBOLS_WRITERS_MAX",
+        "RESOURCE_EXHAUSTED",
+        "This server takes as many ELF files at once as it may.",
+        "Try again later, or at another replica.",
+    ),
+    reason(
+        "SYMBOLS_WRITERS_OF_TENANT_MAX",
+        "RESOURCE_EXHAUSTED",
+        "The tenant sends as many ELF files at once as it may.",
+        "Wait for one to end.",
+    ),
+    reason(
         "TAILS_MAX",
         "RESOURCE_EXHAUSTED",
         "This server follows as many logs as it may.",

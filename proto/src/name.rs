@@ -41,6 +41,21 @@ pub type DebugSessionName = Name<DebugSessionId>;
 pub type PendingName = Name<PendingId>;
 pub type KeysetName = Name<KeysetVersion>;
 
+/// `tenants/{tenant}/devices/{device}/crashes/{crash}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CrashName {
+    pub device: DeviceName,
+    pub crash: CrashKey,
+}
+
+/// A crash report of one device: `{boot counter}-{boot random, 16 hex digits}-{sequence}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CrashKey {
+    pub counter: u32,
+    pub random: u64,
+    pub sequence: u32,
+}
+
 /// A keyset is named by its version, or as whichever is newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum KeysetVersion {
@@ -90,6 +105,40 @@ impl<Id: Child> fmt::Display for Name<Id> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "tenants/{}/{}/{}", self.tenant, Id::COLLECTION, self.id)
     }
+}
+
+impl FromStr for CrashName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let parse = || {
+            let (device, crash) = text.split_once("/crashes/")?;
+            Some(Self { device: parse(device)?, crash: crash_key(crash)? })
+        };
+        parse()
+            .ok_or_else(|| NameError { pattern: "tenants/{tenant}/devices/{device}/crashes/{crash}".into() })
+    }
+}
+
+impl fmt::Display for CrashName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/crashes/{}", self.device, self.crash)
+    }
+}
+
+impl fmt::Display for CrashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:016x}-{}", self.counter, self.random, self.sequence)
+    }
+}
+
+/// One spelling a report: what it would print.
+fn crash_key(text: &str) -> Option<CrashKey> {
+    let mut parts = text.splitn(3, '-');
+    let counter = parts.next()?.parse().ok()?;
+    let random = u64::from_str_radix(parts.next()?, 16).ok()?;
+    let key = CrashKey { counter, random, sequence: parts.next()?.parse().ok()? };
+    (key.to_string() == text).then_some(key)
 }
 
 impl FromStr for KeysetVersion {
@@ -176,6 +225,29 @@ mod tests {
     }
 
     #[test]
+    fn a_crash_report_has_one_spelling() {
+        let device = format!("tenants/{TENANT}/devices/{DEVICE}");
+        let text = format!("{device}/crashes/7-00000000000000ab-12");
+        let name: CrashName = text.parse().unwrap();
+        assert_eq!(name.crash, CrashKey { counter: 7, random: 0xab, sequence: 12 });
+        assert_eq!((name.to_string(), name.device.to_string()), (text, device.clone()));
+        for refused in [
+            "",
+            "7",
+            "7-ab-12",
+            "7-00000000000000AB-12",
+            "07-00000000000000ab-12",
+            "7-00000000000000ab-+12",
+            "7-00000000000000ab-12-1",
+            "4294967296-00000000000000ab-12",
+            "7-00000000000000ab-12/",
+        ] {
+            let error = format!("{device}/crashes/{refused}").parse::<CrashName>().unwrap_err();
+            assert!(error.to_string().ends_with("/crashes/{crash}"), "{refused:?}");
+        }
+    }
+
+    #[test]
     fn a_name_of_another_collection_or_shape_is_refused_and_says_what_was_expected() {
         for refused in [
             "",
@@ -203,6 +275,9 @@ mod tests {
         #[test]
         fn parsing_any_text_never_panics_and_what_parses_prints_back(text in "(tenants/)?[a-z0-9/]{0,80}|\\PC*") {
             if let Ok(name) = text.parse::<DeviceName>() {
+                prop_assert_eq!(name.to_string(), text.clone());
+            }
+            if let Ok(name) = text.parse::<CrashName>() {
                 prop_assert_eq!(name.to_string(), text.clone());
             }
             if let Ok(name) = text.parse::<KeysetName>() {

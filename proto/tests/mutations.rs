@@ -6,20 +6,22 @@ use proto::auth::v1::Access;
 /// How the names of methods begin that change nothing.
 const READS: [&str; 5] = ["Get", "List", "Watch", "Tail", "BatchGet"];
 /// Without `request_id`, and why.
-const UNNAMED: [(&str, &str); 2] = [
+const UNNAMED: [(&str, &str); 3] = [
     (
         "/holdfast.debug.v1.DebugSessionService/AttachDebugSession",
         "a stream; its position says what is done already",
     ),
     ("/holdfast.ota.v1.BundleService/WriteLayer", "a stream; its offsets say what is done already"),
+    ("/holdfast.ota.v1.BundleService/UploadSymbols", "a stream; the file's digest says what is done already"),
 ];
 /// Without `validate_only`, and why.
-const UNASKED: [(&str, &str); 3] = [
+const UNASKED: [(&str, &str); 4] = [
     (
         "/holdfast.debug.v1.DebugSessionService/AttachDebugSession",
         "a stream may be ended before its first frame",
     ),
     ("/holdfast.ota.v1.BundleService/WriteLayer", "there is nothing to check before the bytes are there"),
+    ("/holdfast.ota.v1.BundleService/UploadSymbols", "there is nothing to check before the bytes are there"),
     (
         "/holdfast.ota.v1.BundleService/FinishUpload",
         "to check is to do: the layers are read, hashed and stored",

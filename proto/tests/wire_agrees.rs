@@ -119,6 +119,33 @@ proptest! {
     }
 
     #[test]
+    fn crash_agrees(
+        boot in option::of(boot()), (sequence, uptime_us, registers_known, dropped) in any::<(u32, u64, u32, u32)>(),
+        version in "\\PC{0,8}", kind in 0..14, (manifest_digest, registers, stack) in (bytes(), bytes(), bytes()),
+        (cfsr, hfsr, sfsr, mmfar, bfar, sfar, exc_return, stack_at) in any::<(u32, u32, u32, u32, u32, u32, u32, u32)>(),
+    ) {
+        assert_agrees!(
+            owned::CrashUp {
+                boot, sequence, uptime_us, manifest_digest, version, kind, registers, registers_known, cfsr, hfsr, sfsr,
+                mmfar, bfar, sfar, exc_return, stack_at, stack, dropped,
+            },
+            CrashUp
+        );
+        assert_agrees!(owned::CrashDown { boot, sequence }, CrashDown);
+    }
+
+    #[test]
+    fn telemetry_agrees(
+        boot in option::of(boot()), (sequence, uptime_us, dropped) in any::<(u64, u64, u64)>(),
+        content_type in "\\PC{0,40}", data in bytes(),
+    ) {
+        assert_agrees!(
+            owned::TelemetryUp { boot, sequence, uptime_us, content_type, data, dropped },
+            TelemetryUp
+        );
+    }
+
+    #[test]
     fn debug_agrees(
         session in "\\PC{0,40}", epoch: u32, boot in option::of(boot()), (open, answer) in any::<(bool, bool)>(),
         data in bytes(), (number, received_up_to, delivered_up_to, credit_up_to) in any::<(u64, u64, u64, u64)>(), end in 0..8,

@@ -6,9 +6,9 @@ use tonic::Status;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// No such device, or not the caller's.
-    #[error("device does not exist")]
-    NoDevice,
+    /// No such device or report, or not the caller's.
+    #[error("does not exist")]
+    NotFound,
     #[error(transparent)]
     NoPlace(#[from] NoPlace),
     #[error("database")]
@@ -18,7 +18,7 @@ pub(crate) enum Error {
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         match error {
-            Error::NoDevice => status::not_found(),
+            Error::NotFound => status::not_found(),
             Error::NoPlace(full) => full.into(),
             Error::Database(error) => error.into(),
         }

@@ -1,8 +1,8 @@
 //! svc-logs: what devices said.
 //!
-//! Owns: log records by (device, boot, sequence), in schema `logs`.
-//! Promises: a device is told to forget a record only after it is stored or was reported lost by the device itself; a
-//! record is stored once, however often it is sent; a missing one is always shown as a gap on the record after it; who
+//! Owns: log records, crash reports and telemetry, each by (device, boot, sequence), in schema `logs`.
+//! Promises: a device is told to forget a record or a crash report only after it is stored, or a record was reported lost by the device itself;
+//! whatever it sends is stored once, however often it is sent; a missing record is always shown as a gap on the record after it; who
 //! tails and cannot keep up is told how much was missed. Any number of replicas may run.
 //! Never: believes a device's clock, its tenant, or its numbers beyond a stated window; keeps truth in the process.
 
@@ -76,13 +76,13 @@ impl Server {
         let shutdown = Shutdown::new();
         let app = Arc::new(App::new(store));
         let mut setup = mqtt::LinkSetup::new(Service::Logs, &config.broker_url, &tls)?;
-        let incoming = setup.subscribe(wire::topic::ChannelKind::Log, link::INCOMING_BYTES_MAX);
+        let channels = link::subscribe(&mut setup);
         let (mqtt_link, keep_connected) = setup.start(shutdown.clone());
 
         let mut tasks = Tasks::new(shutdown.clone());
         tasks.spawn("metrics", metrics.run(shutdown.clone()));
         tasks.spawn("link", keep_connected);
-        for worker in link::workers(app.clone(), mqtt_link, incoming, &shutdown) {
+        for worker in link::workers(&app, &mqtt_link, channels, &shutdown) {
             tasks.spawn("ingest", worker);
         }
         tasks.spawn("sweep", app::sweep::run(app.clone(), config.retention(), shutdown.clone()));

@@ -8,6 +8,7 @@ use wire::{DeploymentId, Digest};
 
 use crate::model::bundle::{Mismatch, Refusal};
 use crate::model::state::State;
+use crate::model::symbols::SymbolsError;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -27,6 +28,8 @@ pub(crate) enum Error {
     Incomplete { layer: Digest, committed: u64, bytes: u64 },
     #[error("{0}; send the layer again from 0")]
     Mismatch(#[from] Mismatch),
+    #[error("{0}")]
+    Symbols(#[from] SymbolsError),
     #[error("{0}")]
     InUse(&'static str),
     #[error("the device is revoked")]
@@ -114,6 +117,9 @@ impl From<Error> for Status {
                 let at = HashMap::from([("layer".to_owned(), layer.to_string())]);
                 status::with_metadata(Code::FailedPrecondition, "LAYER_MISMATCH", message, at)
             }
+            Error::Symbols(SymbolsError::Size { .. }) => status::invalid("size", message),
+            Error::Symbols(SymbolsError::Digest) => status::invalid("digest", message),
+            Error::Symbols(_) => status::invalid("data", message),
             Error::InUse(_) => status::precondition("BUNDLE_IN_USE", message),
             Error::DeviceRevoked => status::precondition("DEVICE_REVOKED", message),
             Error::OtherBoard { .. } => status::precondition("OTHER_BOARD", message),

@@ -204,13 +204,112 @@ async fn a_second_root_key_signs_the_next_keyset_and_devices_take_it_up() -> Res
     Ok(())
 }
 
+/// The program of the symboliser's own tests: an ELF file, and the report of where it ended.
+fn crashed(file: &str) -> std::path::PathBuf {
+    dev::root().join("cli/fixtures/crash").join(file)
+}
+
+/// The newest crash report of a device, as soon as there is one.
+async fn crash_of(world: &World, device: &str) -> Result<Value> {
+    let reported = async {
+        loop {
+            if let Some(crash) = world.json(&["crash", "list", "--device", device]).await?.into_iter().next()
+            {
+                return Ok(crash);
+            }
+        }
+    };
+    tokio::time::timeout(scenarios::world::PATIENCE, reported).await.context("no crash report came")?
+}
+
+#[tokio::test]
+async fn a_crash_is_shown_with_the_lines_of_the_elf_file_its_bundle_was_made_from() -> Result<()> {
+    let world = World::start().await?;
+    let provision = world.provision("claim", 1).await?;
+    let _board = world.board(&provision, "board", &[])?;
+    let device = world.devices(1, |_| true).await?.remove(0);
+    let script = "#!holdfast-script\nhealthy\nwork 500\ncrash\n";
+    let bundle = world.bundle(script, "1.0.0", 1, &["--stable", "0s"]).await?;
+    world.one(&["deploy", &device, &bundle, "--no-wait"]).await?;
+    let crash = name(&crash_of(&world, &device).await?)?;
+    let shown = world.one(&["crash", "show", &crash]).await?;
+    ensure!(shown["crash"]["kind"] == "other" && shown["crash"]["version"] == "1.0.0", "{shown}");
+    let why = shown["no_symbols_because"].as_str().unwrap_or_default();
+    ensure!(why.contains("--elf FILE"), "a script has no ELF file: {shown}");
+
+    // A bundle made from an ELF file is uploaded with it, and with no other.
+    let (elf, hfb, key) = (crashed("crash.elf"), world.path("elf.hfb"), world.path("keys/release.pem"));
+    let mut create = vec!["bundle", "create", "--board", "host", "--version", "2.0.0", "--counter", "2"];
+    create.extend(["--image", text(&elf)?, "--key", text(&key)?, "--out", text(&hfb)?]);
+    world.cli(&create).await?;
+    let beside = world.path("elf.hfb.elf");
+    ensure!(std::fs::read(&beside)? == std::fs::read(&elf)?, "not beside the bundle");
+    let (other, mut bytes) = (world.path("other.elf"), std::fs::read(&elf)?);
+    bytes[0x1044] ^= 1;
+    std::fs::write(&other, &bytes)?;
+    let wrong = ["bundle", "upload", text(&hfb)?, "--symbols", text(&other)?];
+    says(&world.try_cli(&wrong).await?, REFUSED_INPUT, "loads something else")?;
+    let manifest = world.one(&["bundle", "upload", text(&hfb)?]).await?["manifest_digest"].clone();
+    let manifest = manifest.as_str().context("no digest")?;
+
+    // What a board with registers would have sent of it.
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(crashed("crash.json"))?)?;
+    let number = |value: &Value| value.as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
+    let order: Vec<String> =
+        (0..13).map(|n| format!("r{n}")).chain(["sp", "lr", "pc", "xpsr"].map(str::to_owned)).collect();
+    let registers: Vec<u8> =
+        order.iter().flat_map(|name| number(&report["registers"][name]).to_le_bytes()).collect();
+    world.stack.sql(&format!(
+        "UPDATE logs.crashes SET manifest_digest = '\\x{manifest}', registers = '\\x{}', registers_known = 131071, \
+         fault_status = ARRAY[{}, {}, 0, 0, {}, 0, {}], stack_at = {}, stack = decode('{}', 'base64')",
+        hex::encode(registers),
+        report["cfsr"],
+        report["hfsr"],
+        report["bfar"],
+        report["exc_return"],
+        report["stack_at"],
+        report["stack"].as_str().unwrap_or_default(),
+    ))?;
+    let listed = world.json(&["crash", "list", "--manifest", manifest]).await?;
+    ensure!(!listed.is_empty() && listed[0]["registers"]["pc"] == report["registers"]["pc"], "{listed:?}");
+    // Fetched, from the cache, and from the cache when that is damaged.
+    for cached in [None, Some(false), Some(true)] {
+        if cached == Some(true) {
+            let file = std::fs::read_dir(world.path("cache/symbols"))?.next().context("no cache")??.path();
+            std::fs::write(file, b"damaged")?;
+        }
+        let shown = world.one(&["crash", "show", &crash]).await?;
+        let first = &shown["backtrace"][0]["places"];
+        ensure!(first[0]["function"] == "write_register" && first[0]["line"] == 26, "{shown}");
+        ensure!(first[2]["function"] == "start_conversion" && first[2]["inlined"] == false, "{shown}");
+        ensure!(shown["backtrace"][3]["guessed"] == true && shown["no_symbols_because"].is_null(), "{shown}");
+    }
+    let told = world.cli(&["crash", "show", &crash]).await?;
+    for words in
+        ["(PRECISERR)", "BusFault: the address was 0x6000000c", "write_register at /app/crash.c:26 (inlined)"]
+    {
+        ensure!(told.contains(words), "`{words}` is not in: {told}");
+    }
+    // Its name as people see it.
+    let listed = world.cli(&["crash", "list"]).await?;
+    let id = crash.rsplit('/').next().context("no id")?;
+    let short = listed.split_whitespace().find(|word| word.ends_with(id)).context("not in the list")?;
+    let by_hand = ["crash", "show", short, "--elf", text(&elf)?];
+    ensure!(world.cli(&by_hand).await?.contains("poll_sensor at /app/crash.c:43"));
+    let source = crashed("crash.c");
+    let no_elf = ["crash", "show", short, "--elf", text(&source)?];
+    says(&world.try_cli(&no_elf).await?, REFUSED_INPUT, "ELF")?;
+    ensure!(world.json(&["telemetry", "list", &device]).await?.is_empty(), "a script publishes nothing");
+    Ok(())
+}
+
 #[tokio::test]
 async fn completion_help_and_tokens_serve_other_tools() -> Result<()> {
     let world = World::start().await?;
     for shell in ["bash", "zsh", "fish"] {
         ensure!(world.cli(&["completion", shell]).await?.contains("holdfast"));
     }
-    for command in ["bundle", "claim", "deploy", "device", "key", "keyset", "logs"] {
+    for command in ["bundle", "claim", "crash", "deploy", "device", "key", "keyset", "logs", "telemetry"] {
         let help = world.cli(&[command, "--help"]).await?;
         ensure!(help.contains("Usage"), "{help}");
     }

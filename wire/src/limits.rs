@@ -12,6 +12,8 @@ pub const LAYERS_MAX: usize = 8;
 pub const LAYER_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// Longest area (the flash one component fills), padding included.
 pub const AREA_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// Longest ELF file that is kept for a bundle. No device ever sees one.
+pub const SYMBOLS_BYTES_MAX: u32 = 32 * 1024 * 1024;
 /// Data of one `dn/layer` message.
 pub const LAYER_CHUNK_BYTES_MAX: usize = 16 * 1024;
 /// Layer bytes a device may have asked for and not yet received.
@@ -54,6 +56,8 @@ pub const HARDWARE_ID_BYTES_MAX: usize = 64;
 pub const DEBUG_KEYS_MAX: usize = 8;
 /// Times a trial version may be started before it is taken back, at most.
 pub const ATTEMPTS_MAX: u8 = 16;
+/// Seconds a connection is kept after nobody needs it any more, at most: one day.
+pub const GRACE_S_MAX: u32 = 24 * 60 * 60;
 /// Root keys of one keyset.
 pub const ROOT_KEYS_MAX: usize = 4;
 /// Release keys of one keyset.

@@ -15,6 +15,7 @@ use crate::signer::{SIGNER_HELP, SignerRef};
 
 mod create;
 mod inspect;
+mod symbols;
 pub(crate) mod upload;
 
 const BUNDLE: &str = "holdfast.ota.v1.Bundle";
@@ -38,8 +39,14 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         keyset: Option<PathBuf>,
     },
-    /// Send a bundle to the server. Run it again to go on after an interruption.
-    Upload { file: PathBuf },
+    /// Send a bundle to the server, and the ELF file it was made from. Run it again to go on after an interruption.
+    ///
+    /// `bundle create` leaves the ELF file beside the bundle (`app.hfb.elf`). Crash reports of the bundle are read with it, by those who
+    /// may debug; no device gets it.
+    #[command(
+        after_help = "Examples:\n  holdfast bundle upload app.hfb\n  holdfast bundle upload app.hfb --symbols build/app.elf"
+    )]
+    Upload(Upload),
     /// List bundles.
     List(Page),
     /// Show one bundle.
@@ -49,8 +56,19 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct Upload {
+    file: PathBuf,
+    /// ELF file to send instead of the one beside the bundle.
+    #[arg(long, value_name = "FILE", conflicts_with = "no_symbols")]
+    symbols: Option<PathBuf>,
+    /// Send no ELF file.
+    #[arg(long)]
+    no_symbols: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct Create {
-    /// ELF file (its loadable segments) or raw image.
+    /// ELF file (its loadable segments; a copy is kept beside the bundle) or raw image.
     #[arg(long, value_name = "FILE")]
     image: PathBuf,
     /// Board it runs on.
@@ -84,6 +102,12 @@ pub(crate) struct Create {
     /// How long it may put off the update that will replace it.
     #[arg(long, value_parser = parse_duration, default_value = "0s", value_name = "TIME")]
     polite: Duration,
+    /// How long the device may be offline at most while its application asks for no connection; 0: always connected.
+    #[arg(long, value_parser = parse_duration, default_value = "0s", value_name = "TIME")]
+    check_in: Duration,
+    /// How long a connection is kept after nobody needs it any more.
+    #[arg(long, value_parser = parse_duration, default_value = "0s", value_name = "TIME")]
+    grace: Duration,
     /// Raise the floor by itself so long after confirmation; without it only the server's commit does.
     #[arg(long, value_parser = parse_duration, value_name = "TIME")]
     commit_after: Option<Duration>,
@@ -117,7 +141,7 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
         Command::Create(args) => create::run(global, args),
         Command::Inspect { file } => inspect::inspect(global, file),
         Command::Verify { file, keyset } => inspect::verify(global, file, keyset.as_deref()).await,
-        Command::Upload { file } => upload::run(global, file).await,
+        Command::Upload(args) => upload::run(global, args).await,
         Command::List(page) => list(global, page).await,
         Command::Show { bundle } => {
             let session = Session::open(global).await?;

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use dev::firmware::{Footprint, Image};
+use dev::firmware::{Footprint, HOSTILE, Image};
 use tokio::process::Command;
 
 pub(crate) mod compiler;
@@ -33,15 +33,18 @@ enum App {
     Busy,
     /// The examples: a blinky and a system of tasks in Rust (embassy), and the same two in C, by make.
     Examples,
+    /// Each tries to hurt the device in one way.
+    Hostile,
 }
 
 impl App {
-    fn images(self) -> &'static [Image] {
+    fn images(self) -> Vec<Image> {
         match self {
-            App::First => &FIRST,
-            App::Probe => &[Image::Walls, Image::Probe],
-            App::Busy => &[Image::Busy("1.0.0")],
-            App::Examples => &[Image::BlinkyRust, Image::BlinkyC, Image::Embassy, Image::RtosC],
+            App::First => FIRST.to_vec(),
+            App::Probe => vec![Image::Walls, Image::Probe],
+            App::Busy => vec![Image::Busy("1.0.0")],
+            App::Examples => vec![Image::BlinkyRust, Image::BlinkyC, Image::Embassy, Image::RtosC],
+            App::Hostile => HOSTILE.iter().copied().map(Image::Hostile).collect(),
         }
     }
 }
@@ -68,8 +71,10 @@ impl Arguments {
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let compiler = Compiler::choose(arguments.compiler).await?;
-    let apps =
-        arguments.app.map_or_else(|| vec![App::First, App::Probe, App::Busy, App::Examples], |app| vec![app]);
+    let apps = arguments.app.map_or_else(
+        || vec![App::First, App::Probe, App::Busy, App::Examples, App::Hostile],
+        |app| vec![app],
+    );
     let mut images = vec![Image::Boot, Image::Microvisor];
     images.extend(apps.iter().flat_map(|app| app.images()));
     std::fs::create_dir_all(dev::firmware::folder())?;
@@ -80,8 +85,12 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let mut too_big = Vec::new();
     for image in images {
         let footprint = image.footprint()?;
+        let in_table = !matches!(image, Image::Hostile(_));
         ensure!(footprint.flash_bytes > 0, "nothing of {} lies where it should", image.name());
-        table += &row(&image.name(), &footprint);
+        // Forty small ones would hide the others.
+        if in_table {
+            table += &row(&image.name(), &footprint);
+        }
         if !footprint.fits() {
             too_big.push(image.name());
         }
@@ -94,6 +103,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
 async fn build(compiler: Compiler, image: Image) -> Result<()> {
     let artefact = match image {
         Image::BlinkyC | Image::RtosC => make(&image.name()).await?,
+        // The first of them builds them all, in one call.
+        Image::Hostile(name) if name != HOSTILE[0] => compiler.artefacts(RELEASE).join(name),
         _ => cargo(compiler, image).await?,
     };
     std::fs::copy(&artefact, image.file()).with_context(|| format!("copying {}", artefact.display()))?;
@@ -125,9 +136,14 @@ async fn cargo(compiler: Compiler, image: Image) -> Result<PathBuf> {
         Image::BlinkyRust => ("blinky-rust", "blinky-rust", RELEASE),
         Image::Embassy => ("embassy", "embassy", RELEASE),
         Image::BlinkyC | Image::RtosC => bail!("{} is built by make", image.name()),
+        Image::Hostile(name) => ("hostile", name, RELEASE),
     };
     let mut command = compiler.command("build", profile);
-    command.args(["--quiet", "--package", package, "--bin", program]);
+    command.args(["--quiet", "--package", package]);
+    match image {
+        Image::Hostile(_) => command.arg("--bins"),
+        _ => command.args(["--bin", program]),
+    };
     // What `apps/first` is told when it is built.
     match image {
         Image::First(version) => drop(command.env("HOLDFAST_APP_VERSION", version)),

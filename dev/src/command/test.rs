@@ -1,7 +1,8 @@
 //! `cargo dev test`: one build, every test program, one plain last line.
 //!
 //! Everything is built before anything runs, since scenarios start our binaries. Full runs also hold docs/coverage.md to its
-//! word: each test it names must have run and passed. The names that ran are in `target/tests-ran.txt`.
+//! word: each test it names must have run and passed. The names that ran are in `target/tests-ran.txt`. A test may leave a
+//! table for people (`dev::leave_report`): it is printed at the end, whatever came of the test.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -41,9 +42,11 @@ struct Tally {
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let programs = build(arguments).await?;
     let mut tally = Tally::default();
+    forget_reports()?;
     for program in &programs {
         run_program(program, arguments.filter.as_deref(), &mut tally).await?;
     }
+    print_reports()?;
     let names: String = tally.passed.iter().map(|name| format!("{name}\n")).collect();
     std::fs::write(dev::binary_dir()?.with_file_name("tests-ran.txt"), names)?;
 
@@ -159,6 +162,25 @@ fn parse(line: &str) -> Option<(&str, Outcome)> {
         "ignored" => Some((name, Outcome::Ignored)),
         _ => None,
     }
+}
+
+/// Those of an earlier run are not this one's.
+fn forget_reports() -> Result<()> {
+    match std::fs::remove_dir_all(dev::reports_dir()?) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context("removing old reports")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn print_reports() -> Result<()> {
+    let Ok(folder) = std::fs::read_dir(dev::reports_dir()?) else { return Ok(()) };
+    for file in folder.flatten() {
+        let text = std::fs::read_to_string(file.path()).context("reading a report")?;
+        println!("\n{}\n{text}", file.path().display());
+    }
+    Ok(())
 }
 
 /// Every promise of docs/coverage.md must be proven by a test that just passed.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex, watch};
@@ -50,33 +50,33 @@ impl Lines {
     }
 }
 
-/// What came over a serial line since power on.
+/// What came over a serial line since power on, and the way back.
 #[derive(Clone, Debug)]
 pub struct Console {
     name: &'static str,
     lines: watch::Receiver<Lines>,
-    keyboard: Arc<Mutex<OwnedWriteHalf>>,
+    output: Arc<Mutex<OwnedWriteHalf>>,
 }
 
 impl Console {
     /// Reads until the other end is gone.
     pub(super) fn read(name: &'static str, stream: UnixStream) -> Console {
         let (sender, lines) = watch::channel(Lines::default());
-        let (stream, keyboard) = stream.into_split();
+        let (input, output) = stream.into_split();
         tokio::spawn(async move {
-            let mut input = BufReader::new(stream);
+            let mut input = BufReader::new(input);
             while let Some(line) = next(&mut input).await {
                 sender.send_modify(|lines| lines.push(line));
             }
             sender.send_modify(|lines| lines.ended = true);
         });
-        Console { name, lines, keyboard: Arc::new(Mutex::new(keyboard)) }
+        Console { name, lines, output: Arc::new(Mutex::new(output)) }
     }
 
-    /// Types something.
-    pub async fn send(&self, text: &str) -> Result<()> {
-        let written = self.keyboard.lock().await.write_all(text.as_bytes()).await;
-        written.with_context(|| format!("typing into the {}", self.name))
+    /// Sends bytes to the board; QEMU keeps them until the board reads.
+    pub async fn send(&self, bytes: &[u8]) -> Result<()> {
+        let mut output = self.output.lock().await;
+        output.write_all(bytes).await.with_context(|| format!("the {} is gone", self.name))
     }
 
     /// How many lines came so far: where the next has its number.
@@ -141,6 +141,8 @@ async fn next(input: &mut BufReader<OwnedReadHalf>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     const SOON: Duration = Duration::from_secs(10);
@@ -149,6 +151,8 @@ mod tests {
     async fn a_line_is_found_whether_it_came_before_or_comes_after() -> Result<()> {
         let (board, mut qemu) = UnixStream::pair()?;
         let console = Console::read("console", board);
+        console.send(b"!").await?;
+        assert_eq!(qemu.read_u8().await?, b'!');
         qemu.write_all(b"one\r\ntwo\nha").await?;
         assert_eq!(console.line("two", SOON).await?.number, 1);
         let later = tokio::spawn({

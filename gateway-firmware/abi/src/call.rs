@@ -36,6 +36,48 @@ pub struct By {
     pub too_long: Status,
 }
 
+impl By {
+    /// This many bytes, if they are allowed.
+    fn allows(&self, bytes: u32) -> Result<u32, Status> {
+        if bytes > self.max {
+            return Err(self.too_long);
+        }
+        if bytes < self.min || bytes & (self.multiple - 1) != 0 {
+            return Err(Status::InvalidBufferSize);
+        }
+        Ok(bytes)
+    }
+}
+
+/// A pointer in a structure that a pointer points to. It is judged when the structure was copied: [`Inner::judge`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inner {
+    /// Where in the structure it is.
+    pub offset: u32,
+    /// Where in the structure its length is.
+    pub length_offset: u32,
+    pub access: Access,
+    /// It is a multiple of this: a power of two. The answer to any other is `ParameterFault`.
+    pub align: u32,
+    /// What lengths it may have. `parameter` means nothing here.
+    pub by: By,
+}
+
+impl Inner {
+    /// Whether what was copied out of the structure can be used.
+    pub fn judge(
+        &self,
+        at: u32,
+        bytes: u32,
+        regions: &[Region],
+        reachable: impl Fn(u32, u32, Access) -> bool,
+    ) -> Result<(), Status> {
+        let bytes = self.by.allows(bytes)?;
+        let owned = at & (self.align - 1) == 0 && memory::owns(regions, at, bytes, self.access);
+        if owned && reachable(at, bytes, self.access) { Ok(()) } else { Err(Status::ParameterFault) }
+    }
+}
+
 /// A pointer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pointer {
@@ -45,6 +87,8 @@ pub struct Pointer {
     pub align: u32,
     /// The answer when it is not.
     pub unaligned: Status,
+    /// What it points to has a pointer in it that the call uses.
+    pub inner: Option<Inner>,
 }
 
 /// What a parameter is.
@@ -97,6 +141,10 @@ impl Call {
         for (parameter, at) in self.parameters.iter().zip(arguments) {
             if let Kind::Pointer(pointer) = parameter.kind {
                 let bytes = pointer.length.bytes(&arguments)?;
+                // Nothing is passed, where nothing may be: the pointer is not looked at.
+                if bytes == 0 {
+                    continue;
+                }
                 if at & (pointer.align - 1) != 0 {
                     return Err(pointer.unaligned);
                 }
@@ -126,16 +174,7 @@ impl Length {
     pub fn bytes(&self, arguments: &Arguments) -> Result<u32, Status> {
         match *self {
             Length::Fixed(bytes) => Ok(bytes),
-            Length::By(by) => {
-                let bytes = arguments.get(by.parameter).copied().unwrap_or_default();
-                if bytes > by.max {
-                    return Err(by.too_long);
-                }
-                if bytes < by.min || bytes & (by.multiple - 1) != 0 {
-                    return Err(Status::InvalidBufferSize);
-                }
-                Ok(bytes)
-            }
+            Length::By(by) => by.allows(arguments.get(by.parameter).copied().unwrap_or_default()),
         }
     }
 }
@@ -184,6 +223,32 @@ mod tests {
     }
 
     #[test]
+    fn a_content_type_may_be_left_out_and_then_its_pointer_is_not_looked_at() {
+        let publish = 129;
+        assert_eq!(judge(publish, [7, 0, RAM.at, 1]), Ok([7, 0, RAM.at, 1]));
+        assert_eq!(judge(publish, [7, 1, RAM.at, 1]), Err(Status::ParameterFault));
+        assert_eq!(judge(publish, [CODE.at, 65, RAM.at, 1]), Err(Status::InvalidBufferSize));
+        for bytes in [0, 1025] {
+            assert_eq!(judge(publish, [7, 0, RAM.at, bytes]), Err(Status::InvalidBufferSize));
+        }
+        assert_eq!(judge(publish, [7, 0, RAM.at, 1024]), Ok([7, 0, RAM.at, 1024]));
+    }
+
+    #[test]
+    fn a_ring_is_judged_as_a_pointer_is() {
+        let call = call_at(16).expect("a call");
+        let Kind::Pointer(Pointer { inner: Some(inner), .. }) = call.parameters[0].kind else { panic!() };
+        let ring = |at, bytes| inner.judge(at, bytes, &[CODE, RAM], |at, _, _| at != RAM.at + 64);
+        assert_eq!(ring(RAM.at, 32), Ok(()));
+        for bytes in [0, 16, 40, 8208, u32::MAX] {
+            assert_eq!(ring(RAM.at, bytes), Err(Status::InvalidBufferSize), "{bytes}");
+        }
+        for at in [0, RAM.at + 4, CODE.at, RAM.at + RAM.bytes - 16, 0xffff_fff0, RAM.at + 64] {
+            assert_eq!(ring(at, 32), Err(Status::ParameterFault), "{at:x}");
+        }
+    }
+
+    #[test]
     fn what_does_not_work_or_is_called_from_a_handler_is_unavailable_whatever_it_passes() {
         for call in CALLS {
             let passed = [RAM.at, 512, RAM.at, RAM.at];
@@ -222,6 +287,9 @@ mod tests {
                         Kind::Narrow16 => prop_assert!(at <= 0xffff),
                         Kind::Pointer(pointer) => {
                             let bytes = pointer.length.bytes(&arguments).unwrap();
+                            if bytes == 0 {
+                                continue;
+                            }
                             let end = u64::from(at) + u64::from(bytes);
                             let inside = |region: Region| at >= region.at && end <= u64::from(region.at + region.bytes);
                             prop_assert!(inside(RAM) || (inside(CODE) && pointer.access == Access::Read));

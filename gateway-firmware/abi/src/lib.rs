@@ -8,16 +8,21 @@
 #![no_std]
 
 pub mod call;
+pub mod handle;
+pub mod lent;
+pub mod listener;
 pub mod memory;
+pub mod notification;
 pub mod status;
 pub mod structures;
 mod table;
+pub mod telemetry;
 pub mod turn;
 
-pub use call::{Call, Kind, Length, Parameter};
+pub use call::{Call, Inner, Kind, Length, Parameter};
 pub use memory::{Access, Region};
 pub use status::Status;
-pub use table::{CALLS, call_at};
+pub use table::{CALLS, RING, call_at};
 
 /// Bytes of a veneer: a call's address is the page's plus this times its slot.
 pub const SLOT_BYTES: u32 = 8;

@@ -37,6 +37,12 @@ pub fn owns(regions: &[Region], at: u32, bytes: u32, access: Access) -> bool {
         && regions.iter().any(|region| (region.write || access == Access::Read) && region.holds(at, bytes))
 }
 
+/// Whether two ranges have a byte in common. Neither wraps.
+pub const fn overlap(one_at: u32, one_bytes: u32, other_at: u32, other_bytes: u32) -> bool {
+    // The later begins before the earlier ends.
+    if one_at <= other_at { other_at - one_at < one_bytes } else { one_at - other_at < other_bytes }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -74,6 +80,16 @@ mod tests {
         assert!(!owns(&ALL, 0xffff_fff0, 0x20, Access::Read));
         assert!(!owns(&ALL, RAM.at, u32::MAX, Access::Read));
         assert!(!owns(&ALL, 1, u32::MAX, Access::Read));
+    }
+
+    #[test]
+    fn ranges_overlap_where_they_share_a_byte() {
+        let table = [(10, true), (9, true), (15, true), (8, false), (16, false), (0, false)];
+        for (at, want) in table {
+            assert_eq!(overlap(10, 6, at, 2), want, "{at}");
+            assert_eq!(overlap(at, 2, 10, 6), want, "{at}");
+        }
+        assert!(overlap(u32::MAX - 1, 2, u32::MAX, 1));
     }
 
     fn near() -> impl Strategy<Value = u32> {

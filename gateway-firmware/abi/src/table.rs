@@ -3,10 +3,14 @@
 //! It is in the order of slots; where a slot is missing, the ancestor never had a call there, and the gateway page has
 //! nothing that could be entered. What is `LATER` exists and answers `Unavailable`.
 
-use crate::call::{By, Call, Kind, Length, Parameter, Pointer};
+use core::mem::offset_of;
+
+use crate::call::{By, Call, Inner, Kind, Length, Parameter, Pointer};
 use crate::memory::Access::{self, Read, Write};
+use crate::notification::{RECORD_BYTES, RING_BYTES_MAX, RING_BYTES_MIN};
 use crate::status::Status;
 use crate::structures::*;
+use crate::telemetry::{CONTENT_TYPE_BYTES_MAX, TELEMETRY_BYTES_MAX};
 use crate::{DEVICE_ID_BYTES, LOG_BUFFER_BYTES_MAX, LOG_BUFFER_UNIT_BYTES, LOG_MESSAGE_BYTES_MAX};
 
 use Standing::{Later as LATER, Works as WORKS, WorksAnywhere as WORKS_ANYWHERE};
@@ -27,15 +31,15 @@ pub const CALLS: &[Call] = &[
     call(5, "mvGetDeviceId", WORKS, &[bytes("buf", Write, DEVICE_ID), value("len")]),
     call(6, "mvWriteChannel", LATER, &[value("handle"), bytes("data", Read, any(2)), value("len"), writes::<u32>("available")]),
     call(7, "mvGetWallTime", WORKS_ANYWHERE, &[writes::<u64>("usec")]),
-    call(8, "mvRequestNetwork", LATER, &[reads::<RequestNetworkParams>("params"), writes::<u32>("handle")]),
+    call(8, "mvRequestNetwork", WORKS, &[reads::<RequestNetworkParams>("params"), writes::<u32>("handle")]),
     call(9, "mvGetChannelClosureReason", LATER, &[value("handle"), writes::<u32>("reason_out")]),
-    call(10, "mvCloseNotifications", LATER, &[writes::<u32>("handle_in_out")]),
+    call(10, "mvCloseNotifications", WORKS, &[writes::<u32>("handle_in_out")]),
     call(11, "mvSetFastInterrupt", LATER, &[value("irqn")]),
     call(12, "mvTemporaryStructTest", LATER, &[]),
     call(13, "mvDisableFastInterrupt", LATER, &[value("irqn")]),
     call(14, "mvReadChannelComplete", LATER, &[value("handle"), value("consumed")]),
     call(15, "mvClearFastInterrupt", LATER, &[value("irqn")]),
-    call(16, "mvSetupNotifications", LATER, &[reads::<NotificationSetup>("notifications"), writes::<u32>("handle_out")]),
+    call(16, "mvSetupNotifications", WORKS, &[reads_with::<NotificationSetup>("notifications", RING), writes::<u32>("handle_out")]),
     call(17, "mvGetPClk1", WORKS, &[writes::<u32>("hz")]),
     call(18, "mvGetPClk2", WORKS, &[writes::<u32>("hz")]),
     call(19, "mvEnableAllFastInterrupts", LATER, &[]),
@@ -43,11 +47,11 @@ pub const CALLS: &[Call] = &[
     call(22, "mvReadChannel", LATER, &[value("handle"), writes::<u32>("read_pointer_out"), writes::<u32>("length_out")]),
     call(23, "mvGetHClk", WORKS, &[writes::<u32>("hz")]),
     call(24, "mvOpenChannel", LATER, &[reads::<OpenChannelParams>("params"), writes::<u32>("handle")]),
-    call(25, "mvGetNetworkReasons", LATER, &[writes::<u32>("reasons"), writes::<u32>("request_ref_count")]),
-    call(26, "mvReleaseNetwork", LATER, &[writes::<u32>("handle")]),
+    call(25, "mvGetNetworkReasons", WORKS, &[writes::<u32>("reasons"), writes::<u32>("request_ref_count")]),
+    call(26, "mvReleaseNetwork", WORKS, &[writes::<u32>("handle")]),
     call(27, "mvNoOp", WORKS_ANYWHERE, &[]),
-    call(28, "mvTempTriggerNotification", LATER, &[value("handle"), value("type"), value("tag")]),
-    call(29, "mvGetNetworkStatus", LATER, &[value("handle"), writes::<u32>("status")]),
+    call(28, "mvTempTriggerNotification", WORKS, &[value("handle"), value("type"), value("tag")]),
+    call(29, "mvGetNetworkStatus", WORKS, &[value("handle"), writes::<u32>("status")]),
     call(30, "mvPeriphPeek32", LATER, &[value("reg"), writes::<u32>("output")]),
     call(31, "mvCloseChannel", LATER, &[writes::<u32>("handle")]),
     call(32, "mvSendHttpRequest", LATER, &[value("handle"), reads::<HttpRequest>("request")]),
@@ -78,8 +82,8 @@ pub const CALLS: &[Call] = &[
     call(57, "mvTestLoggingInit", LATER, &[lent("buffer", LOG_BUFFER), value("length_bytes")]),
     call(58, "mvPowerSave", LATER, &[value("mode")]),
     call(59, "mvSystemLedEnable", WORKS, &[value("enable")]),
-    call(60, "mvOpenSystemNotification", LATER, &[reads::<OpenSystemNotificationParams>("params"), writes::<u32>("handle")]),
-    call(61, "mvCloseSystemNotification", LATER, &[writes::<u32>("handle")]),
+    call(60, "mvOpenSystemNotification", WORKS, &[reads::<OpenSystemNotificationParams>("params"), writes::<u32>("handle")]),
+    call(61, "mvCloseSystemNotification", WORKS, &[writes::<u32>("handle")]),
     call(62, "mvDeepSleep", LATER, &[value("mode")]),
     call(63, "mvGetWakeReason", WORKS, &[writes::<u32>("mode")]),
     call(64, "mvRestart", WORKS, &[value("mode")]),
@@ -91,7 +95,9 @@ pub const CALLS: &[Call] = &[
     call(70, "mvExternalFlashReadBlocking", LATER, &[value("handle"), value("address"), value("length"), bytes("buffer", Write, any(2))]),
     call(72, "mvSetWifiConfig", LATER, &[reads::<WifiConfig>("params")]),
     call(73, "mvGetWifiConfig", LATER, &[reads::<WifiConfigOut>("params")]),
-    call(128, "healthy", WORKS, &[]),];
+    call(128, "hfHealthy", WORKS, &[]),
+    call(129, "hfTelemetryPublish", WORKS, &[bytes("content_type", Read, CONTENT_TYPE), value("content_type_length"), bytes("data", Read, TELEMETRY), value("length")]),
+];
 
 /// Where in `CALLS` a slot is: a lookup a call, and calls are frequent.
 static INDEX: [u8; 256] = {
@@ -135,6 +141,35 @@ const LOG_BUFFER: By = By {
     too_long: Status::InvalidBufferSize,
 };
 
+const CONTENT_TYPE: By = By {
+    parameter: 1,
+    min: 0,
+    max: CONTENT_TYPE_BYTES_MAX as u32,
+    multiple: 1,
+    too_long: Status::InvalidBufferSize,
+};
+const TELEMETRY: By = By {
+    parameter: 3,
+    min: 1,
+    max: TELEMETRY_BYTES_MAX as u32,
+    multiple: 1,
+    too_long: Status::InvalidBufferSize,
+};
+/// A notification centre's ring.
+pub const RING: Inner = Inner {
+    offset: offset_of!(NotificationSetup, buffer) as u32,
+    length_offset: offset_of!(NotificationSetup, buffer_size) as u32,
+    access: Write,
+    align: align_of::<Notification>() as u32,
+    by: By {
+        parameter: 0,
+        min: RING_BYTES_MIN,
+        max: RING_BYTES_MAX,
+        multiple: RECORD_BYTES,
+        too_long: Status::InvalidBufferSize,
+    },
+};
+
 /// Any length; a call that starts to work says what it takes.
 const fn any(parameter: usize) -> By {
     By { parameter, min: 1, max: u32::MAX, multiple: 1, too_long: Status::InvalidBufferSize }
@@ -163,27 +198,29 @@ const fn writes<T>(name: &'static str) -> Parameter {
 
 const fn one<T>(name: &'static str, access: Access) -> Parameter {
     let (length, align) = (Length::Fixed(size_of::<T>() as u32), align_of::<T>() as u32);
-    Parameter {
-        name,
-        kind: Kind::Pointer(Pointer { access, length, align, unaligned: Status::ParameterFault }),
-    }
+    pointer(name, Pointer { access, length, align, unaligned: Status::ParameterFault, inner: None })
+}
+
+/// A structure with a pointer in it.
+const fn reads_with<T>(name: &'static str, inner: Inner) -> Parameter {
+    let (length, align) = (Length::Fixed(size_of::<T>() as u32), align_of::<T>() as u32);
+    let unaligned = Status::ParameterFault;
+    pointer(name, Pointer { access: Read, length, align, unaligned, inner: Some(inner) })
+}
+
+const fn pointer(name: &'static str, pointer: Pointer) -> Parameter {
+    Parameter { name, kind: Kind::Pointer(pointer) }
 }
 
 const fn bytes(name: &'static str, access: Access, by: By) -> Parameter {
-    let length = Length::By(by);
-    Parameter {
-        name,
-        kind: Kind::Pointer(Pointer { access, length, align: 1, unaligned: Status::ParameterFault }),
-    }
+    let (length, unaligned) = (Length::By(by), Status::ParameterFault);
+    pointer(name, Pointer { access, length, align: 1, unaligned, inner: None })
 }
 
 /// Memory that the application leaves to the microvisor.
 const fn lent(name: &'static str, by: By) -> Parameter {
     let (length, unaligned) = (Length::By(by), Status::InvalidBufferAlignment);
-    Parameter {
-        name,
-        kind: Kind::Pointer(Pointer { access: Write, length, align: LOG_BUFFER_UNIT_BYTES, unaligned }),
-    }
+    pointer(name, Pointer { access: Write, length, align: LOG_BUFFER_UNIT_BYTES, unaligned, inner: None })
 }
 
 #[cfg(test)]
@@ -198,7 +235,9 @@ mod tests {
         let slots = (0u8..=73).filter(|slot| ![20, 71].contains(slot));
         assert!(ancestors.clone().map(|call| call.slot).eq(slots));
         assert!(ancestors.clone().all(|call| call.name.starts_with("mv")));
-        assert_eq!(CALLS.iter().find(|call| call.slot >= crate::OWN_SLOTS).map(|call| call.slot), Some(128));
+        let ours = CALLS.iter().filter(|call| call.slot >= crate::OWN_SLOTS);
+        assert!(ours.clone().all(|call| call.name.starts_with("hf")));
+        assert!(ours.map(|call| call.slot).eq([128, 129]));
     }
 
     #[test]
@@ -223,7 +262,7 @@ mod tests {
     #[test]
     fn a_slot_finds_its_call() {
         assert_eq!(call_at(37).map(|call| call.name), Some("mvServerLog"));
-        assert_eq!(call_at(128).map(|call| call.name), Some("healthy"));
+        assert_eq!(call_at(128).map(|call| call.name), Some("hfHealthy"));
         assert_eq!((call_at(20), call_at(71), call_at(74), call_at(255)), (None, None, None, None));
     }
 }

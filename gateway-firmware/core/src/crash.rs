@@ -1,8 +1,13 @@
-//! How an application ended, as its board saw it.
+//! How an application ended, as its board saw it, and what is kept of it until the service has it.
+
+pub(crate) mod codec;
+mod reports;
 
 use heapless::Vec;
 use wire::limits::{CRASH_REGISTERS, CRASH_STACK_BYTES_MAX};
 use wire::msg::CrashKind;
+
+pub use reports::{CRASH_KEEP_MS, CRASH_KEPT_STACK_BYTES, CRASH_REPORTS_MAX, Name, Report, Reports};
 
 /// Fault status and addresses as the processor names them (Armv8-M ARM D1.2); 0 where there are none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -13,26 +13,29 @@ use wire::{ClientNonce, DeviceId, Direction, Topic};
 use self::judge::{Declined, judge, load_identity};
 use crate::device::{BootId, Device, Next, Notice};
 use crate::logs::{LOG_BATCH_BYTES_MAX, Logs};
+use crate::net::demand::{Demand, Needs, Network, NetworkStatus, reason};
 use crate::net::enroll::{Applicant, Enroll, Voucher};
 use crate::net::identity::{CERTIFICATE_BYTES_MAX, Identity};
 use crate::net::link::{End, Link, Target, View};
 use crate::net::mqtt::{Fault, Incoming, Mqtt, Opening};
 use crate::net::session::{Session, WILL_BYTES_MAX, will};
-use crate::ports::{Board, Entropy as _};
-use crate::update::Outcome;
+use crate::ports::{Board, Entropy as _, NetworkDemand};
+use crate::update::{Outcome, State};
 
-/// Bytes of `Buffers::send`, at least: twice the largest message and its head.
-pub const SEND_BYTES_MIN: usize = 9 * 1024 + 512;
+/// Bytes of `Buffers::send`, at least: the largest message and its head, and what must be said at any time.
+pub const SEND_BYTES_MIN: usize = 5 * 1024;
 /// Bytes of `Buffers::receive`, at least: a layer chunk, or an envelope with its directive, and their heads.
 pub const RECEIVE_BYTES_MIN: usize = 17 * 1024;
 // What must fit, fits: the largest of each direction with room for its heads.
-const _: () = assert!(SEND_BYTES_MIN >= 2 * (LOG_BATCH_BYTES_MAX + 512));
+const _: () = assert!(SEND_BYTES_MIN >= LOG_BATCH_BYTES_MAX + 768);
 const _: () = assert!(RECEIVE_BYTES_MIN >= LAYER_CHUNK_BYTES_MAX + 1024);
 const _: () = assert!(RECEIVE_BYTES_MIN >= ENVELOPE_BYTES_MAX + DIRECTIVE_BYTES_MAX + 1024);
 const _: () = assert!(RECEIVE_BYTES_MIN >= 3 * CERTIFICATE_BYTES_MAX + KEYSET_BYTES_MAX + 1024);
 
 /// Happenings kept for a board that did not ask yet; the oldest give way.
 pub const HAPPENINGS_MAX: usize = 16;
+/// Level of the application's records.
+const APP_LOG_LEVEL: LogLevel = LogLevel::Info;
 /// Bytes of what an enrolment connection subscribes to.
 const FILTER_BYTES_MAX: usize = 64;
 
@@ -97,6 +100,7 @@ pub struct Gateway<'b, B: Board> {
     mqtt: Mqtt<'b>,
     logs: Logs<'b>,
     link: Link,
+    demand: Demand,
     enroll: Enroll,
     session: Session,
     happenings: heapless::Deque<Happening, HAPPENINGS_MAX>,
@@ -118,6 +122,7 @@ impl<'b, B: Board> Gateway<'b, B> {
             mqtt: Mqtt::new(buffers.receive, buffers.send),
             logs,
             link: Link::new(),
+            demand: Demand::new(),
             enroll: Enroll::new(ClientNonce::new([0; 16])),
             session: Session::default(),
             happenings: heapless::Deque::new(),
@@ -147,6 +152,61 @@ impl<'b, B: Board> Gateway<'b, B> {
     /// A record of the application's.
     pub fn app_log(&mut self, level: LogLevel, text: &str) {
         self.logs.push(self.device.now_ms() * 1000, level, LogSource::App, text);
+    }
+
+    /// A record of the application's that waited at the board since this time.
+    pub fn app_log_of(&mut self, at_ms: u64, level: LogLevel, text: &str) {
+        self.logs.push(at_ms * 1000, level, LogSource::App, text);
+    }
+
+    /// Whether the log takes one more of the application's records and drops none for it.
+    pub fn app_log_has_room(&self) -> bool {
+        self.logs.current().app_has_room()
+    }
+
+    /// Whether the service wants the application's records at all.
+    pub fn app_log_enabled(&self) -> bool {
+        self.logs.current().level() as i32 >= APP_LOG_LEVEL as i32
+    }
+
+    /// A message of the application's makers; false when there is no room, which is counted. `content_type` has at most
+    /// `CONTENT_TYPE_BYTES_MAX`, `data` at most `TELEMETRY_BYTES_MAX`.
+    pub fn telemetry(&mut self, content_type: &str, data: &[u8]) -> bool {
+        let now_us = self.device.now_ms() * 1000;
+        self.device.telemetry.push(now_us, content_type, data)
+    }
+
+    /// Bytes that `telemetry` has room for now, content type and data together.
+    pub fn telemetry_room(&self) -> usize {
+        self.device.telemetry.room()
+    }
+
+    /// The board refused so many messages for want of room, and told the application.
+    pub fn telemetry_refused(&mut self, count: u32) {
+        self.device.telemetry.refused(count);
+    }
+
+    /// How the network is, as the application may know it.
+    pub fn network(&self) -> Network {
+        let (open, wish) = (self.link.open(), self.link.wish().1);
+        let status = match (self.demand.is_wanted(), wish) {
+            (false, _) => NetworkStatus::DeliberatelyOffline,
+            _ if open == Some(Target::Serve) && self.mqtt.is_online() => NetworkStatus::Connected,
+            (true, Some(_)) => NetworkStatus::Connecting,
+            (true, None) => NetworkStatus::DisconnectedWithLinkUp,
+        };
+        let waits = status == NetworkStatus::DisconnectedWithLinkUp;
+        let reasons = self.demand.reasons() | if waits { reason::ENHANCE_CALM } else { 0 };
+        let requests = match self.device.demand {
+            NetworkDemand::NeverAsked => 0,
+            NetworkDemand::Requests(count) => count,
+        };
+        Network { status, reasons, requests }
+    }
+
+    /// Whether a restart the application asks for now disturbs nothing.
+    pub fn app_may_restart(&self) -> bool {
+        self.device.state != State::Installing
     }
 
     /// A record of the board's own.
@@ -225,6 +285,13 @@ impl<'b, B: Board> Gateway<'b, B> {
         if let Err(fault) = self.mqtt.poll(now_ms) {
             self.end(End::Fault(fault));
         }
+        let needs = self.needs(now_ms);
+        let wanted = self.demand.look(now_ms, &needs);
+        if self.mqtt.has_left(now_ms) {
+            self.left(now_ms);
+        } else if !wanted {
+            self.leave(now_ms);
+        }
         let view = self.view();
         if self.link.poll(now_ms, view) {
             self.end(End::Unreachable);
@@ -238,7 +305,7 @@ impl<'b, B: Board> Gateway<'b, B> {
     }
 
     fn deadline(&self, now_ms: u64) -> Next {
-        let mut at_ms = self.link.deadline_ms().min(self.mqtt.deadline_ms());
+        let mut at_ms = self.link.deadline_ms().min(self.mqtt.deadline_ms()).min(self.demand.deadline_ms());
         if self.mqtt.is_online() {
             at_ms = at_ms.min(match self.link.open() {
                 Some(Target::Serve) => self.session.deadline_ms(now_ms).min(self.logs.deadline_ms()),
@@ -255,11 +322,53 @@ impl<'b, B: Board> Gateway<'b, B> {
         match self.identity.as_ref() {
             None => View::default(),
             Some(identity) => View {
+                unwanted: !self.demand.is_wanted(),
                 enrolled: true,
                 has_birth: !identity.birth().is_empty(),
                 renewal_due: identity.is_due_for_renewal(bound_s),
             },
         }
+    }
+
+    /// What speaks for a connection. An application that waits for its next start needs none that is not needed without it.
+    fn needs(&self, now_ms: u64) -> Needs {
+        let Self { device, mqtt, session, logs, link, .. } = self;
+        let online = mqtt.is_online() && link.open() == Some(Target::Serve);
+        Needs {
+            policy: device.connectivity(),
+            app: device.running.as_ref().map(|_| device.demand),
+            time_known: device.time_heard,
+            owes: !device.results().is_empty() || !device.crashes().held().is_empty(),
+            updating: matches!(
+                device.state,
+                State::Fetching | State::Verified | State::Ready | State::Installing | State::Trial
+            ),
+            online,
+            settled: online && session.is_settled(now_ms),
+            busy: !logs.is_empty() || !device.telemetry.is_empty(),
+        }
+    }
+
+    /// Ends what there is of a connection: one that is up with a good-bye, whose bytes go first.
+    fn leave(&mut self, now_ms: u64) {
+        if self.mqtt.is_leaving() || self.link.wish().1.is_none() {
+            return;
+        }
+        if !self.mqtt.is_online() {
+            self.mqtt.close();
+            self.link.leave(now_ms);
+        } else {
+            // Without room for it the next turn tries again.
+            self.mqtt.leave(now_ms);
+        }
+    }
+
+    /// Good-bye was said.
+    fn left(&mut self, now_ms: u64) {
+        self.happen(Happening::Disconnected(End::NotNeeded));
+        self.logs.note(now_ms, LogLevel::Info, format_args!("disconnected: {:?}", End::NotNeeded));
+        self.mqtt.close();
+        self.link.leave(now_ms);
     }
 
     fn serve(&mut self, now_ms: u64, view: View) {
@@ -351,6 +460,7 @@ impl<'b, B: Board> Gateway<'b, B> {
         if self.link.open() == Some(Target::Serve) {
             self.session.online();
             self.logs.restart();
+            self.device.telemetry.restart();
             self.happen(Happening::Connected);
             self.logs.note(now_ms, LogLevel::Info, format_args!("connected"));
         }
@@ -381,6 +491,9 @@ impl<'b, B: Board> Gateway<'b, B> {
 
     fn end(&mut self, end: End) {
         let now_ms = self.device.now_ms();
+        if self.mqtt.is_leaving() {
+            return self.left(now_ms);
+        }
         if self.mqtt.is_online() && self.link.open() == Some(Target::Serve) {
             self.happen(Happening::Disconnected(end));
             self.logs.note(now_ms, LogLevel::Info, format_args!("disconnected: {end:?}"));
@@ -431,6 +544,7 @@ fn level(notice: Notice) -> LogLevel {
         Notice::StoreRepaired
         | Notice::AppCrashed
         | Notice::AppHung
+        | Notice::CrashReport { .. }
         | Notice::NoApp
         | Notice::FellBack(_)
         | Notice::UpdateRefused(_) => LogLevel::Warn,

@@ -30,6 +30,7 @@ pub mod provision;
 pub mod secret;
 pub mod store;
 pub mod supervise;
+pub mod telemetry;
 pub mod update;
 
 pub use device::{Device, Facts, Memory};

@@ -84,10 +84,18 @@ mod switch {
         DirectiveNonce,
         /// The floor rises with the confirmation.
         FloorAtConfirm,
+        /// Crash reports are not kept in the store.
+        CrashKept,
+        /// A crash report is written to the store whenever there is one.
+        CrashWear,
+        /// A restart asked for comes at once, however often.
+        RestartFlood,
+        /// The application's log records push out the microvisor's.
+        LogShare,
     }
 
     impl Mutation {
-        pub const ALL: [Mutation; 26] = [
+        pub const ALL: [Mutation; 30] = [
             Mutation::RecordCrc,
             Mutation::BankCrc,
             Mutation::BankCommitFirst,
@@ -114,6 +122,10 @@ mod switch {
             Mutation::GoTarget,
             Mutation::DirectiveNonce,
             Mutation::FloorAtConfirm,
+            Mutation::CrashKept,
+            Mutation::CrashWear,
+            Mutation::RestartFlood,
+            Mutation::LogShare,
         ];
     }
 

@@ -11,6 +11,7 @@ use kit::pg::Tx;
 use wire::{DeviceId, TenantId};
 
 use super::App;
+use super::count::{LOGS, refused};
 use crate::error::Error;
 use crate::model::prefix::{self, Placement};
 use crate::model::{Batch, Boot, Record};
@@ -71,7 +72,7 @@ pub(super) async fn store_offers(
     let tenants = devices::tenants(tx, &ids).await?;
     let known: Vec<(BootOf, TenantId)> =
         offers.keys().filter_map(|of| Some((*of, *tenants.get(&of.device)?))).collect();
-    refused("unknown_device", offers.len() - known.len());
+    refused(LOGS, "unknown_device", offers.len() - known.len());
     if known.is_empty() {
         return Ok(Vec::new());
     }
@@ -163,12 +164,5 @@ fn count(decisions: &[Decision<'_>]) {
     let sum = |of: fn(&Placement) -> usize| decisions.iter().map(|d| of(&d.placement) as u64).sum::<u64>();
     metrics::counter!("logs_records_stored_total").increment(sum(|p| p.inserts.len()));
     metrics::counter!("logs_records_repeated_total").increment(sum(|p| p.known));
-    refused("far_ahead", usize::try_from(sum(|p| p.far)).unwrap_or(usize::MAX));
-}
-
-/// Counts what was not taken, by reason.
-pub(crate) fn refused(why: &'static str, count: usize) {
-    if count > 0 {
-        metrics::counter!("logs_refused_total", "why" => why).increment(count as u64);
-    }
+    refused(LOGS, "far_ahead", usize::try_from(sum(|p| p.far)).unwrap_or(usize::MAX));
 }

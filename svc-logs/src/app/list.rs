@@ -17,7 +17,7 @@ impl App {
     ) -> Result<(Vec<StoredRecord>, bool), Error> {
         let tx = self.store.tx(tenant).await?;
         if !devices::exists(&tx, tenant, range.device).await? {
-            return Err(Error::NoDevice);
+            return Err(Error::NotFound);
         }
         let mut page = records::list(&tx, range, limit + 1).await?;
         tx.commit().await?;

@@ -1,19 +1,17 @@
 //! Follows one device's records as they are stored, by whichever replica stored them.
 //!
 //! A tail remembers, for each boot, the version and prefix it has seen; versions rise under the boot's row lock, so none
-//! is ever skipped. It looks when this process stored something for the device, and at least every [`POLL`]. A reader
+//! is ever skipped. It looks when this process stored something for the device, and at least every [`super::look::POLL`]. A reader
 //! that falls behind by more than [`TAIL_BATCH_MAX`] records of a boot is given the newest and told how many it missed. What it
 //! remembers goes with every record: another tail, at any replica, goes on from there.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use kit::pg::Tx;
 use kit::places::Place;
-use tokio::sync::broadcast;
-use tokio::time::{Instant, sleep_until};
 use wire::{DeviceId, TenantId};
 
+use super::look::Look;
 use super::{App, BOOTS_PER_DEVICE_MAX};
 use crate::error::Error;
 use crate::model::progress::{Progress, Told, Within};
@@ -25,10 +23,6 @@ use crate::store::{boots, devices, records};
 pub(crate) const TAIL_BATCH_MAX: usize = 1000;
 /// Stored records a tail may begin with.
 pub(crate) const LAST_MAX: usize = 1000;
-/// How soon records stored by another replica are seen.
-pub(crate) const POLL: Duration = Duration::from_millis(500);
-/// Shortest time between two looks, however much is stored.
-const PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// A tail under way; holds its place among [`super::TAILS_MAX`].
 #[derive(Debug)]
@@ -37,8 +31,7 @@ pub(crate) struct Tail {
     device: DeviceId,
     level: Level,
     marks: HashMap<i64, Mark>,
-    hints: broadcast::Receiver<DeviceId>,
-    looked: Instant,
+    look: Look,
     _place: Place,
 }
 
@@ -69,15 +62,13 @@ impl App {
     ) -> Result<(Tail, Vec<Tailed>), Error> {
         let place = self.tails.take(tenant)?;
         // Before the first look, so that nothing falls between.
-        let hints = self.stored.subscribe();
+        let look = Look::new(device, self.stored.subscribe());
         let tx = self.store.tx(tenant).await?;
         if !devices::exists(&tx, tenant, device).await? {
-            return Err(Error::NoDevice);
+            return Err(Error::NotFound);
         }
         let now = boots::marks(&tx, device, BOOTS_PER_DEVICE_MAX).await?;
-        // The first look is at once.
-        let looked = Instant::now().checked_sub(POLL).unwrap_or_else(Instant::now);
-        let mut tail = Tail { tenant, device, level, marks: now.clone(), hints, looked, _place: place };
+        let mut tail = Tail { tenant, device, level, marks: now.clone(), look, _place: place };
         let first = match begin {
             Begin::Last(0) => Vec::new(),
             Begin::Last(last) => {
@@ -92,7 +83,7 @@ impl App {
 
     /// What was stored since the last look; waits until there may be something.
     pub(crate) async fn follow(&self, tail: &mut Tail) -> Result<Vec<Tailed>, Error> {
-        tail.wait().await;
+        tail.look.wait().await;
         let tx = self.store.tx(tail.tenant).await?;
         let now = boots::marks(&tx, tail.device, BOOTS_PER_DEVICE_MAX).await?;
         let mut changed: Vec<(i64, Mark, Mark)> = Vec::new();
@@ -199,24 +190,4 @@ fn in_order(marks: &HashMap<i64, Mark>) -> Vec<(i64, Boot, Told)> {
     let mut all: Vec<_> = marks.iter().map(|(key, mark)| (*key, mark.boot, told(mark))).collect();
     all.sort_by_key(|(key, ..)| *key);
     all
-}
-
-impl Tail {
-    /// Until something was stored for the device, or the poll is due.
-    async fn wait(&mut self) {
-        let due = self.looked + POLL;
-        loop {
-            tokio::select! {
-                () = sleep_until(due) => break,
-                hint = self.hints.recv() => match hint {
-                    Ok(device) if device != self.device => {}
-                    // Ours, or too many to know.
-                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => break,
-                    Err(broadcast::error::RecvError::Closed) => sleep_until(due).await,
-                }
-            }
-        }
-        sleep_until(self.looked + PAUSE_MIN).await;
-        self.looked = Instant::now();
-    }
 }

@@ -2,6 +2,9 @@
 //!
 //! The registry's view is stood in for by a table of the same columns.
 
+mod crashes;
+mod telemetry;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,6 +15,7 @@ use wire::{DeviceId, TenantId};
 
 use super::App;
 use super::ingest::Ack;
+use super::sweep::Retention;
 use super::tail::{Begin, TAIL_BATCH_MAX, Tailed};
 use crate::error::Error;
 use crate::model::batch::tests::{BOOT, record};
@@ -21,6 +25,8 @@ use crate::store::Store;
 use crate::store::boots::{self, BootOf};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long things are kept here.
+const KEPT: Duration = Duration::from_secs(30 * 86_400);
 const TENANT: TenantId = TenantId::new([1; 16]);
 const FOREIGN: TenantId = TenantId::new([2; 16]);
 const DEVICE: DeviceId = DeviceId::new([0xa1; 16]);
@@ -90,6 +96,10 @@ impl World {
             tokio::task::yield_now().await;
         }
     }
+}
+
+fn keeping(kept: Duration) -> Retention {
+    Retention { records: kept, crashes: kept, telemetry: kept }
 }
 
 fn batch(boot: Boot, sequences: impl IntoIterator<Item = u64>, lost_up_to: u64) -> Batch {
@@ -283,10 +293,10 @@ async fn a_foreign_tenants_device_looks_like_one_that_does_not_exist() {
     let app = world.replica();
     offer(&app, DEVICE, batch(BOOT, 1..=2, 0)).await;
     for (tenant, device) in [(FOREIGN, DEVICE), (FOREIGN, UNKNOWN), (TENANT, UNKNOWN)] {
-        assert!(matches!(app.list(tenant, &everything(device), 10).await, Err(Error::NoDevice)));
+        assert!(matches!(app.list(tenant, &everything(device), 10).await, Err(Error::NotFound)));
         assert!(matches!(
             app.tail(tenant, device, Level::Debug, Begin::Last(10)).await,
-            Err(Error::NoDevice)
+            Err(Error::NotFound)
         ));
     }
     // The second lock: without the first, rows of another tenant are not there, and cannot be made.
@@ -390,18 +400,18 @@ async fn old_records_are_forgotten_and_the_prefix_is_not() {
     app.ingest(vec![(DEVICE, batch(gone, 1..=3, 0))], now - 40 * day).await.unwrap();
     app.ingest(vec![(DEVICE, batch(BOOT, 1..=3, 0))], now - 31 * day).await.unwrap();
     app.ingest(vec![(DEVICE, batch(BOOT, 4..=5, 0))], now).await.unwrap();
-    while app.forget(now, 30 * day, 1_000_000).await.unwrap() > 0 {}
+    while app.forget(now, keeping(KEPT), 1_000_000).await.unwrap() > 0 {}
     assert_eq!(gaps(&listed(&app, DEVICE).await), [(4, 0), (5, 0)]);
     assert_eq!(world.stack.sql("SELECT count(*) FROM logs.boots").unwrap().trim(), "1");
     assert_eq!(offer(&app, DEVICE, batch(BOOT, 4..=6, 0)).await, Some(6));
 
     // Too many: of one boot, the oldest go; of many boots, the oldest boots.
-    while app.forget(now, 30 * day, 2).await.unwrap() > 0 {}
+    while app.forget(now, keeping(KEPT), 2).await.unwrap() > 0 {}
     assert_eq!(gaps(&listed(&app, DEVICE).await), [(5, 0), (6, 0)]);
     for counter in 2..=(super::BOOTS_PER_DEVICE_MAX as u32 + 4) {
         offer(&app, DEVICE, batch(Boot { counter, random: 1 }, 1..=1, 0)).await;
     }
-    while app.forget(now, 30 * day, 1_000_000).await.unwrap() > 0 {}
+    while app.forget(now, keeping(KEPT), 1_000_000).await.unwrap() > 0 {}
     let boots = world.stack.sql("SELECT count(*) FROM logs.boots").unwrap();
     assert_eq!(boots.trim(), super::BOOTS_PER_DEVICE_MAX.to_string());
 }

@@ -11,7 +11,6 @@ use tonic::Status;
 use crate::model::StoredRecord;
 
 pub(super) fn record(device: &DeviceName, stored: StoredRecord) -> LogRecord {
-    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     LogRecord {
         device: device.to_string(),
         boot: stored.boot.to_string(),
@@ -24,6 +23,11 @@ pub(super) fn record(device: &DeviceName, stored: StoredRecord) -> LogRecord {
         text: stored.record.text,
         gap_before: signed(stored.gap_before),
     }
+}
+
+/// Numbers the model keeps within the range.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// A time the caller gave, if it is one the database can hold.

@@ -1,7 +1,9 @@
 //! `LogService`: decode, ask `app`, encode. The only place that sees tonic.
 
+mod crashes;
 mod encode;
 mod resume;
+mod telemetry;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +11,11 @@ use std::sync::Arc;
 use kit::auth::caller;
 use kit::{Shutdown, page, status};
 use proto::logs::v1::log_service_server::LogService;
-use proto::logs::v1::{ListRecordsRequest, ListRecordsResponse, TailRecordsRequest, TailRecordsResponse};
+use proto::logs::v1::{
+    Crash, GetCrashRequest, ListCrashesRequest, ListCrashesResponse, ListRecordsRequest, ListRecordsResponse,
+    ListTelemetryRequest, ListTelemetryResponse, TailRecordsRequest, TailRecordsResponse,
+    TailTelemetryRequest, TailTelemetryResponse,
+};
 use proto::name::DeviceName;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -112,6 +118,37 @@ impl LogService for Logs {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn list_crashes(
+        &self,
+        request: Request<ListCrashesRequest>,
+    ) -> Result<Response<ListCrashesResponse>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(crashes::list(&self.app, &caller, request.into_inner()).await?))
+    }
+
+    async fn get_crash(&self, request: Request<GetCrashRequest>) -> Result<Response<Crash>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(crashes::get(&self.app, &caller, request.into_inner()).await?))
+    }
+
+    async fn list_telemetry(
+        &self,
+        request: Request<ListTelemetryRequest>,
+    ) -> Result<Response<ListTelemetryResponse>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(telemetry::list(&self.app, &caller, request.into_inner()).await?))
+    }
+
+    type TailTelemetryStream = ReceiverStream<Result<TailTelemetryResponse, Status>>;
+
+    async fn tail_telemetry(
+        &self,
+        request: Request<TailTelemetryRequest>,
+    ) -> Result<Response<Self::TailTelemetryStream>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(telemetry::tail(&self.app, &self.shutdown, &caller, request.into_inner()).await?))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::model::Boot;
 use crate::model::progress::{BOOTS_MAX, Progress, Told, Within};
 
 /// Longest token that is looked at.
-const RESUME_TOKEN_BYTES_MAX: usize = 8192;
+pub(super) const RESUME_TOKEN_BYTES_MAX: usize = 8192;
 
 /// What tokens of one tail are good for.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@
 
 use wire::limits::{LOG_BATCH_RECORDS_MAX, LOG_TEXT_BYTES_MAX};
 
-use super::{Boot, Record};
+use super::{Boot, Record, text};
 
 /// Highest sequence number a boot can reach.
 pub(crate) const SEQUENCE_MAX: u64 = 1 << 62;
@@ -45,19 +45,9 @@ impl Batch {
         }
         for record in &mut records {
             record.uptime_us = record.uptime_us.min(i64::MAX as u64);
-            clean(&mut record.text);
+            text::clean(&mut record.text, LOG_TEXT_BYTES_MAX);
         }
         Ok(Self { boot, records, lost_up_to, dropped: dropped.min(i64::MAX as u64) })
-    }
-}
-
-/// Cuts at a character boundary and replaces NUL, which Postgres cannot store.
-fn clean(text: &mut String) {
-    if text.contains('\0') {
-        *text = text.replace('\0', "\u{fffd}");
-    }
-    if text.len() > LOG_TEXT_BYTES_MAX {
-        text.truncate(text.floor_char_boundary(LOG_TEXT_BYTES_MAX));
     }
 }
 

@@ -123,3 +123,35 @@ async fn forget(tx: &Tx, key: i64, deleted: u64, cutoff: SystemTime) -> Result<(
     }
     Ok(())
 }
+
+/// Deletes crash reports received before `cutoff`. What ingest is at is left for the next step: expiry waits for nobody.
+pub(crate) async fn crashes_older_than(tx: &Tx, cutoff: SystemTime) -> Result<u64, Error> {
+    tx.execute(
+        "DELETE FROM logs.crashes WHERE crash_key IN (SELECT crash_key FROM logs.crashes \
+             WHERE receive_time < $1 ORDER BY receive_time LIMIT $2 FOR UPDATE SKIP LOCKED)",
+        &[&cutoff, &RECORDS_STEP],
+    )
+    .await
+}
+
+/// Deletes telemetry received before `cutoff`, and the rows of devices that are no more and were last heard of before it. The row of a device
+/// that is there stays: its positions go on.
+pub(crate) async fn telemetry_older_than(tx: &Tx, cutoff: SystemTime) -> Result<u64, Error> {
+    let messages = tx
+        .execute(
+            "DELETE FROM logs.telemetry WHERE (device_id, position) IN (SELECT device_id, position FROM logs.telemetry \
+                 WHERE receive_time < $1 ORDER BY receive_time LIMIT $2 FOR UPDATE SKIP LOCKED)",
+            &[&cutoff, &RECORDS_STEP],
+        )
+        .await?;
+    let devices = tx
+        .execute(
+            "DELETE FROM logs.telemetry_devices WHERE device_id IN (SELECT device_id FROM logs.telemetry_devices t \
+                 WHERE last_receive_time < $1 \
+                   AND NOT EXISTS (SELECT 1 FROM registry.device_v1 d WHERE d.device_id = t.device_id) \
+                 LIMIT $2 FOR UPDATE SKIP LOCKED)",
+            &[&cutoff, &RECORDS_STEP],
+        )
+        .await?;
+    Ok(messages + devices)
+}

@@ -1,9 +1,11 @@
 //! SQL of schema `logs`: rows in, domain types out. Every function runs within a transaction it is given.
 
 pub(crate) mod boots;
+pub(crate) mod crashes;
 pub(crate) mod devices;
 pub(crate) mod expiry;
 pub(crate) mod records;
+pub(crate) mod telemetry;
 
 use kit::pg::{Error, Pg, Scope, Tx};
 

@@ -9,6 +9,7 @@ use super::App;
 use crate::error::Error;
 use crate::model::bundle::Bundle;
 use crate::store::bundles::{self, Use};
+use crate::store::{symbols, uploads};
 
 pub(crate) async fn find(app: &App, tenant: TenantId, id: BundleId) -> Result<Bundle, Error> {
     let tx = app.pg.one(tenant).await?;
@@ -27,7 +28,7 @@ pub(crate) async fn list(
 }
 
 /// Forgets a bundle that no unfinished deployment and no confirmed slot of a device needs; its layers go with the next
-/// sweep if no other bundle has them.
+/// sweep if no other bundle has them, and so does its ELF file.
 pub(crate) async fn delete(
     app: &App,
     call: &Call,
@@ -44,6 +45,9 @@ pub(crate) async fn delete(
         Some(Use::Deployment) => return Err(Error::InUse("an unfinished deployment uses the bundle")),
         Some(Use::ConfirmedSlot) => return Err(Error::InUse("a device holds the bundle confirmed")),
         None => {}
+    }
+    if let Some(object) = symbols::delete(&tx, tenant, bundle.manifest).await? {
+        uploads::discard(&tx, tenant, &object, now).await?;
     }
     bundles::delete(&tx, id).await?;
     call.end(tx, "").await?;

@@ -11,6 +11,7 @@ pub(crate) mod layer;
 pub(crate) mod order;
 pub(crate) mod report;
 pub(crate) mod sweep;
+pub(crate) mod symbols;
 pub(crate) mod turn;
 pub(crate) mod upload;
 pub(crate) mod watch;
@@ -45,6 +46,7 @@ pub(crate) struct App {
     pub(crate) writers: Arc<writers::Writers>,
     pub(crate) watches: Arc<Places>,
     pub(crate) finishing: Semaphore,
+    pub(crate) symbols_writers: Arc<Places>,
 }
 
 /// What is to be said to a device once the transaction has committed. Losing one costs time, never correctness.
@@ -69,6 +71,11 @@ impl App {
             writers: Arc::default(),
             watches: Places::new("WATCHES", watch::WATCHES_MAX, watch::WATCHES_OF_TENANT_MAX),
             finishing: Semaphore::new(upload::FINISHING_MAX),
+            symbols_writers: Places::new(
+                "SYMBOLS_WRITERS",
+                symbols::SYMBOLS_WRITERS_MAX,
+                symbols::SYMBOLS_WRITERS_OF_TENANT_MAX,
+            ),
             config,
             pg,
             hellos,

@@ -3,20 +3,21 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use kit::Shutdown;
 use kit::once::Call;
 use kit::{page, status};
 use proto::name::{BundleName, TenantName, UploadName};
 use proto::ota::v1::bundle_service_server::BundleService;
 use proto::ota::v1::{
     Bundle, CreateUploadRequest, DeleteBundleRequest, FinishUploadRequest, GetBundleRequest,
-    GetUploadRequest, ListBundlesRequest, ListBundlesResponse, Upload, UploadLayer, WriteLayerRequest,
-    WriteLayerResponse,
+    GetSymbolsRequest, GetUploadRequest, ListBundlesRequest, ListBundlesResponse, Upload, UploadLayer,
+    UploadSymbolsRequest, UploadSymbolsResponse, WriteLayerRequest, WriteLayerResponse,
 };
 use tonic::{Code, Request, Response, Status, Streaming};
 use wire::limits::ENVELOPE_BYTES_MAX;
 use wire::{BundleId, Digest};
 
-use super::{name, named, tenant, timestamp};
+use super::{name, named, symbols, tenant, timestamp};
 use crate::app::upload::{UploadView, WRITE_BYTES_MAX, Writer};
 use crate::app::{App, bundle, upload};
 use crate::model::bundle as model;
@@ -26,6 +27,7 @@ const WRITE_IDLE_MAX: Duration = Duration::from_secs(60);
 
 pub(super) struct Bundles {
     pub(super) app: Arc<App>,
+    pub(super) shutdown: Shutdown,
 }
 
 #[tonic::async_trait]
@@ -115,6 +117,22 @@ impl BundleService for Bundles {
         Ok(Response::new(ListBundlesResponse { bundles: bundles.collect(), next_page_token }))
     }
 
+    async fn upload_symbols(
+        &self,
+        request: Request<Streaming<UploadSymbolsRequest>>,
+    ) -> Result<Response<UploadSymbolsResponse>, Status> {
+        symbols::upload(&self.app, request).await
+    }
+
+    type GetSymbolsStream = symbols::Pieces;
+
+    async fn get_symbols(
+        &self,
+        request: Request<GetSymbolsRequest>,
+    ) -> Result<Response<symbols::Pieces>, Status> {
+        symbols::get(&self.app, &self.shutdown, request).await
+    }
+
     async fn delete_bundle(&self, request: Request<DeleteBundleRequest>) -> Result<Response<()>, Status> {
         let asked: BundleName = name("name", &request.get_ref().name)?;
         let tenant = tenant(&request, asked.tenant)?;
@@ -145,10 +163,9 @@ async fn receive(
 }
 
 /// What the caller says next, unless it says nothing for too long.
-async fn heard<T>(next: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+pub(super) async fn heard<T>(next: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     let silent = || {
-        let text =
-            format!("nothing was written for {} s; go on where it was committed", WRITE_IDLE_MAX.as_secs());
+        let text = format!("nothing was written for {} s; run the upload again", WRITE_IDLE_MAX.as_secs());
         status::status(Code::DeadlineExceeded, "WRITE_IDLE", text)
     };
     tokio::time::timeout(WRITE_IDLE_MAX, next).await.unwrap_or_else(|_| Err(silent()))

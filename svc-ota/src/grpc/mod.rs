@@ -2,6 +2,7 @@
 
 mod bundle;
 mod deployment;
+mod symbols;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -22,7 +23,7 @@ use kit::once::Call;
 const MESSAGE_OVERHEAD_BYTES: usize = 64 * 1024;
 
 pub(crate) fn routes(app: Arc<App>, outbox: Outbox, shutdown: Shutdown) -> Routes {
-    let bundles = BundleServiceServer::new(bundle::Bundles { app: app.clone() })
+    let bundles = BundleServiceServer::new(bundle::Bundles { app: app.clone(), shutdown: shutdown.clone() })
         .max_decoding_message_size(WRITE_BYTES_MAX + MESSAGE_OVERHEAD_BYTES);
     let deployments = DeploymentServiceServer::new(deployment::Deployments { app, outbox, shutdown });
     Routes::new(bundles).add_service(deployments)

@@ -9,4 +9,5 @@ pub(crate) mod directed;
 pub(crate) mod report;
 pub(crate) mod staging;
 pub(crate) mod state;
+pub(crate) mod symbols;
 pub(crate) mod upload;

@@ -99,6 +99,12 @@ pub(crate) async fn insert(
     Ok(())
 }
 
+/// Locks the bundle, if it is there, until the transaction ends.
+pub(crate) async fn lock(tx: &Tx, id: BundleId) -> Result<(), Error> {
+    tx.execute("SELECT 1 FROM bundles WHERE bundle_id = $1 FOR UPDATE", &[&id.text().as_str()]).await?;
+    Ok(())
+}
+
 /// Who still needs a bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Use {
@@ -110,7 +116,7 @@ pub(crate) enum Use {
 pub(crate) async fn in_use(tx: &Tx, bundle: &Bundle) -> Result<Option<Use>, Error> {
     let (tenant, id) = (bundle.tenant.text(), bundle.id.text());
     // Waits for whoever creates a deployment of it now; the next statement sees what that committed.
-    tx.execute("SELECT 1 FROM bundles WHERE bundle_id = $1 FOR UPDATE", &[&id.as_str()]).await?;
+    lock(tx, bundle.id).await?;
     let row = tx
         .query_one(
             "SELECT EXISTS (SELECT FROM deployments WHERE tenant_id = $1 AND bundle_id = $2 AND state IN ('pending', \

@@ -10,6 +10,7 @@ pub(crate) mod directors;
 pub(crate) mod hellos;
 pub(crate) mod objects;
 pub(crate) mod pages;
+pub(crate) mod symbols;
 pub(crate) mod uploads;
 
 use std::str::FromStr;

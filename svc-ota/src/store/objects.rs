@@ -105,6 +105,11 @@ pub(crate) fn layer_key(tenant: TenantId, layer: Digest, unique: u64) -> String 
     format!("tenants/{tenant}/layers/{layer}-{unique:016x}")
 }
 
+/// The ELF file of a bundle, as one upload wrote it.
+pub(crate) fn symbols_key(tenant: TenantId, file: Digest, unique: u64) -> String {
+    format!("tenants/{tenant}/symbols/{file}-{unique:016x}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +120,7 @@ mod tests {
         for key in [
             staging_key(tenant, upload, layer, u64::from(u32::MAX), u64::MAX),
             layer_key(tenant, layer, u64::MAX),
+            symbols_key(tenant, layer, u64::MAX),
         ] {
             assert!(key.len() <= 135, "{} bytes", key.len());
             assert!(key.starts_with(&format!("tenants/{tenant}/")));

@@ -8,6 +8,11 @@ const IPV4: [u8; 2] = [0x08, 0x00];
 /// RFC 791 §3.1, without options.
 const IPV4_BYTES: usize = 20;
 const PROTOCOL_UDP: u8 = 17;
+const PROTOCOL_TCP: u8 = 6;
+/// RFC 9293 §3.1: where the flags are in a segment, and which of them.
+const TCP_FLAGS_AT: usize = 13;
+const SYN: u8 = 1 << 1;
+const ACK: u8 = 1 << 4;
 /// RFC 768.
 const UDP_BYTES: usize = 8;
 
@@ -52,6 +57,17 @@ impl Datagram {
     fn payload_at(&self) -> usize {
         ETHERNET_BYTES + self.ip_bytes + UDP_BYTES
     }
+}
+
+/// Whether the frame begins a TCP connection: a SYN that answers nothing.
+pub(super) fn opens_connection(frame: &[u8]) -> bool {
+    let flags = || {
+        let ip = frame.get(ETHERNET_BYTES..)?;
+        let ip_bytes = usize::from(ip.first()? & 0x0f) * 4;
+        let is_tcp = frame[12..14] == IPV4 && *ip.get(9)? == PROTOCOL_TCP;
+        ip.get(ip_bytes + TCP_FLAGS_AT).filter(|_| is_tcp).copied()
+    };
+    flags().is_some_and(|flags| flags & (SYN | ACK) == SYN)
 }
 
 /// The answer to a question for the address of one of these names, as a frame back to who asked.
@@ -250,6 +266,20 @@ mod tests {
         assert!(is_sealed(&frame));
         assert!(frame.windows(6).any(|it| it == [OPTION_LEASE, 4, 0, 0, 0, 8]));
         assert!(!shorten_lease(&mut query(b"\x05other\0", 1), Some(8)));
+    }
+
+    #[test]
+    fn a_connection_begins_with_a_syn_that_answers_nothing() {
+        let mut segment = [&BOARD[..], &ROUTER, &IPV4].concat();
+        segment.extend([0x45, 0, 0, 40, 0, 0, 0, 0, 64, PROTOCOL_TCP, 0, 0, 10, 0, 2, 15, 10, 0, 2, 2]);
+        segment.extend([0; 20]);
+        let flags_at = ETHERNET_BYTES + IPV4_BYTES + TCP_FLAGS_AT;
+        for (flags, opens) in [(SYN, true), (SYN | ACK, false), (ACK, false), (0, false)] {
+            segment[flags_at] = flags;
+            assert_eq!(opens_connection(&segment), opens);
+            assert!(!opens_connection(&segment[..flags_at]));
+        }
+        assert!(!opens_connection(&query(b"\x01a\0", 1)));
     }
 
     #[test]

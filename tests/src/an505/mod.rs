@@ -5,5 +5,6 @@
 pub mod board;
 pub mod flash;
 mod frame;
+pub mod hostile;
 pub mod log;
 pub mod wire;

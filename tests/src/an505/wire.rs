@@ -61,6 +61,8 @@ pub struct Counts {
     pub lost: AtomicU64,
     pub doubled: AtomicU64,
     pub late: AtomicU64,
+    /// TCP connections the board began.
+    pub connections: AtomicU64,
     /// Leases given or renewed, to be awaited.
     pub leases: watch::Sender<u64>,
     /// Questions answered here.
@@ -166,6 +168,9 @@ impl Lane {
         match self.direction {
             Direction::Up => {
                 count(&counts.up);
+                if frame::opens_connection(&frame) {
+                    count(&counts.connections);
+                }
                 if let Some(answer) = frame::dns_answer(&frame, &self.shared.network.hosts) {
                     count(&counts.dns_answers);
                     return send(&self.back, answer, counts);

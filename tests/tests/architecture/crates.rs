@@ -26,7 +26,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("factory", &["chip", "gateway-core", "wire"]),
     ("abi", &[]),
     ("microvisor", &["abi", "chip", "gateway-core", "gateway-link", "wire"]),
-    ("first", &["holdfast"]),
+    (APPS, &["abi", "holdfast"]),
     ("probe", &["abi", "holdfast"]),
     ("dev", &[]),
     ("scenarios", &["dev", "wire", "proto", "kit", "gateway-core", "factory"]),
@@ -34,6 +34,9 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
 
 /// The crate an application links against. It has the name of the command line, which no application ever meets.
 const SDK: &str = "gateway-firmware/sdk";
+
+/// Every application: it knows what it links against.
+const APPS: &str = "gateway-firmware/apps";
 
 /// The tests of these may use the harness, which runs binaries and knows no other crate.
 const TESTED_WITH_HARNESS: &[&str] = &["kit", "svc-", "holdfast", "board-"];
@@ -57,8 +60,14 @@ impl Package {
 
     /// Its name in [`DIRECTIONS`].
     fn role(&self) -> &str {
-        let in_sdk = self.name == "holdfast" && self.dir.parent().is_some_and(|dir| dir.ends_with(SDK));
-        if in_sdk { SDK } else { &self.name }
+        let lies_in = |folder| self.dir.parent().is_some_and(|dir| dir.ends_with(folder));
+        if self.name == "holdfast" && lies_in(SDK) {
+            SDK
+        } else if lies_in(APPS) {
+            APPS
+        } else {
+            &self.name
+        }
     }
 
     /// The packages of one kind of dependency, by the name they are published under.

@@ -171,8 +171,10 @@ fn model(package: &Package, file: &File) -> Vec<Violation> {
 }
 
 fn unsafe_code(package: &Package, file: &File) -> Vec<Violation> {
+    // Applications have registers of their own to use; that nothing they do matters is what the walls are for.
+    let edges = ["boards", "sdk", "apps"];
     let at_the_edge = package.dir.components().any(|part| part.as_os_str() == "gateway-firmware")
-        && package.dir.components().any(|part| part.as_os_str() == "boards" || part.as_os_str() == "sdk");
+        && package.dir.components().any(|part| edges.iter().any(|edge| part.as_os_str() == *edge));
     if at_the_edge {
         return Vec::new();
     }

@@ -37,6 +37,6 @@ async fn install_each(world: &World, board: &Board) -> Result<()> {
         // Nothing restarted the board: it is the same boot for all.
         Log::of(world, &device).next_boot(said).await.with_context(|| image.name())?;
     }
-    board.app().send(&format!("{TYPED}\n")).await?;
+    board.app().send(format!("{TYPED}\n").as_bytes()).await?;
     board.app().line(TYPED, PATIENCE).await.map(drop)
 }

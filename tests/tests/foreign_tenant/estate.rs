@@ -1,6 +1,7 @@
 //! What a tenant owns: one of everything a request can name.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use dev::{Service, Stack};
@@ -8,17 +9,21 @@ use prost::Message;
 use prost_reflect::{DynamicMessage, Value};
 use proto::debug::v1::debug_session_service_client::DebugSessionServiceClient;
 use proto::debug::v1::{CreateDebugSessionRequest, DebugSession};
-use proto::device::v1::EnrollStatus;
+use proto::device::v1::{BootId, CrashUp, EnrollStatus};
 use proto::ota::v1::CreateDeploymentRequest;
 use proto::ota::v1::deployment_service_client::DeploymentServiceClient;
 use proto::registry::v1::ListPendingEnrollmentsRequest;
 use proto::registry::v1::Role;
 use proto::registry::v1::device_service_client::DeviceServiceClient;
 use scenarios::client::Person;
+use tokio::time::timeout;
 
-use crate::board::{Board, Voucher};
+use crate::board::{Board, Enrolled, Voucher};
 use crate::method::{Method, NameField};
 use crate::{fleet, tenant};
+
+/// How long an acknowledgement may take before the report is sent again.
+const RESEND: Duration = Duration::from_millis(500);
 
 /// Names by pattern.
 #[derive(Clone)]
@@ -36,7 +41,8 @@ impl Estate {
         let viewer = owner.person.colleague(stack, Role::Viewer).await?;
         let (claim, claim_key) = fleet::new_claim(stack, &owner.person, 10).await?;
         let voucher = Voucher { certificate: &claim.certificate, key: &claim_key };
-        let issued = Board::new("serial-1")?.enroll(stack, &voucher).await?;
+        let board = Board::new("serial-1")?;
+        let issued = board.enroll(stack, &voucher).await?;
         ensure!(issued.status() == EnrollStatus::Issued, "{:?}", issued.reason());
         let waiting = Board::new("serial-1")?.enroll(stack, &voucher).await?;
         ensure!(waiting.status() == EnrollStatus::Pending, "{:?}", waiting.reason());
@@ -46,6 +52,8 @@ impl Estate {
             ListPendingEnrollmentsRequest { parent: owner.person.tenant.clone(), ..Default::default() };
         let pending =
             devices.list_pending_enrollments(list).await?.into_inner().pending_enrollments.remove(0);
+
+        let crash = crash(stack, Enrolled { board, answer: issued }).await?;
 
         let (first, second) = (tenant::noise(1, 40_000), tenant::noise(2, 40_000));
         let bundle = owner.upload(stack, &tenant::spec("1.0.0", &[&first])).await?;
@@ -76,13 +84,14 @@ impl Estate {
             ("", tenant.clone()),
             ("/keys/{key}", viewer.key),
             ("/claims/{claim}", claim.name),
-            ("/devices/{device}", device),
+            ("/devices/{device}", device.clone()),
             ("/pendingEnrollments/{pending}", pending.name),
             ("/keysets/{version}", format!("{tenant}/keysets/1")),
             ("/bundles/{bundle}", bundle.name),
             ("/uploads/{upload}", upload.name),
             ("/deployments/{deployment}", deployment.name),
             ("/debugSessions/{session}", debug_session.name),
+            ("/devices/{device}/crashes/{crash}", format!("{device}/crashes/{crash}")),
         ] {
             names.0.insert(format!("tenants/{{tenant}}{pattern}"), name);
         }
@@ -107,6 +116,8 @@ impl Estate {
             names.0.insert(format!("tenants/{{tenant}}/{kind}"), name);
         }
         names.0.insert("tenants/{tenant}".into(), person.tenant.clone());
+        let crash = format!("{}/devices/dv{}/crashes/1-{}-1", person.tenant, "0".repeat(32), "0".repeat(16));
+        names.0.insert("tenants/{tenant}/devices/{device}/crashes/{crash}".into(), crash);
         names.0.insert("tenants/{tenant}/keysets/{version}".into(), format!("{}/keysets/1", person.tenant));
         Estate { person, names }
     }
@@ -143,6 +154,23 @@ impl Estate {
     pub(crate) fn in_tenant(&self, tenant: &str) -> Names {
         let moved = |name: &String| name.replacen(&self.person.tenant, tenant, 1);
         Names(self.names.0.iter().map(|(pattern, name)| (pattern.clone(), moved(name))).collect())
+    }
+}
+
+/// A crash report of the device, stored: its id.
+async fn crash(stack: &Stack, device: Enrolled) -> Result<String> {
+    let report = CrashUp { boot: Some(BootId { counter: 1, random: 2 }), sequence: 1, ..CrashUp::default() };
+    let mut session = device.connect(stack).await?;
+    session.subscribe_to(&format!("hf/1/{}/dn/crash", device.id())).await?;
+    let up = format!("hf/1/{}/up/crash", device.id());
+    loop {
+        // The service may not have subscribed yet: a device sends until it is told.
+        session.publish(&up, report.encode_to_vec()).await?;
+        if let Ok(message) = timeout(RESEND, session.message()).await
+            && message?.0.ends_with("/dn/crash")
+        {
+            return Ok("1-0000000000000002-1".into());
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod faults;
 mod lies;
 mod once;
 mod proxy;
+mod symbols;
 mod tenant;
 mod upload;
 mod watch;

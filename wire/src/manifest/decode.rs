@@ -7,8 +7,8 @@ use super::{
 use crate::cbor::Reader;
 use crate::key::Digest;
 use crate::limits::{
-    AREA_BYTES_MAX, ATTEMPTS_MAX, BLOCK_BYTES, BOARD_BYTES_MAX, DEBUG_KEYS_MAX, LAYER_BYTES_MAX, LAYERS_MAX,
-    VERSION_BYTES_MAX,
+    AREA_BYTES_MAX, ATTEMPTS_MAX, BLOCK_BYTES, BOARD_BYTES_MAX, DEBUG_KEYS_MAX, GRACE_S_MAX, LAYER_BYTES_MAX,
+    LAYERS_MAX, VERSION_BYTES_MAX,
 };
 use crate::suit::{Commands, Envelope, RawManifest, command, decode_digest, parameter};
 
@@ -246,9 +246,15 @@ fn decode_crash(reader: &mut Reader<'_>) -> Result<CrashPolicy, ManifestError> {
 
 fn decode_connectivity(reader: &mut Reader<'_>) -> Result<ConnectivityPolicy, ManifestError> {
     let mut fields = reader.fields()?;
-    let policy = ConnectivityPolicy { check_in_s: fields.required(1)?.u32()? };
+    let policy = ConnectivityPolicy {
+        check_in_s: fields.required(1)?.u32()?,
+        grace_s: fields.optional(2)?.map(Reader::u32).transpose()?.unwrap_or(0),
+    };
     fields.finish()?;
-    Ok(policy)
+    match policy.grace_s <= GRACE_S_MAX {
+        true => Ok(policy),
+        false => Err(ManifestError::Field("grace")),
+    }
 }
 
 const fn is_aligned(offset: u32) -> bool {

@@ -86,11 +86,13 @@ pub struct CrashPolicy {
     pub hold_s: u32,
 }
 
-/// How often the device must be heard of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// When an application that asks for connections may do without one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectivityPolicy {
-    /// Seconds between hellos, at most.
+    /// Seconds without a connection, at most; 0: the device stays connected whatever the application says.
     pub check_in_s: u32,
+    /// Seconds a connection is kept after nobody needs it any more; at most [`GRACE_S_MAX`](crate::limits::GRACE_S_MAX).
+    pub grace_s: u32,
 }
 
 impl Component {

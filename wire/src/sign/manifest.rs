@@ -145,7 +145,7 @@ impl ManifestSpec<'_> {
         writer.int(1).uint(self.crash.backoff_min_ms.into());
         writer.int(2).uint(self.crash.backoff_max_ms.into());
         writer.int(3).uint(self.crash.hold_s.into());
-        writer.int(profile::CONNECTIVITY).map(1).int(1).uint(self.connectivity.check_in_s.into());
+        write_connectivity(writer.int(profile::CONNECTIVITY), &self.connectivity);
         writer.int(profile::BUILD_TIME).uint(self.build_time_s);
     }
 
@@ -187,6 +187,15 @@ fn write_update(writer: &mut Writer, policy: &UpdatePolicy) {
     writer.int(5).uint(policy.polite_s.into());
     if let Some(seconds) = policy.commit_after_s {
         writer.int(6).uint(seconds.into());
+    }
+}
+
+/// Without a grace as before there was one, so that older devices read it.
+fn write_connectivity(writer: &mut Writer, policy: &ConnectivityPolicy) {
+    writer.map(1 + usize::from(policy.grace_s > 0));
+    writer.int(1).uint(policy.check_in_s.into());
+    if policy.grace_s > 0 {
+        writer.int(2).uint(policy.grace_s.into());
     }
 }
 

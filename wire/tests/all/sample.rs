@@ -66,7 +66,7 @@ pub(crate) fn manifest(layers: &[Vec<u8>]) -> ManifestSpec<'_> {
         },
         debug_keys: vec![[0xdb; 32]],
         crash: CrashPolicy { backoff_min_ms: 500, backoff_max_ms: 60_000, hold_s: 300 },
-        connectivity: ConnectivityPolicy { check_in_s: 900 },
+        connectivity: ConnectivityPolicy { check_in_s: 900, grace_s: 0 },
         build_time_s: 1_790_000_000,
     }
 }

@@ -1,5 +1,6 @@
 //! Making a bundle: image, manifest, signature, file.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
@@ -10,12 +11,10 @@ use wire::sign::{LayerSpec, ManifestSpec};
 use super::{ComponentArg, ConfirmArg, Create};
 use crate::args::Global;
 use crate::failure::input;
-use crate::{fpu, image};
+use crate::{fpu, image, symbols};
 
 /// How an application that crashes is restarted, unless a later flag says otherwise.
 const CRASH: CrashPolicy = CrashPolicy { backoff_min_ms: 100, backoff_max_ms: 60_000, hold_s: 60 };
-/// Seconds between hellos, at most.
-const CHECK_IN_S: u32 = 900;
 
 pub(super) fn run(global: &Global, args: &Create) -> Result<()> {
     let file = std::fs::read(&args.image).with_context(|| format!("cannot read {}", args.image.display()))?;
@@ -42,13 +41,31 @@ pub(super) fn run(global: &Global, args: &Create) -> Result<()> {
         update: policy(args)?,
         debug_keys: args.debug_key.iter().map(|key| parse_debug_key(key)).collect::<Result<_>>()?,
         crash: CRASH,
-        connectivity: ConnectivityPolicy { check_in_s: CHECK_IN_S },
+        connectivity: ConnectivityPolicy {
+            check_in_s: seconds("--check-in", args.check_in)?,
+            grace_s: seconds("--grace", args.grace)?,
+        },
         build_time_s: build_time(args)?,
     };
     let signed = spec.sign(args.key.open()?.as_ref()).context("cannot make the bundle")?;
     std::fs::write(&args.out, signed.bundle_file(&spec))
         .with_context(|| format!("cannot write {}", args.out.display()))?;
+    keep_symbols(&args.out, &file)?;
     super::inspect::inspect(global, &args.out)
+}
+
+/// Copies the ELF file beside the bundle, where `bundle upload` looks for it; one of a bundle that was there before goes.
+fn keep_symbols(out: &Path, file: &[u8]) -> Result<()> {
+    let beside = symbols::beside(out);
+    if image::is_elf(file) {
+        return std::fs::write(&beside, file).with_context(|| format!("cannot write {}", beside.display()));
+    }
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", beside.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn policy(args: &Create) -> Result<UpdatePolicy> {

@@ -11,6 +11,7 @@ use wire::{Digest, keyset};
 
 use crate::args::Global;
 use crate::failure::input;
+use crate::image::ERASED;
 use crate::output;
 use crate::session::Session;
 
@@ -33,6 +34,23 @@ impl BundleFile {
 
     pub(crate) fn envelope(&self) -> &[u8] {
         self.bundle().envelope
+    }
+
+    /// Lower-case hex of the manifest's digest.
+    pub(crate) fn manifest_digest(&self) -> String {
+        self.bundle().manifest.digest.to_string()
+    }
+
+    /// What the layers make of a device's flash, up to their end.
+    pub(crate) fn image(&self) -> Vec<u8> {
+        let bundle = self.bundle();
+        let mut image = Vec::new();
+        for layer in &bundle.manifest.layers {
+            // Layers are in order and do not overlap: the file was read.
+            image.resize(layer.destination as usize, ERASED);
+            image.extend_from_slice(bundle.layer(&layer.digest).unwrap_or_default());
+        }
+        image
     }
 
     /// A layer by the lower-case hex of its digest.
@@ -103,6 +121,14 @@ fn print(global: &Global, manifest: &Manifest<'_>) -> Result<()> {
             ),
         ),
     ];
+    let connectivity = manifest.connectivity;
+    let connected = match connectivity.check_in_s {
+        0 => "always".to_owned(),
+        check_in_s => {
+            format!("when needed and {} s after, and every {check_in_s} s at least", connectivity.grace_s)
+        }
+    };
+    fields.push(("connected", connected));
     fields.extend(
         layers.into_iter().map(|(digest, size, at)| ("layer", format!("{digest} {size} bytes at {at:#x}"))),
     );

@@ -11,23 +11,41 @@ use proto::ota::v1::{
 
 use crate::args::Global;
 use crate::command::bundle::inspect::BundleFile;
+use crate::command::bundle::symbols::Symbols;
 use crate::command::fresh_request_id;
 use crate::failure::input;
 use crate::session::Session;
 
 /// Bytes a message; the server takes at most 256 KiB.
-const CHUNK_BYTES: usize = 256 * 1024;
+pub(super) const CHUNK_BYTES: usize = 256 * 1024;
 /// Messages read ahead of the network.
-const CHUNKS_AHEAD: usize = 4;
+pub(super) const CHUNKS_AHEAD: usize = 4;
 
-pub(super) async fn run(global: &Global, path: &Path) -> Result<()> {
+pub(super) async fn run(global: &Global, args: &super::Upload) -> Result<()> {
     let session = Session::open(global).await?;
-    super::show(global, &send(global, &session, path).await?)
+    let file = BundleFile::read(&args.file)?;
+    let symbols = match (&args.symbols, args.no_symbols) {
+        (Some(symbols), _) => Some(Symbols::read(symbols, &file)?),
+        (None, true) => None,
+        (None, false) => Symbols::beside(&args.file, &file),
+    };
+    super::show(global, &send_with(global, &session, &args.file, &file, symbols).await?)
 }
 
 /// Sends a bundle file, or what the server lacks of it, and gives the bundle as the server has it.
 pub(crate) async fn send(global: &Global, session: &Session, path: &Path) -> Result<Bundle> {
     let file = BundleFile::read(path)?;
+    let symbols = Symbols::beside(path, &file);
+    send_with(global, session, path, &file, symbols).await
+}
+
+async fn send_with(
+    global: &Global,
+    session: &Session,
+    path: &Path,
+    file: &BundleFile,
+    symbols: Option<Symbols>,
+) -> Result<Bundle> {
     let mut client = session.bundles().await?;
     let request = CreateUploadRequest {
         parent: session.tenant(),
@@ -48,6 +66,9 @@ pub(crate) async fn send(global: &Global, session: &Session, path: &Path) -> Res
         .finish_upload(FinishUploadRequest { name: upload.name, request_id: fresh_request_id() })
         .await
         .context("cannot finish the upload")?;
+    if let Some(symbols) = symbols {
+        symbols.send(global, session, &file.manifest_digest()).await?;
+    }
     Ok(bundle.into_inner())
 }
 
@@ -122,15 +143,18 @@ async fn stream(
 }
 
 fn progress_bar(global: &Global, upload: &Upload) -> Result<ProgressBar> {
+    let total: i64 = upload.layers.iter().map(|layer| layer.size).sum();
+    let held: i64 = upload.layers.iter().map(|layer| layer.committed).sum();
+    let bar = bar(global, "uploading", u64::try_from(total).unwrap_or(0))?;
+    bar.set_position(u64::try_from(held).unwrap_or(0));
+    Ok(bar)
+}
+
+pub(super) fn bar(global: &Global, what: &str, total: u64) -> Result<ProgressBar> {
     if global.json {
         return Ok(ProgressBar::hidden());
     }
-    let total: i64 = upload.layers.iter().map(|layer| layer.size).sum();
-    let held: i64 = upload.layers.iter().map(|layer| layer.committed).sum();
-    let style = ProgressStyle::with_template(
-        "uploading [{bar:40}] {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
-    )?;
-    let bar = ProgressBar::new(u64::try_from(total).unwrap_or(0)).with_style(style.progress_chars("=> "));
-    bar.set_position(u64::try_from(held).unwrap_or(0));
-    Ok(bar)
+    let template = format!("{what} [{{bar:40}}] {{bytes}}/{{total_bytes}} {{binary_bytes_per_sec}} {{eta}}");
+    let style = ProgressStyle::with_template(&template)?;
+    Ok(ProgressBar::new(total).with_style(style.progress_chars("=> ")))
 }

@@ -63,6 +63,7 @@ impl Compiler {
                 command
             }
         };
+        command.args(["--config", &remapped_paths()]);
         command.args(["--profile", profile, "--target", TARGET, "--target-dir"]).arg(self.target_dir());
         command.current_dir(workspace());
         command
@@ -81,6 +82,23 @@ impl Compiler {
             Compiler::Debian => target.join("debian"),
         }
     }
+}
+
+/// Where sources lie on this machine is no part of an image: it would make each machine's another one, and panics carry
+/// 9 KB of it.
+fn remapped_paths() -> String {
+    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo = cargo.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
+    // Sources of a registry are in a folder that is named after it.
+    let registries = cargo.map(|cargo| cargo.join("registry/src"));
+    let folders =
+        registries.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    let flags: Vec<String> = folders
+        .map(|folder| folder.path())
+        .chain([dev::root().to_owned()])
+        .map(|path| format!("{:?}", format!("--remap-path-prefix={}=", path.display())))
+        .collect();
+    format!("target.{TARGET}.rustflags=[{}]", flags.join(", "))
 }
 
 /// The workspace of the board.

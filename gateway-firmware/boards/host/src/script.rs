@@ -3,6 +3,10 @@
 //! ```text
 //! #!holdfast-script
 //! log TEXT            a log record of the application
+//! telemetry TEXT      a telemetry message, as text/plain
+//! network request     wants a connection, once more
+//! network release     needs one connection less; before the first of either the device stays connected
+//! restart             asks to be started anew
 //! work MS             runs for so long
 //! healthy             says that it works
 //! apply_after MS      agrees to a waiting update so long after it was told
@@ -15,7 +19,9 @@
 //! Blank lines and lines that begin with `#` are skipped; an unknown command crashes; after the last line it idles. The
 //! script ends at the first zero or 0xFF byte, so that an image may carry anything else behind it.
 
+use gateway_core::crash::Crash;
 use gateway_core::ports::{App, AppError, AppStatus, Flash, Image, Life, NetworkDemand, StartReason};
+use wire::msg::CrashKind;
 
 /// First line of every script.
 pub(crate) const MAGIC: &str = "#!holdfast-script";
@@ -30,6 +36,7 @@ const REPEAT_MIN_MS: u64 = 10;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line<'a> {
     Log(&'a str),
+    Telemetry(&'a str),
     Healthy,
 }
 
@@ -47,6 +54,9 @@ pub(crate) struct ScriptApp {
     told: bool,
     apply_ms: Option<u64>,
     apply: bool,
+    network: NetworkDemand,
+    /// Since the board started, when it ended.
+    ended_ms: u64,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -73,13 +83,13 @@ impl ScriptApp {
         if let Run::Hanging { since_ms } = self.run
             && now_ms >= since_ms + HANG_DEADLINE_MS
         {
-            self.run = Run::Hung;
+            (self.run, self.ended_ms) = (Run::Hung, now_ms);
         }
         while self.run == Run::Running && now_ms >= self.wake_ms && !self.crashes(now_ms) {
             self.step(now_ms, &mut say);
         }
         if matches!(self.run, Run::Running | Run::Idle) && self.crashes(now_ms) {
-            self.run = Run::Crashed;
+            (self.run, self.ended_ms) = (Run::Crashed, now_ms);
         }
     }
 
@@ -111,6 +121,10 @@ impl ScriptApp {
         let after_ms = argument.trim().parse::<u32>().map(u64::from);
         match (command, after_ms) {
             ("log", _) => say(Line::Log(argument)),
+            ("telemetry", _) => say(Line::Telemetry(argument)),
+            ("network", _) if argument.trim() == "request" => self.ask(1),
+            ("network", _) if argument.trim() == "release" => self.ask(-1),
+            ("restart", _) => (self.apply, self.run) = (true, Run::Idle),
             ("healthy", _) => {
                 self.healthy = true;
                 say(Line::Healthy);
@@ -124,8 +138,16 @@ impl ScriptApp {
                 self.wake_ms = now_ms + REPEAT_MIN_MS;
             }
             (command, _) if command.is_empty() || command.starts_with('#') => {}
-            _ => self.run = Run::Crashed,
+            _ => (self.run, self.ended_ms) = (Run::Crashed, now_ms),
         }
+    }
+
+    fn ask(&mut self, change: i32) {
+        let held = match self.network {
+            NetworkDemand::NeverAsked => 0,
+            NetworkDemand::Requests(held) => held,
+        };
+        self.network = NetworkDemand::Requests(held.saturating_add_signed(change));
     }
 }
 
@@ -149,11 +171,20 @@ impl App for ScriptApp {
             Run::Crashed => Life::Crashed,
             Run::Hung => Life::Hung,
         };
-        AppStatus { life, healthy: self.healthy, apply: self.apply, network: NetworkDemand::NeverAsked }
+        AppStatus { life, healthy: self.healthy, apply: self.apply, network: self.network }
     }
 
     fn update_waits(&mut self) {
         (self.told, self.apply, self.apply_ms) = (true, false, None);
+    }
+
+    fn take_crash(&mut self) -> Option<Crash> {
+        let kind = match self.run {
+            Run::Crashed => CrashKind::Other,
+            Run::Hung => CrashKind::Hung,
+            _ => return None,
+        };
+        Some(Crash::new(kind, self.ended_ms * 1000))
     }
 }
 
@@ -183,6 +214,7 @@ mod tests {
         app.run(now_ms, |line| {
             said.push(match line {
                 Line::Log(text) => text.to_owned(),
+                Line::Telemetry(text) => format!("(telemetry {text})"),
                 Line::Healthy => "(healthy)".to_owned(),
             })
         });
@@ -215,6 +247,41 @@ mod tests {
         assert_eq!(app.status().life, Life::Running);
         assert!(says(&mut app, 100).is_empty());
         assert_eq!(app.status().life, Life::Crashed);
+    }
+
+    #[test]
+    fn requests_are_counted_from_the_first_word_about_the_network() {
+        let mut app = app(
+            "work 1\nnetwork request\nnetwork request\nwork 1\nnetwork release\nwork 1\nnetwork release\nnetwork release\ntelemetry 21.5\n",
+        );
+        let mut seen = Vec::new();
+        for now_ms in 0..4 {
+            let said = says(&mut app, now_ms);
+            seen.push((app.status().network, said.len()));
+        }
+        let held = NetworkDemand::Requests;
+        assert_eq!(seen, [(NetworkDemand::NeverAsked, 0), (held(2), 0), (held(1), 0), (held(0), 1)]);
+        let mut app = super::tests::app("network maybe\n");
+        app.run(0, |_| ());
+        assert_eq!(app.status().life, Life::Crashed);
+    }
+
+    #[test]
+    fn a_restart_is_asked_for_and_waited_for() {
+        let mut app = app("restart\nlog never\n");
+        assert!(says(&mut app, 0).is_empty());
+        assert_eq!((app.status().life, app.status().apply), (Life::Running, true));
+        app.stop();
+        assert!(!app.status().apply);
+    }
+
+    #[test]
+    fn a_crash_says_when_it_was_and_nothing_is_told_of_one_that_runs() {
+        let mut app = app("crash_after 7\n");
+        app.run(0, |_| ());
+        assert_eq!(app.take_crash(), None);
+        app.run(9, |_| ());
+        assert_eq!(app.take_crash(), Some(Crash::new(CrashKind::Other, 9_000)));
     }
 
     #[test]

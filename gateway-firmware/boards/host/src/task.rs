@@ -160,6 +160,10 @@ fn run_app(gateway: &mut Gateway<'_, Host>, events: &Events, hardware_id: &str, 
             events.app_log(hardware_id, text);
             gateway.app_log(LogLevel::Info, text);
         }
+        Line::Telemetry(text) => {
+            // What has no room is counted, and told with the next.
+            gateway.telemetry("text/plain", text.as_bytes());
+        }
         Line::Healthy => {}
     });
     let deadline_ms = app.deadline_ms();

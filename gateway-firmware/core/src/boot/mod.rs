@@ -8,12 +8,12 @@ pub mod first;
 
 use wire::Digest;
 use wire::key::Hasher;
-use wire::manifest::{self, CrashPolicy, Manifest, ManifestError, UpdatePolicy};
+use wire::manifest::{self, ConnectivityPolicy, CrashPolicy, Manifest, ManifestError, UpdatePolicy};
 use wire::msg::UpdateReason;
 
 use crate::device::{Device, Notice, STORE_RETRY_MS};
 use crate::mutation::mutated;
-use crate::ports::{App as _, Board, Flash as _, Image, Ports, StartReason, Watchdog as _};
+use crate::ports::{App as _, Board, Flash as _, Image, NetworkDemand, Ports, StartReason, Watchdog as _};
 use crate::store::Key;
 use crate::update::check::{self, Here};
 use crate::update::fetch::Fetch;
@@ -30,6 +30,7 @@ pub(crate) struct Running {
     pub(crate) image: Image,
     pub(crate) update: UpdatePolicy,
     pub(crate) crash: CrashPolicy,
+    pub(crate) connectivity: ConnectivityPolicy,
     pub(crate) held: Held,
     /// Since when it has been confirmed in this boot.
     pub(crate) confirmed_ms: u64,
@@ -101,7 +102,13 @@ impl<B: Board> Device<'_, B> {
         self.counters.app_starts = self.counters.app_starts.saturating_add(1);
         self.note(Notice::AppStarted { slot: image.slot, trial });
         // A version that cannot be started shows as not running, which counts as a crash.
-        let _ = self.ports.app.start(image, &mut self.ports.flash, StartReason::Boot);
+        let why = core::mem::replace(&mut self.why, StartReason::Crash);
+        if why == StartReason::Update {
+            // Another version: how the one before it ended delays it no more.
+            self.life.off();
+        }
+        let _ = self.ports.app.start(image, &mut self.ports.flash, why);
+        (self.apply_taken, self.demand) = (false, NetworkDemand::NeverAsked);
         self.life.started(self.now_ms());
     }
 
@@ -152,6 +159,11 @@ impl<B: Board> Device<'_, B> {
         }
     }
 
+    /// When the running version may do without a connection.
+    pub(crate) fn connectivity(&self) -> ConnectivityPolicy {
+        self.running.as_ref().map(|running| running.connectivity).unwrap_or_default()
+    }
+
     /// What is kept of a slot's manifest, and the digest its area must have.
     fn describe(&self, slot: usize, manifest: &Manifest<'_>) -> (Running, Digest) {
         let running = Running {
@@ -163,6 +175,7 @@ impl<B: Board> Device<'_, B> {
             },
             update: manifest.update,
             crash: manifest.crash,
+            connectivity: manifest.connectivity,
             held: Held { slot, layers: Layers::new(self.envelope, manifest) },
             confirmed_ms: self.now_ms(),
         };
@@ -196,6 +209,7 @@ impl<B: Board> Device<'_, B> {
 
     fn run_none(&mut self) {
         self.stop_running();
+        self.life.off();
         self.note(Notice::NoApp);
     }
 
@@ -203,7 +217,6 @@ impl<B: Board> Device<'_, B> {
         if self.running.take().is_some() {
             self.ports.app.stop();
         }
-        self.life.off();
     }
 
     /// The state that the ledger stands for.

@@ -5,7 +5,7 @@ use wire::directive::DirectiveError;
 use wire::keyset::KeysetError;
 use wire::limits::{BOARD_BYTES_MAX, HARDWARE_ID_BYTES_MAX, ROOT_KEYS_MAX, VERSION_BYTES_MAX};
 use wire::manifest::Version;
-use wire::msg::{SlotStatus, UpdateReason};
+use wire::msg::{CrashKind, SlotStatus, UpdateReason};
 use wire::{DeploymentId, Digest, KeyHash};
 
 use crate::store::StoreError;
@@ -113,6 +113,13 @@ pub enum Notice {
     },
     AppCrashed,
     AppHung,
+    /// It ended by this, and a report of that number tells how.
+    CrashReport {
+        sequence: u32,
+        kind: CrashKind,
+    },
+    /// It asked to be started anew.
+    AppRestarts,
     /// No slot holds a version that may be started.
     NoApp,
     /// The confirmed slot is damaged; the version before it runs.

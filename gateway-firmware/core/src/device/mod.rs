@@ -18,11 +18,14 @@ use wire::limits::{ENVELOPE_BYTES_MAX, KEYSET_BYTES_MAX};
 use wire::{DeviceId, Nonce, TenantId};
 
 use crate::boot::Running;
+use crate::crash::Reports;
 use crate::ports::{
-    Board, BootReason, Clock as _, Counter as _, Entropy as _, Flash as _, Ports, Reset as _, Watchdog as _,
+    Board, BootReason, Clock as _, Counter as _, Entropy as _, Flash as _, NetworkDemand, Ports, Reset as _,
+    StartReason, Watchdog as _,
 };
 use crate::store::{Health, Key, Store, StoreError};
 use crate::supervise::Supervisor;
+use crate::telemetry::Telemetry;
 use crate::update::fetch::Fetch;
 use crate::update::ledger::Ledger;
 use crate::update::slots::Layout;
@@ -36,12 +39,19 @@ pub const STORE_RETRY_MS: u64 = 60_000;
 pub struct Memory {
     envelope: Vec<u8, ENVELOPE_BYTES_MAX>,
     keyset: Vec<u8, KEYSET_BYTES_MAX>,
+    crashes: Reports,
+    telemetry: Telemetry,
 }
 
 impl Memory {
     /// Nothing in it.
     pub const fn new() -> Self {
-        Self { envelope: Vec::new(), keyset: Vec::new() }
+        Self {
+            envelope: Vec::new(),
+            keyset: Vec::new(),
+            crashes: Reports::new(),
+            telemetry: Telemetry::new(),
+        }
     }
 }
 
@@ -68,9 +78,19 @@ pub struct Device<'b, B: Board> {
     pub(crate) fetch: Option<Fetch>,
     pub(crate) running: Option<Running>,
     pub(crate) life: Supervisor,
+    /// Why the next start happens.
+    pub(crate) why: StartReason,
+    /// The application's `apply` was taken as leave for the update that waits.
+    pub(crate) apply_taken: bool,
+    /// What the application wants of the network.
+    pub(crate) demand: NetworkDemand,
+    pub(crate) crashes: &'b mut Reports,
+    pub(crate) telemetry: &'b mut Telemetry,
     pub(crate) polite_until_ms: u64,
     pub(crate) store_retry_ms: u64,
     pub(crate) nonce: Option<Nonce>,
+    /// A signed time was heard in this boot.
+    pub(crate) time_heard: bool,
     pub(crate) sequence: u32,
     pub(crate) counters: Counters,
     pub(crate) notices: Deque<Notice, NOTICES_MAX>,
@@ -87,9 +107,11 @@ impl<'b, B: Board> Device<'b, B> {
     /// The first half of `boot`: a device that has counted this start and done nothing else. A board puts it where it stays,
     /// for what comes then needs the stack.
     pub fn mount(mut ports: Ports<B>, facts: Facts, memory: &'b mut Memory) -> Result<Self, BootError> {
-        let Memory { envelope, keyset } = memory;
+        let Memory { envelope, keyset, crashes, telemetry } = memory;
         envelope.clear();
         keyset.clear();
+        crashes.clear();
+        telemetry.clear();
         let layout = Layout::new(ports.flash.geometry()).map_err(BootError::Layout)?;
         let mut store = Store::mount(&mut ports.flash, layout.store_at)?;
         let boot = next_boot(&mut ports, &mut store)?;
@@ -111,9 +133,15 @@ impl<'b, B: Board> Device<'b, B> {
             fetch: None,
             running: None,
             life: Supervisor::default(),
+            why: StartReason::Boot,
+            apply_taken: false,
+            demand: NetworkDemand::NeverAsked,
+            crashes,
+            telemetry,
             polite_until_ms: 0,
             store_retry_ms: 0,
             nonce: None,
+            time_heard: false,
             sequence: 0,
             counters: Counters::default(),
             notices: Deque::new(),
@@ -131,6 +159,7 @@ impl<'b, B: Board> Device<'b, B> {
     #[inline(never)]
     pub fn restore(&mut self) {
         self.restore_trust();
+        self.crashes.restore(&mut self.ports.flash, &self.store);
         self.restore_update();
     }
 
@@ -141,7 +170,7 @@ impl<'b, B: Board> Device<'b, B> {
         let life = self.poll_app(now_ms);
         let update = self.poll_update(now_ms);
         let floor = self.poll_floor(now_ms);
-        life.min(update).min(floor)
+        life.min(update).min(floor).min(self.poll_crashes(now_ms))
     }
 
     /// The board's own ports.
@@ -186,6 +215,8 @@ impl<'b, B: Board> Device<'b, B> {
     }
 
     pub(crate) fn enter(&mut self, state: State) {
+        // A new question, or none: what was allowed before is not what is allowed now.
+        self.apply_taken &= matches!(state, State::Ready | State::Installing);
         self.state = state;
         self.sequence = self.sequence.saturating_add(1);
         self.note(Notice::Update(state));

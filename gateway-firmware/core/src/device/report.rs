@@ -1,12 +1,15 @@
 //! What the device says of itself: slots, progress, results, counters and notices. Nothing here changes an update.
 
 use super::Device;
-use super::api::{BootId, Counters, Notice, Progress, SlotReport, Wanted};
-use crate::ports::Board;
+use super::api::{BootId, Counters, Next, Notice, Progress, SlotReport, Wanted};
+use crate::crash::{Crash, Name, Reports};
+use crate::mutation::mutated;
+use crate::ports::{App as _, Board, Clock as _, Life};
 use crate::store::StoreError;
 use crate::update::fetch::Fetch;
 use crate::update::ledger::Status;
 use crate::update::{Event, UpdateResult};
+use wire::msg::CrashKind;
 
 impl<B: Board> Device<'_, B> {
     /// Both slots of the application.
@@ -65,6 +68,7 @@ impl<B: Board> Device<'_, B> {
 
     /// Nobody is left who would acknowledge them.
     pub(crate) fn forget_results(&mut self) -> Result<(), StoreError> {
+        self.crashes.forget(&mut self.ports.flash, &mut self.store)?;
         if self.ledger.results.is_empty() {
             return Ok(());
         }
@@ -73,6 +77,41 @@ impl<B: Board> Device<'_, B> {
         self.journal(changed)?;
         self.happen(Event::Acknowledged);
         Ok(())
+    }
+
+    /// Crash reports not yet acknowledged.
+    pub fn crashes(&self) -> &Reports {
+        self.crashes
+    }
+
+    /// The service has stored this crash report: it is forgotten. False when there is none of that name.
+    pub fn acknowledge_crash(&mut self, name: Name) -> Result<bool, StoreError> {
+        self.crashes.acknowledge(name, &mut self.ports.flash, &mut self.store)
+    }
+
+    /// Takes down how the running application ended, before it is stopped.
+    #[inline(never)]
+    pub(crate) fn report_crash(&mut self, life: Life) {
+        let Some(running) = &self.running else { return };
+        let now_us = self.ports.clock.now_ms().saturating_mul(1000);
+        let kind = if life == Life::Hung { CrashKind::Hung } else { CrashKind::Other };
+        let crash = self.ports.app.take_crash().unwrap_or_else(|| Crash::new(kind, now_us));
+        let slot = &self.ledger.slots[running.slot];
+        let added = self.crashes.add(self.boot, slot.manifest, &slot.version, crash);
+        if let Some((sequence, kind)) = added.map(|report| (report.name.sequence, report.crash.kind)) {
+            self.note(Notice::CrashReport { sequence, kind });
+        }
+    }
+
+    /// Keeps the oldest crash report across power loss.
+    pub(crate) fn poll_crashes(&mut self, now_ms: u64) -> Next {
+        if self.crashes.keep_ms().is_some_and(|at_ms| now_ms >= at_ms)
+            && !mutated!(CrashKept)
+            && let Err(error) = self.crashes.keep(now_ms, &mut self.ports.flash, &mut self.store)
+        {
+            self.note(Notice::StoreFailed(error));
+        }
+        self.crashes.keep_ms().filter(|at_ms| *at_ms > now_ms).map_or(Next::Never, Next::At)
     }
 
     /// Lowest security counter that is still accepted; nothing while the counter cannot be read.

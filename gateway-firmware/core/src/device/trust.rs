@@ -118,6 +118,7 @@ impl<B: Board> Device<'_, B> {
 
     /// Believes a signed time; it never goes back.
     pub(crate) fn raise_time(&mut self, signed_s: u64) {
+        self.time_heard = true;
         self.time_bound_s = self.time_bound_s.max(signed_s);
         if self.time_bound_s < self.time_kept_s.saturating_add(TIME_STEP_S) {
             return;

@@ -1,7 +1,8 @@
 //! The ring: records in their wire form, oldest first, over memory the board lends.
 //!
 //! A record lies as it travels, as one `records` field of `LogUp`, so a batch is a slice of the ring. The oldest make
-//! room for the newest: the end of a story says more than its beginning, and the service learns what is missing. Where
+//! room for the newest: the end of a story says more than its beginning, and the service learns what is missing. The
+//! application's records have their share of the ring and push out nothing but each other. Where
 //! the ring stands is written beside the records after every change (`kept`), for the boot after this one.
 
 use core::fmt;
@@ -11,9 +12,12 @@ use wire::msg::{EnumValue, LogLevel, LogRecord, LogSource, Message as _};
 
 use super::kept::{Head, KEPT_HEAD_BYTES};
 use crate::device::BootId;
+use crate::mutation::mutated;
 
 /// Bytes of the microvisor's own records, at most.
 pub const NOTE_BYTES_MAX: usize = 160;
+/// Bytes of a record in the ring, at most: its text, and two numbers, two enums, keys and lengths.
+const RECORD_BYTES_MAX: usize = LOG_TEXT_BYTES_MAX + 40;
 /// Key of `LogUp.records` on the wire: field 2, length-delimited.
 const RECORDS_KEY: u8 = 2 << 3 | 2;
 
@@ -32,6 +36,8 @@ pub struct Ring<'b> {
     lost_up_to: u64,
     dropped: u64,
     level: LogLevel,
+    /// Bytes of the application's records held.
+    app_used: usize,
 }
 
 /// Records `first..=last`, encoded.
@@ -39,6 +45,8 @@ pub struct Ring<'b> {
 pub struct Batch<'r> {
     pub first: u64,
     pub last: u64,
+    /// The newest sequence that was dropped, as far as this batch reaches: what lies beyond it and is held will still come.
+    pub lost_up_to: u64,
     /// `LogUp.records` fields, ready to be appended to a message.
     pub records: &'r [u8],
 }
@@ -60,6 +68,7 @@ impl<'b> Ring<'b> {
             lost_up_to: 0,
             dropped: 0,
             level: LogLevel::Info,
+            app_used: 0,
         };
         ring.save();
         ring
@@ -89,9 +98,12 @@ impl<'b> Ring<'b> {
             lost_up_to: head.lost_up_to,
             dropped: head.dropped,
             level: LogLevel::Info,
+            app_used: 0,
         };
-        if last + 1 != ring.next {
-            ring.count_lost(ring.next - 1, ring.next - 1 - last);
+        // What was dropped before is counted before.
+        let known = last.max(ring.lost_up_to);
+        if known + 1 < ring.next {
+            ring.count_lost(ring.next - 1, ring.next - 1 - known);
         }
         // A gap at the end travels with the last batch, and with nothing at all when there is none.
         (!ring.is_empty()).then_some(ring)
@@ -127,22 +139,47 @@ impl<'b> Ring<'b> {
             ..Default::default()
         };
         self.next += 1;
-        self.keep(&record);
+        self.keep(&record, source == LogSource::App);
         self.save();
     }
 
-    fn keep(&mut self, record: &LogRecord<'_>) {
+    /// Whether the longest record of the application's has room without any being dropped.
+    pub fn app_has_room(&self) -> bool {
+        let needed = RECORD_BYTES_MAX.min(self.app_share());
+        self.app_used + needed <= self.app_share() && self.used() + needed <= self.bytes.len()
+    }
+
+    /// Bytes the application's records may take: three quarters.
+    fn app_share(&self) -> usize {
+        self.bytes.len() / 4 * 3
+    }
+
+    fn keep(&mut self, record: &LogRecord<'_>, is_app: bool) {
         let length = record.encoded_len();
         let needed = 1 + varint_bytes(length) + length;
-        if needed > self.bytes.len() {
-            self.forget(self.next);
+        let share = if is_app { self.app_share() } else { self.bytes.len() };
+        if needed > share {
             self.count_lost(self.next - 1, 1);
             return;
         }
-        while self.end - self.start + needed > self.bytes.len() {
-            let oldest = self.first;
-            self.pop();
-            self.count_lost(oldest, 1);
+        while self.used() + needed > self.bytes.len() || is_app && self.app_used + needed > share {
+            if is_app && !mutated!(LogShare) {
+                if !self.drop_oldest_of_app() {
+                    // The microvisor's fill the ring, and stay.
+                    self.count_lost(self.next - 1, 1);
+                    return;
+                }
+            } else {
+                let oldest = self.first;
+                self.pop();
+                self.count_lost(oldest, 1);
+            }
+        }
+        if is_app {
+            self.app_used += needed;
+        }
+        if self.is_empty() {
+            self.first = record.sequence;
         }
         if self.end + needed > self.bytes.len() {
             self.bytes.copy_within(self.start..self.end, 0);
@@ -173,18 +210,22 @@ impl<'b> Ring<'b> {
 
     /// The oldest records that fit; nothing when none is held.
     pub fn batch(&self, bytes_max: usize) -> Option<Batch<'_>> {
-        let (mut end, mut last) = (self.start, self.first);
-        while end < self.end && last - self.first < LOG_BATCH_RECORDS_MAX as u64 {
+        let (mut end, mut last, mut count) = (self.start, self.first, 0);
+        while end < self.end && count < LOG_BATCH_RECORDS_MAX {
             let length = self.entry_bytes(end);
             if end + length - self.start > bytes_max {
                 break;
             }
+            last = self.entry(end).0;
             end += length;
-            last += 1;
+            count += 1;
         }
-        (last > self.first).then(|| Batch {
+        // What is missing at the end travels with the newest record.
+        let reach = if end == self.end { u64::MAX } else { last };
+        (count > 0).then(|| Batch {
             first: self.first,
-            last: last - 1,
+            last,
+            lost_up_to: self.lost_up_to.min(reach),
             records: &self.bytes[self.start..end],
         })
     }
@@ -223,11 +264,47 @@ impl<'b> Ring<'b> {
     }
 
     fn pop(&mut self) {
-        self.start += self.entry_bytes(self.start);
-        self.first += 1;
+        let length = self.entry_bytes(self.start);
+        if self.entry(self.start).1 {
+            self.app_used = self.app_used.saturating_sub(length);
+        }
+        self.start += length;
         if self.start >= self.end {
             (self.start, self.end) = (0, 0);
         }
+        self.first = if self.is_empty() { self.next } else { self.entry(self.start).0 };
+    }
+
+    /// Drops the application's oldest record, wherever it lies; false when there is none.
+    fn drop_oldest_of_app(&mut self) -> bool {
+        let mut at = self.start;
+        while at < self.end {
+            let (sequence, is_app) = self.entry(at);
+            if !is_app {
+                at += self.entry_bytes(at);
+                continue;
+            }
+            if at == self.start {
+                self.pop();
+            } else {
+                let length = self.entry_bytes(at);
+                self.bytes.copy_within(at + length..self.end, at);
+                self.end -= length;
+                self.app_used = self.app_used.saturating_sub(length);
+            }
+            self.count_lost(sequence, 1);
+            return true;
+        }
+        false
+    }
+
+    /// Number of the record that begins here, and whether it is the application's.
+    fn entry(&self, at: usize) -> (u64, bool) {
+        let mut rest = &self.bytes[at + 1..self.end];
+        // Cannot fail: nothing but whole records is held.
+        LogRecord::decode_length_delimited(&mut rest)
+            .map(|record| (record.sequence, record.source == EnumValue::Known(LogSource::App)))
+            .unwrap_or_default()
     }
 
     fn count_lost(&mut self, sequence: u64, count: u64) {
@@ -270,10 +347,12 @@ fn readable(bytes: &[u8], first: u64, next: u64) -> (usize, u64) {
         let Some(entry) = bytes.get(at..).filter(|entry| entry.first() == Some(&RECORDS_KEY)) else { break };
         let mut rest = &entry[1..];
         let Ok(record) = LogRecord::decode_length_delimited(&mut rest) else { break };
-        if record.sequence != expected {
+        // Those in between were dropped. The first is the first: it is what the head says that is believed.
+        let fits = if at == 0 { record.sequence == first } else { record.sequence >= expected };
+        if !fits || record.sequence >= next {
             break;
         }
-        expected += 1;
+        expected = record.sequence + 1;
         at = bytes.len() - rest.len();
     }
     (at, expected.saturating_sub(1))
@@ -311,6 +390,36 @@ mod tests {
             .collect()
     }
 
+    /// Everything held: number, and whether it is the application's.
+    fn all(ring: &Ring<'_>) -> Vec<(u64, bool)> {
+        let (mut at, mut found) = (ring.start, Vec::new());
+        while at < ring.end {
+            found.push(ring.entry(at));
+            at += ring.entry_bytes(at);
+        }
+        found
+    }
+
+    #[test]
+    fn the_application_pushes_out_nothing_but_its_own() {
+        let mut memory = [0; KEPT_HEAD_BYTES + 1024];
+        let mut ring = Ring::new(&mut memory, BOOT);
+        ring.note(1, LogLevel::Info, format_args!("a story"));
+        for index in 0..1000 {
+            ring.push(7, LogLevel::Info, LogSource::App, &std::format!("line {index}"));
+            if index % 250 == 0 {
+                ring.note(1, LogLevel::Info, format_args!("goes on"));
+            }
+        }
+        let held = all(&ring);
+        assert_eq!(held.iter().filter(|(_, is_app)| !is_app).count(), 5);
+        assert_eq!((held[0], held.last().copied()), ((1, false), Some((1005, true))));
+        assert_eq!(ring.dropped() as usize + held.len(), 1005);
+        assert!(!ring.app_has_room());
+        ring.stored_up_to(1005);
+        assert!(ring.app_has_room());
+    }
+
     #[test]
     fn what_was_stored_is_forgotten_and_only_that() {
         let mut memory = [0; KEPT_HEAD_BYTES + 1024];
@@ -345,7 +454,7 @@ mod tests {
 
     #[test]
     fn text_is_cut_at_its_limit_and_at_a_character() {
-        let mut memory = [0; KEPT_HEAD_BYTES + 2048];
+        let mut memory = [0; KEPT_HEAD_BYTES + 3072];
         let mut ring = Ring::new(&mut memory, BOOT);
         let long = "é".repeat(LOG_TEXT_BYTES_MAX / 2 + 1);
         ring.push(0, LogLevel::Info, LogSource::App, &long);
@@ -431,28 +540,46 @@ mod tests {
         }
 
         #[test]
-        fn every_record_is_held_stored_or_counted(
-            steps in proptest::collection::vec((0_usize..700, 0_u64..8, any::<bool>()), 1..200),
+        fn every_record_is_held_stored_or_counted_and_only_its_own_kind_pushes_out_the_microvisors(
+            steps in proptest::collection::vec((0_usize..700, 0_u64..8, any::<bool>(), any::<bool>()), 1..200),
             size in 8_usize..2000,
         ) {
             let mut memory = std::vec![0; KEPT_HEAD_BYTES + size];
             let mut ring = Ring::new(&mut memory, BOOT);
             let mut stored = 0;
-            for (length, ahead, ack) in steps {
+            for (length, ahead, ack, is_app) in steps {
+                let (before, dropped, room) = (all(&ring), ring.dropped(), ring.app_has_room());
                 if ack {
                     let to = (stored + ahead).min(ring.next_sequence() - 1);
                     ring.stored_up_to(to);
                     stored = stored.max(to);
+                    prop_assert!(all(&ring).iter().all(|(sequence, _)| *sequence > to));
+                    prop_assert_eq!(ring.dropped(), dropped);
                 } else {
-                    ring.push(1, LogLevel::Info, LogSource::App, &"t".repeat(length));
+                    let number = ring.next_sequence();
+                    let source = if is_app { LogSource::App } else { LogSource::Microvisor };
+                    ring.push(1, LogLevel::Info, source, &"t".repeat(length));
+                    let after = all(&ring);
+                    let gone: Vec<_> = before.iter().filter(|entry| !after.contains(entry)).collect();
+                    let refused = after.last() != Some(&(number, is_app));
+                    prop_assert_eq!(ring.dropped() - dropped, gone.len() as u64 + u64::from(refused));
+                    prop_assert!(!is_app || gone.iter().all(|(_, was_app)| *was_app));
+                    let promised = is_app && room && ring.app_share() >= RECORD_BYTES_MAX;
+                    prop_assert!(!promised || !refused && gone.is_empty());
                 }
+                prop_assert!(ring.app_used <= ring.app_share());
                 if let Some(batch) = ring.batch(4096) {
-                    let held = records(batch);
-                    prop_assert_eq!(held[0].0, batch.first);
-                    prop_assert_eq!(held.len() as u64, batch.last - batch.first + 1);
-                    prop_assert!(batch.first == stored.max(ring.lost_up_to()) + 1);
+                    let (held, sent) = (all(&ring), records(batch));
+                    prop_assert_eq!(sent[0].0, batch.first);
+                    prop_assert_eq!(sent[sent.len() - 1].0, batch.last);
+                    // Nothing that is held is called lost, but what is in the batch.
+                    let later = held.iter().find(|(sequence, _)| *sequence > batch.last);
+                    prop_assert!(later.is_none_or(|(sequence, _)| batch.lost_up_to < *sequence));
+                    prop_assert!(held.iter().map(|(sequence, _)| sequence).is_sorted());
                 }
             }
+            let held = all(&ring);
+            prop_assert_eq!(Ring::revive(&mut memory).map(|ring| all(&ring)).unwrap_or_default(), held);
         }
     }
 }

@@ -41,6 +41,8 @@ pub enum End {
     Fault(Fault),
     /// We ended it: its purpose is fulfilled, or cannot be.
     Done,
+    /// We ended it: nobody needs it now.
+    NotNeeded,
 }
 
 impl End {
@@ -61,6 +63,8 @@ pub struct View {
     pub enrolled: bool,
     pub has_birth: bool,
     pub renewal_due: bool,
+    /// No connection is to be made.
+    pub unwanted: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +85,8 @@ pub struct Link {
     /// The birth certificate was refused: the claim is next.
     birth_refused: bool,
     renew_from_ms: u64,
+    /// As last seen.
+    unwanted: bool,
 }
 
 impl Link {
@@ -93,6 +99,7 @@ impl Link {
             refused: false,
             birth_refused: false,
             renew_from_ms: 0,
+            unwanted: false,
         }
     }
 
@@ -114,8 +121,9 @@ impl Link {
 
     /// Starts a connection when its time has come; true when an attempt was given up.
     pub fn poll(&mut self, now_ms: u64, view: View) -> bool {
+        self.unwanted = view.unwanted;
         match self.stage {
-            Stage::Waiting { until_ms } if now_ms >= until_ms => {
+            Stage::Waiting { until_ms } if now_ms >= until_ms && !view.unwanted => {
                 let target = self.choose(now_ms, view);
                 self.epoch = self.epoch.wrapping_add(1);
                 self.stage = Stage::Dialing { target, until_ms: now_ms + DIAL_TIMEOUT_MS };
@@ -181,6 +189,12 @@ impl Link {
         self.wait_until(now_ms);
     }
 
+    /// Nobody needs a connection: the next is made at once when somebody does.
+    pub fn leave(&mut self, now_ms: u64) {
+        self.backoff.reset();
+        self.wait_until(now_ms);
+    }
+
     /// Whether a due renewal may be tried again.
     pub fn may_renew(&self, now_ms: u64) -> bool {
         now_ms >= self.renew_from_ms
@@ -189,6 +203,7 @@ impl Link {
     /// When `poll` has something to do.
     pub fn deadline_ms(&self) -> u64 {
         match self.stage {
+            Stage::Waiting { .. } if self.unwanted => u64::MAX,
             Stage::Waiting { until_ms } | Stage::Dialing { until_ms, .. } => until_ms,
             Stage::Open { .. } => u64::MAX,
         }
@@ -220,7 +235,7 @@ impl Default for Link {
 mod tests {
     use super::*;
 
-    const ENROLLED: View = View { enrolled: true, has_birth: true, renewal_due: false };
+    const ENROLLED: View = View { enrolled: true, has_birth: true, renewal_due: false, unwanted: false };
 
     fn dial(link: &mut Link, now_ms: &mut u64, view: View) -> Target {
         *now_ms = (*now_ms).max(link.deadline_ms());
@@ -288,6 +303,20 @@ mod tests {
             assert_eq!(dial(&mut link, &mut now_ms, ENROLLED), Target::Serve, "{end:?}");
             link.ended(now_ms, end, u32::MAX);
         }
+    }
+
+    #[test]
+    fn a_connection_nobody_needs_is_not_made_until_somebody_does() {
+        let (mut link, unwanted) = (Link::new(), View { unwanted: true, ..ENROLLED });
+        let mut now_ms = 0;
+        dial(&mut link, &mut now_ms, ENROLLED);
+        link.leave(5);
+        link.poll(5, unwanted);
+        assert_eq!((link.wish().1, link.deadline_ms()), (None, u64::MAX));
+        link.poll(1_000_000, unwanted);
+        assert_eq!(link.wish().1, None);
+        link.poll(1_000_001, ENROLLED);
+        assert_eq!(link.wish().1, Some(Target::Serve));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod backoff;
 mod buffer;
 pub mod clock;
 pub mod csr;
+pub mod demand;
 pub mod der;
 pub mod enroll;
 pub mod fetch;

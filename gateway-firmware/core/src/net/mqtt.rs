@@ -9,7 +9,6 @@
 use mountain_mqtt::codec::mqtt_reader::MqttBufReader;
 use mountain_mqtt::codec::mqtt_writer::MqttBufWriter;
 use mountain_mqtt::codec::read::Read as _;
-use mountain_mqtt::codec::write::Write as _;
 use mountain_mqtt::data::packet_identifier::{PacketIdentifier, PublishPacketIdentifier};
 use mountain_mqtt::data::packet_type::PacketType;
 use mountain_mqtt::data::property::{ConnackProperty, ConnectProperty, Property as _};
@@ -35,6 +34,8 @@ pub const CONNECT_TIMEOUT_MS: u64 = 20_000;
 pub const PING_TIMEOUT_MS: u64 = 15_000;
 /// From a QoS 1 publish to its PUBACK: a broker that never gives its quota back is of no use.
 pub const PUBACK_TIMEOUT_MS: u64 = 60_000;
+/// From DISCONNECT until its bytes were sent.
+pub const LEAVE_TIMEOUT_MS: u64 = 2_000;
 /// Silence on our side after which we ping, unless the broker asks for less.
 pub const KEEP_ALIVE_S: u16 = 60;
 /// QoS 1 publishes without PUBACK at one time.
@@ -45,8 +46,10 @@ const RECEIVE_MAXIMUM: u16 = 32;
 const CONTROL_RESERVE: usize = 64;
 /// Properties the codec reads of one packet.
 const PROPERTIES_MAX: usize = 16;
-/// Fixed header, topic, packet id and property length of a PUBLISH, at most.
-const PUBLISH_HEAD_MAX: usize = 160;
+/// First byte of a PUBLISH without flags (MQTT 5 §3.3.1); QoS 1 is 2, which is also the length of its packet id.
+const PUBLISH: u8 = 0x30;
+/// The length of none.
+const NO_PROPERTIES: [u8; 1] = [0];
 const SUBSCRIBE_ID: u16 = 1;
 
 /// Why a connection must be closed.
@@ -70,6 +73,8 @@ enum Phase {
     Connecting,
     Subscribing,
     Online,
+    /// DISCONNECT is on its way.
+    Leaving,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,6 +179,39 @@ impl<'b> Mqtt<'b> {
         self.phase == Phase::Online
     }
 
+    /// Says good-bye; false when there is no room for that yet. The will is to be published: it is how services learn that
+    /// the device is offline (MQTT 5 §3.14.2.1).
+    pub fn leave(&mut self, now_ms: u64) -> bool {
+        let disconnect: Disconnect<'_, 0> =
+            Disconnect::new(DisconnectReasonCode::DisconnectWithWillMessage, Default::default());
+        if self.phase != Phase::Online || self.put(&disconnect).is_err() {
+            return false;
+        }
+        self.phase = Phase::Leaving;
+        self.opened_ms = now_ms;
+        self.rx.clear();
+        true
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        self.phase == Phase::Leaving
+    }
+
+    /// Good-bye was said, or cannot be said: the byte stream may go.
+    pub fn has_left(&self, now_ms: u64) -> bool {
+        self.is_leaving() && (self.tx.is_empty() || now_ms >= self.deadline_ms())
+    }
+
+    /// The id of the newest QoS 1 publish.
+    pub fn packet_id(&self) -> u16 {
+        self.next_id
+    }
+
+    /// The broker has not acknowledged this publish.
+    pub fn is_in_flight(&self, packet_id: u16) -> bool {
+        self.inflight.contains(&packet_id)
+    }
+
     /// Where the board puts received bytes; then it calls `received`.
     pub fn spare(&mut self) -> &mut [u8] {
         self.rx.release();
@@ -181,6 +219,9 @@ impl<'b> Mqtt<'b> {
     }
 
     pub fn received(&mut self, count: usize) {
+        if self.is_leaving() {
+            return;
+        }
         self.rx.filled(count);
     }
 
@@ -204,7 +245,7 @@ impl<'b> Mqtt<'b> {
     pub fn next(&mut self, now_ms: u64) -> Result<Option<Incoming<'_>>, Fault> {
         loop {
             self.rx.release();
-            if self.phase == Phase::Closed || self.tx.free() < CONTROL_RESERVE {
+            if matches!(self.phase, Phase::Closed | Phase::Leaving) || self.tx.free() < CONTROL_RESERVE {
                 return Ok(None);
             }
             let Some(length) = packet_length(self.rx.unread(), self.rx.capacity())? else { return Ok(None) };
@@ -253,29 +294,40 @@ impl<'b> Mqtt<'b> {
         {
             return Err(Full);
         }
+        // MQTT 5 §3.3: everything before the payload has a length that is known before it, so the payload is made where it
+        // is sent from.
+        let id_bytes = if qos == Qos::AtLeastOnce { 2 } else { 0 };
+        let remaining = 2 + topic.len() + id_bytes + NO_PROPERTIES.len() + length;
+        let (remaining_length, remaining_bytes) = variable_length(remaining);
+        let head_bytes = 1 + remaining_bytes + remaining - length;
         let spare = self.tx.spare();
-        // The payload is made at the far end of the free space and copied once, behind its header.
-        if spare.len() < 2 * length + PUBLISH_HEAD_MAX + CONTROL_RESERVE {
+        if remaining > PACKET_BYTES_MAX || spare.len() < head_bytes + length + CONTROL_RESERVE {
             return Err(Full);
         }
-        let (front, payload) = spare.split_at_mut(spare.len() - length);
+        let (mut head, payload) = spare[..head_bytes + length].split_at_mut(head_bytes);
         write(payload)?;
-        let id = match qos {
-            Qos::AtMostOnce => PublishPacketIdentifier::None,
-            Qos::AtLeastOnce => {
-                self.next_id = self.next_id.wrapping_add(1).max(SUBSCRIBE_ID + 1);
-                // Cannot fail: checked above.
-                let _ = self.inflight.push(self.next_id);
-                PublishPacketIdentifier::Qos1(PacketIdentifier(self.next_id))
-            }
-        };
-        let count = {
-            let publish: Publish<'_, 0> = Publish::new(false, false, topic, id, payload, Default::default());
-            let mut writer = MqttBufWriter::new(front);
-            publish.write(&mut writer).map_err(|_| Full)?;
-            writer.position()
-        };
-        self.tx.filled(count);
+        let mut id = [0; 2];
+        if qos == Qos::AtLeastOnce {
+            self.next_id = self.next_id.wrapping_add(1).max(SUBSCRIBE_ID + 1);
+            // Cannot fail: checked above.
+            let _ = self.inflight.push(self.next_id);
+            id = self.next_id.to_be_bytes();
+        }
+        let first = [PUBLISH | (id_bytes as u8)];
+        let topic_bytes = (topic.len() as u16).to_be_bytes();
+        for part in [
+            &first[..],
+            &remaining_length[..remaining_bytes],
+            &topic_bytes,
+            topic.as_bytes(),
+            &id[..id_bytes],
+            &NO_PROPERTIES,
+        ] {
+            let (place, rest) = core::mem::take(&mut head).split_at_mut(part.len());
+            place.copy_from_slice(part);
+            head = rest;
+        }
+        self.tx.filled(head_bytes + length);
         Ok(())
     }
 
@@ -286,7 +338,7 @@ impl<'b> Mqtt<'b> {
         } else if self.quota_ms.is_none() {
             self.quota_ms = Some(now_ms);
         }
-        if self.phase == Phase::Closed || now_ms < self.deadline_ms() {
+        if matches!(self.phase, Phase::Closed | Phase::Leaving) || now_ms < self.deadline_ms() {
             return Ok(());
         }
         let is_idle = self.pinged_ms.is_none() && now_ms >= self.sent_ms + self.keep_alive_ms;
@@ -304,6 +356,7 @@ impl<'b> Mqtt<'b> {
         let quota_ms = self.quota_ms.map_or(u64::MAX, |since_ms| since_ms + PUBACK_TIMEOUT_MS);
         match (self.phase, self.pinged_ms) {
             (Phase::Closed, _) => u64::MAX,
+            (Phase::Leaving, _) => self.opened_ms + LEAVE_TIMEOUT_MS,
             (Phase::Connecting | Phase::Subscribing, _) => self.opened_ms + CONNECT_TIMEOUT_MS,
             (Phase::Online, Some(pinged_ms)) => quota_ms.min(pinged_ms + PING_TIMEOUT_MS),
             (Phase::Online, None) => quota_ms.min(self.sent_ms + self.keep_alive_ms),
@@ -391,6 +444,16 @@ fn put(tx: &mut Tx<'_>, packet: &impl mountain_mqtt::codec::write::Write) -> Res
     let count = writer.position();
     tx.filled(count);
     Ok(())
+}
+
+/// A length of at most `PACKET_BYTES_MAX` as it is written, and in how many bytes (MQTT 5 §1.5.5).
+fn variable_length(value: usize) -> ([u8; 3], usize) {
+    let low = |shift: u32| (value >> shift) as u8 & 0x7f;
+    match value {
+        0..0x80 => ([low(0), 0, 0], 1),
+        0x80..0x4000 => ([low(0) | 0x80, low(7), 0], 2),
+        _ => ([low(0) | 0x80, low(7) | 0x80, low(14)], 3),
+    }
 }
 
 /// Bytes of the packet at the front, once all of it is there (MQTT 5 §2.1.4).

@@ -1,20 +1,24 @@
 //! The device's conversation with the services, over one MQTT connection after the other.
 //!
-//! Out: what is due is computed from what the device is and what was said of it: hello, results, progress, requests for
-//! layers, and logs only when nothing else waits. In: each channel's message goes to the one who decides about it.
-//! A message that has no room stays due. Results and logs are said again until the service answers.
+//! Out: what is due is computed from what the device is and what was said of it: hello, results, crash reports, progress,
+//! requests for layers, and telemetry and logs, in turn, only when nothing else waits. In: each channel's message goes to the one who decides about it.
+//! A message that has no room stays due. Results, crash reports and logs are said again until the service answers.
 
 mod hear;
 mod message;
 
+use wire::limits::CRASH_REGISTERS;
 use wire::msg::{
-    self, EnumValue, HelloUp, LayerUp, LogUp, Message as _, Repeated, Slot, SlotStatus, UpdateUp,
+    self, EnumValue, HelloUp, LayerUp, LogUp, Message as _, Repeated, Slot, SlotStatus, TelemetryUp, UpdateUp,
 };
 use wire::{Channel, DeviceId, Nonce, Topic};
 
-use self::message::{boot_id, boot_reason, progress_state, result_message, slot, waits_for_an_answer};
+use self::message::{
+    boot_id, boot_reason, crash_message, progress_state, result_message, slot, waits_for_an_answer,
+};
 use super::fetch::Fetch;
 use super::mqtt::{Full, Mqtt, Qos};
+use crate::crash::{Name, Report};
 use crate::device::{BootId, Device, Progress, SlotReport};
 use crate::logs::{LOG_BATCH_BYTES_MAX, Logs};
 use crate::ports::{Board, Entropy as _};
@@ -32,6 +36,11 @@ pub const HELLO_MISSED_MS: u64 = 2_000;
 /// A result, or a progress that waits for an answer, is said again after: doubles from the first to the second.
 pub const SAY_AGAIN_MIN_MS: u64 = 5_000;
 pub const SAY_AGAIN_MAX_MS: u64 = 60_000;
+/// A crash report that was not said yet goes out so long after the one before it: the service acknowledges at once, and an
+/// application may crash as fast as it is started.
+pub const CRASH_SAY_MS: u64 = 1_000;
+/// A hello that brought no answer for so long brings none: a service with nothing to say says nothing.
+pub const HELLO_ANSWER_MAX_MS: u64 = 30_000;
 /// Progress within a state is said at most so often, and only after so much more of the whole.
 pub const PROGRESS_STEP_MS: u64 = 500;
 pub const PROGRESS_STEP_PERCENT: u64 = 10;
@@ -92,6 +101,16 @@ pub struct Session {
     /// Name of the newest result said, and when all are said again.
     result: Option<(BootId, u32)>,
     result_again: Again,
+    /// Name of the newest crash report said, when that was, and when all are said again.
+    crash: Option<Name>,
+    crash_said_ms: Option<u64>,
+    crash_again: Again,
+    /// When a crash report is due.
+    crash_at_ms: u64,
+    /// A hello of this connection was answered.
+    answered: bool,
+    /// Telemetry had its turn: logs are next.
+    logs_next: bool,
     fetch: Fetch,
 }
 
@@ -107,6 +126,7 @@ impl Session {
         self.hello_due = true;
         (self.progress, self.result) = (None, None);
         (self.progress_again, self.result_again) = (Again::default(), Again::default());
+        (self.crash, self.crash_again, self.answered) = (None, Again::default(), false);
         self.fetch.restart();
     }
 
@@ -122,6 +142,7 @@ impl Session {
         self.look(device);
         self.say_hello(now_ms, id, device, mqtt, logs)?;
         self.say_results(now_ms, id, device, mqtt)?;
+        self.say_crashes(now_ms, id, device, mqtt)?;
         self.say_progress(now_ms, id, device, mqtt)?;
         if device.state == State::Fetching
             && let Some(request) = self.fetch.next(now_ms, || device.wanted())
@@ -135,12 +156,31 @@ impl Session {
             mqtt.publish(&Topic::up(id, Channel::Layer).text(), Qos::AtMostOnce, &message)?;
             self.fetch.asked(now_ms, request);
         }
+        if !mqtt.is_drained() {
+            return Ok(());
+        }
+        // One message a turn, and a batch of logs in between: neither keeps the other waiting.
+        if !core::mem::take(&mut self.logs_next) {
+            self.logs_next = say_telemetry(id, device, mqtt)?;
+        }
         if mqtt.is_drained() { say_logs(now_ms, id, mqtt, logs) } else { Ok(()) }
+    }
+
+    /// The service had its say about this connection's hello, or time enough for it.
+    pub fn is_settled(&self, now_ms: u64) -> bool {
+        self.answered || !self.hello_due && now_ms >= self.hello_said_ms + HELLO_ANSWER_MAX_MS
     }
 
     /// When `say` has something to do without an event.
     pub fn deadline_ms(&self, now_ms: u64) -> u64 {
         let mut deadline_ms = self.hello_at_ms.min(self.fetch.deadline_ms(now_ms));
+        if !self.hello_due && !self.is_settled(now_ms) {
+            deadline_ms = deadline_ms.min(self.hello_said_ms + HELLO_ANSWER_MAX_MS);
+        }
+        // What is due and had no room waits for room, and not for a time.
+        if self.crash.is_some() && self.crash_at_ms > now_ms {
+            deadline_ms = deadline_ms.min(self.crash_at_ms);
+        }
         if self.result.is_some() {
             deadline_ms = deadline_ms.min(self.result_again.at_ms);
         }
@@ -258,6 +298,36 @@ impl Session {
         Ok(())
     }
 
+    fn say_crashes<B: Board>(
+        &mut self,
+        now_ms: u64,
+        id: DeviceId,
+        device: &Device<'_, B>,
+        mqtt: &mut Mqtt<'_>,
+    ) -> Result<(), Full> {
+        let reports = device.crashes();
+        let Some(newest) = reports.held().last() else {
+            self.crash = None;
+            return Ok(());
+        };
+        if self.crash != Some(newest.name) {
+            let paced_ms = self.crash_said_ms.map_or(0, |said_ms| said_ms + CRASH_SAY_MS);
+            (self.crash, self.crash_again, self.crash_at_ms) =
+                (Some(newest.name), Again::default(), paced_ms);
+        }
+        if now_ms < self.crash_at_ms {
+            return Ok(());
+        }
+        for report in reports.held() {
+            let is_ours = report.name.boot == device.boot_id();
+            let dropped = if is_ours { reports.dropped() } else { report.dropped };
+            say_crash(id, report, dropped, mqtt)?;
+        }
+        self.crash_again.said(now_ms);
+        (self.crash_said_ms, self.crash_at_ms) = (Some(now_ms), self.crash_again.at_ms);
+        Ok(())
+    }
+
     fn say_progress<B: Board>(
         &mut self,
         now_ms: u64,
@@ -318,6 +388,41 @@ impl Session {
     }
 }
 
+/// One crash report. Its registers are made here: few bytes, once in a while.
+#[inline(never)]
+fn say_crash(id: DeviceId, report: &Report, dropped: u32, mqtt: &mut Mqtt<'_>) -> Result<(), Full> {
+    let mut registers = [0; 4 * CRASH_REGISTERS];
+    for (bytes, word) in registers.chunks_exact_mut(4).zip(report.crash.registers) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    let known = report.crash.registers_known;
+    let message = crash_message(report, dropped, if known == 0 { &[] } else { &registers });
+    mqtt.publish(&Topic::up(id, Channel::Crash).text(), Qos::AtLeastOnce, &message)
+}
+
+/// The next telemetry message, if there is one; whether it was said.
+#[inline(never)]
+fn say_telemetry<B: Board>(
+    id: DeviceId,
+    device: &mut Device<'_, B>,
+    mqtt: &mut Mqtt<'_>,
+) -> Result<bool, Full> {
+    device.telemetry.settle(|packet| mqtt.is_in_flight(packet));
+    let Some(next) = device.telemetry.next() else { return Ok(false) };
+    let message = TelemetryUp {
+        boot: Some(boot_id(device.boot)),
+        sequence: next.sequence,
+        uptime_us: next.uptime_us,
+        content_type: next.content_type,
+        data: next.data,
+        dropped: device.telemetry.dropped(),
+        ..Default::default()
+    };
+    mqtt.publish(&Topic::up(id, Channel::Telemetry).text(), Qos::AtLeastOnce, &message)?;
+    device.telemetry.sent(mqtt.packet_id());
+    Ok(true)
+}
+
 /// A batch of records, if one is due.
 fn say_logs(now_ms: u64, id: DeviceId, mqtt: &mut Mqtt<'_>, logs: &mut Logs<'_>) -> Result<(), Full> {
     let Some(ring) = logs.due(now_ms) else { return Ok(()) };
@@ -325,7 +430,7 @@ fn say_logs(now_ms: u64, id: DeviceId, mqtt: &mut Mqtt<'_>, logs: &mut Logs<'_>)
     // Fields may come in any order and pieces: the records are in their wire form already.
     let head = LogUp {
         boot: Some(boot_id(ring.boot())),
-        lost_up_to: ring.lost_up_to(),
+        lost_up_to: batch.lost_up_to,
         dropped: ring.dropped(),
         ..Default::default()
     };

@@ -43,12 +43,15 @@ pub enum Key {
     Enrolment = 5,
     /// Slots, trial, results and rejections.
     Ledger = 6,
+    /// A crash report not yet acknowledged.
+    Crash = 7,
 }
 
-const KEYS: usize = 6;
+const KEYS: usize = 7;
 
 impl Key {
-    const ALL: [Key; KEYS] = [Key::Boot, Key::Time, Key::Keyset, Key::Identity, Key::Enrolment, Key::Ledger];
+    const ALL: [Key; KEYS] =
+        [Key::Boot, Key::Time, Key::Keyset, Key::Identity, Key::Enrolment, Key::Ledger, Key::Crash];
 
     /// Longest value.
     pub const fn bytes_max(self) -> usize {
@@ -60,6 +63,7 @@ impl Key {
             Key::Identity => IDENTITY_BYTES_MAX + 32,
             Key::Enrolment => ENROLMENT_BYTES_MAX,
             Key::Ledger => LEDGER_BYTES_MAX,
+            Key::Crash => crate::crash::codec::BYTES_MAX,
         }
     }
 
@@ -68,8 +72,8 @@ impl Key {
     }
 }
 
-// Everything at its longest, with the coarsest alignment, leaves a third of the bank for appending.
-const _: () = assert!(record::live_bytes_max(WRITE_BYTES_MAX) < STORE_BANK_BYTES / 3 * 2);
+// Everything at its longest, with the coarsest alignment, leaves three tenths of the bank for appending.
+const _: () = assert!(record::live_bytes_max(WRITE_BYTES_MAX) < STORE_BANK_BYTES / 10 * 7);
 
 /// Why the store could not do it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

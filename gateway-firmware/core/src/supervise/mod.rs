@@ -5,8 +5,13 @@
 
 use wire::manifest::CrashPolicy;
 
+use crate::mutation::mutated;
 use crate::ports::{AppStatus, Life};
 use crate::update::trial::after;
+
+/// Delay before the next start of an application that did not hold, at least, whatever its manifest says: every start
+/// costs the supervisor a copy of the image.
+pub const DELAY_MIN_MS: u32 = 50;
 
 /// How long the application has been up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,10 +73,25 @@ impl Supervisor {
 
     /// It ended by itself: waits for the delay its policy sets.
     pub fn ended(&mut self, policy: &CrashPolicy, now_ms: u64) {
-        let held = matches!(self.phase, Phase::Up(uptime) if now_ms >= after(uptime.since_ms, policy.hold_s));
-        let doubled = if held { 0 } else { self.delay_ms.saturating_mul(2) };
-        self.delay_ms = doubled.min(policy.backoff_max_ms).max(policy.backoff_min_ms);
+        let doubled = if self.held(policy, now_ms) { 0 } else { self.delay_ms.saturating_mul(2) };
+        self.delay_ms = doubled.min(policy.backoff_max_ms).max(policy.backoff_min_ms).max(DELAY_MIN_MS);
         self.wait(now_ms.saturating_add(self.delay_ms.into()));
+    }
+
+    /// It asked to be started anew: at once after a good while, and otherwise with the same delay as after a crash, so that
+    /// an application which asks for ever costs no more than one that crashes for ever.
+    pub fn asked(&mut self, policy: &CrashPolicy, now_ms: u64) {
+        if self.held(policy, now_ms) || mutated!(RestartFlood) {
+            self.delay_ms = 0;
+            self.wait(now_ms);
+        } else {
+            self.ended(policy, now_ms);
+        }
+    }
+
+    /// It stayed up for as long as its policy wants.
+    fn held(&self, policy: &CrashPolicy, now_ms: u64) -> bool {
+        matches!(self.phase, Phase::Up(uptime) if now_ms >= after(uptime.since_ms, policy.hold_s))
     }
 }
 
@@ -97,6 +117,28 @@ mod tests {
         let mut supervisor = Supervisor::default();
         let delays = [1, 1, 1, 9_999, 10_000, 1].map(|up_ms| crash(&mut supervisor, 50, up_ms));
         assert_eq!(delays, [100, 200, 350, 350, 100, 200]);
+    }
+
+    #[test]
+    fn a_restart_asked_for_comes_at_once_after_a_good_while_and_waits_like_a_crash_before() {
+        let mut supervisor = Supervisor::default();
+        let mut delay = |up_ms| {
+            supervisor.started(0);
+            supervisor.asked(&POLICY, up_ms);
+            match supervisor.phase() {
+                Phase::Waits { until_ms } => until_ms - up_ms,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!([1, 1, 1, 10_000, 1].map(&mut delay), [100, 200, 350, 0, 100]);
+    }
+
+    #[test]
+    fn a_policy_without_a_delay_gets_the_shortest() {
+        let mut supervisor = Supervisor::default();
+        supervisor.started(5);
+        supervisor.ended(&CrashPolicy { backoff_min_ms: 0, backoff_max_ms: 0, hold_s: 0 }, 5);
+        assert_eq!(supervisor.phase(), Phase::Waits { until_ms: 5 + u64::from(DELAY_MIN_MS) });
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::trial::{Verdict, after, judge};
 use super::{Event, Outcome, State};
 use crate::device::{BlockRefused, Device, Next, Notice};
 use crate::mutation::mutated;
-use crate::ports::{App as _, AppStatus, Board, Flash, Life, Ports};
+use crate::ports::{App as _, AppStatus, Board, Flash, Life, NetworkDemand, Ports, StartReason};
 use crate::supervise::{Phase, Uptime};
 use wire::Digest;
 
@@ -57,7 +57,9 @@ impl<B: Board> Device<'_, B> {
             }
             Phase::Up(_) => {
                 let status = self.ports.app.status();
+                self.demand = status.network;
                 match self.life.observe(status, now_ms) {
+                    Some(_) if self.asks_restart(status) => self.grant_restart(now_ms),
                     Some(uptime) if self.ledger.trial().is_some() => self.judge_trial(status, uptime, now_ms),
                     _ => self.watch_confirmed(status, now_ms),
                 }
@@ -110,6 +112,7 @@ impl<B: Board> Device<'_, B> {
             return self.life.wait(self.store_retry_ms);
         }
         self.happen(Event::TakenBack);
+        self.why = StartReason::Update;
         self.start_confirmed();
     }
 
@@ -147,6 +150,7 @@ impl<B: Board> Device<'_, B> {
     fn poll_polite(&mut self, now_ms: u64) -> Next {
         let status = self.ports.app.status();
         let allowed = status.apply || status.life != Life::Running;
+        self.apply_taken = status.apply;
         if !allowed && now_ms < self.polite_until_ms {
             return Next::At(self.polite_until_ms);
         }
@@ -172,6 +176,7 @@ impl<B: Board> Device<'_, B> {
             // The first start could not be counted yet; `restart` does it.
             return Next::Never;
         }
+        self.why = StartReason::Update;
         self.start_chosen();
         Next::Now
     }
@@ -204,6 +209,7 @@ impl<B: Board> Device<'_, B> {
             Verdict::Keep => return self.keep(now_ms),
             Verdict::Restart => {
                 self.ports.app.stop();
+                self.why = StartReason::Crash;
                 self.life.ended(&crash, now_ms);
             }
             Verdict::TakeBack(reason) => self.take_back(reason),
@@ -248,11 +254,33 @@ impl<B: Board> Device<'_, B> {
         let crash = running.crash;
         self.note_end(status.life);
         self.ports.app.stop();
+        self.why = StartReason::Crash;
         self.life.ended(&crash, now_ms);
         Next::Now
     }
 
+    /// It asks to be started anew, and not for the update that waits for its leave: that start is the exchange.
+    fn asks_restart(&self, status: AppStatus) -> bool {
+        let is_for_update =
+            self.apply_taken || matches!(self.state, State::Verified | State::Polite | State::Installing);
+        status.life == Life::Running && status.apply && !is_for_update
+    }
+
+    /// Ends it, to be started again: at once when it ran for long, after its policy's delay when it did not.
+    fn grant_restart(&mut self, now_ms: u64) -> Next {
+        let Some(running) = &self.running else { return Next::Never };
+        let crash = running.crash;
+        self.note(Notice::AppRestarts);
+        self.ports.app.stop();
+        self.demand = NetworkDemand::NeverAsked;
+        self.why = StartReason::Restart;
+        self.life.asked(&crash, now_ms);
+        Next::Now
+    }
+
     fn note_end(&mut self, life: Life) {
+        self.report_crash(life);
+        self.demand = NetworkDemand::NeverAsked;
         self.counters.app_crashes = self.counters.app_crashes.saturating_add(1);
         self.note(if life == Life::Hung { Notice::AppHung } else { Notice::AppCrashed });
     }

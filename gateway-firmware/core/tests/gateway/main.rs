@@ -2,6 +2,8 @@
 //! board, its flash and its people are those of the update tests.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+mod crash;
+mod demand;
 mod enrolment;
 mod garbage;
 mod logs;

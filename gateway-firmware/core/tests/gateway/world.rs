@@ -22,7 +22,7 @@ use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnectReturnCode, Packet, PingResp, PubAck, Publish, SubAck, SubscribeReasonCode,
 };
 use wire::msg::{EnrollDown, EnrollStatus, EnumValue, HelloUp, Message};
-use wire::sign::{Signer as _, SoftKey};
+use wire::sign::{ManifestSpec, Signer as _, SoftKey};
 use wire::{Nonce, PublicKey};
 
 use crate::sim::*;
@@ -132,6 +132,8 @@ pub(crate) struct World {
     pub(crate) connected: bool,
     /// Packet ids of our publishes the device acknowledged.
     pub(crate) acked: Vec<u16>,
+    /// Good-byes that asked for the will.
+    pub(crate) left_with_will: usize,
     epoch: u32,
     bytes: BytesMut,
 }
@@ -166,6 +168,7 @@ impl World {
             mute: false,
             connected: false,
             acked: Vec::new(),
+            left_with_will: 0,
             epoch: 0,
             bytes: BytesMut::new(),
         }
@@ -174,6 +177,19 @@ impl World {
     /// A board that has enrolled and is connected.
     pub(crate) fn serving() -> World {
         let mut world = World::new();
+        world.enrol((2020, 2040));
+        world.until("hello", |world| world.take("hello").is_some());
+        world
+    }
+
+    /// The same, with a first version confirmed on it.
+    pub(crate) fn with_app(change: impl FnOnce(&mut ManifestSpec<'_>)) -> World {
+        let maker = Maker::new();
+        let bench = Bench::new(SMALL, &maker);
+        let v1 = maker.bundle_of(1, Behaviour::Healthy, change).known_on(&bench);
+        let mut device = maker.enrolled(&bench);
+        assert!(Director::new(&maker, &bench).drive(&mut device, &v1, 1, Goal::Confirmed));
+        let mut world = World::on(maker, bench, Ca::new());
         world.enrol((2020, 2040));
         world.until("hello", |world| world.take("hello").is_some());
         world
@@ -342,6 +358,12 @@ impl World {
     /// Understands every whole packet the device sent.
     fn understand(&mut self) {
         loop {
+            // MQTT 5 §3.14.2.2.1 allows a reason without properties, and rumqttc does not: disconnect with will message.
+            if self.bytes[..] == [0xe0, 1, 0x04] {
+                self.bytes.clear();
+                self.left_with_will += 1;
+                return;
+            }
             let packet = match Packet::read(&mut self.bytes, None) {
                 Ok(packet) => packet,
                 Err(rumqttc::v5::mqttbytes::Error::InsufficientBytes(_)) => return,

@@ -5,11 +5,14 @@
 
 mod bad_input;
 mod boot;
+mod crash;
 mod first;
 mod flash_fault;
 mod flow;
 mod journal;
+mod log_share;
 mod mutations;
 mod power_cut;
+mod restart;
 mod sim;
 mod wear;

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use gateway_core::mutation::{Mutation, switch_on};
 
 use crate::sim::{SMALL, WRITE_ONCE};
-use crate::{bad_input, boot, flow, journal, power_cut};
+use crate::{bad_input, boot, crash, flow, journal, log_share, power_cut, restart};
 
 /// A fault, the test that finds it, and that test.
 const FOUND_BY: [(Mutation, &str, fn()); Mutation::ALL.len()] = [
@@ -99,6 +99,22 @@ const FOUND_BY: [(Mutation, &str, fn()); Mutation::ALL.len()] = [
         "flow::the_floor_rises_on_commit_for_what_runs_and_never_above_it_nor_back",
         flow::the_floor_rises_on_commit,
     ),
+    (Mutation::CrashKept, "crash::a_report_outlasts_the_power", crash::a_report_is_there_after_the_power),
+    (
+        Mutation::CrashWear,
+        "crash::an_application_that_crashes_for_ever_costs_the_flash_nothing",
+        crash::a_crash_loop_writes_once,
+    ),
+    (
+        Mutation::RestartFlood,
+        "restart::an_application_that_asks_for_ever_is_started_ever_more_seldom",
+        restart::a_flood_is_slowed_down,
+    ),
+    (
+        Mutation::LogShare,
+        "log_share::the_applications_records_push_out_none_of_the_microvisors",
+        log_share::the_microvisors_records_stay,
+    ),
 ];
 
 fn journal_cuts() {
@@ -132,9 +148,12 @@ fn every_fault_has_its_test_and_every_named_test_exists() {
     let sources = [
         ("bad_input", include_str!("bad_input.rs")),
         ("boot", include_str!("boot.rs")),
+        ("crash", include_str!("crash.rs")),
         ("flow", include_str!("flow.rs")),
         ("journal", include_str!("journal.rs")),
+        ("log_share", include_str!("log_share.rs")),
         ("power_cut", include_str!("power_cut.rs")),
+        ("restart", include_str!("restart.rs")),
     ];
     for (_, name, _) in FOUND_BY {
         let (file, test) = name.split_once("::").unwrap();

@@ -52,6 +52,25 @@ fn ten_years(geometry: Geometry) {
     report(&bench.flash.erases(), geometry, layout);
 }
 
+/// The worst an application can do by crashing: a report in every boot, a boot an hour, each acknowledged at once.
+#[test]
+fn a_crash_report_in_every_boot_for_ten_years_stays_below_what_a_sector_bears() {
+    for geometry in GEOMETRIES {
+        let (_, bench) = with_v1(geometry);
+        let layout = Layout::new(geometry).unwrap();
+        let mut flash = bench.flash.clone();
+        let mut store = Store::mount(&mut flash, layout.store_at).unwrap();
+        for boot in 1..=WEEKS * BOOTS_A_WEEK {
+            store.put(&mut flash, Key::Boot, &boot.to_le_bytes()).unwrap();
+            store.put(&mut flash, Key::Crash, &[boot as u8; Key::Crash.bytes_max()]).unwrap();
+            store.put(&mut flash, Key::Crash, &[]).unwrap();
+        }
+        let most = flash.erases().into_iter().max().unwrap();
+        println!("wear on {}/{} by crash reports: {most}", geometry.erase_bytes, geometry.write_bytes);
+        assert!(most <= ERASES_MAX);
+    }
+}
+
 fn report(erases: &[u32], geometry: Geometry, layout: Layout) {
     let first_slot = (layout.slots[0].envelope_at / geometry.erase_bytes) as usize;
     let (store, slots) = erases.split_at(first_slot);

@@ -50,7 +50,7 @@ pub(crate) fn bundle(image: &[u8], change: impl FnOnce(&mut ManifestSpec<'_>)) -
         },
         debug_keys: vec![],
         crash: CrashPolicy { backoff_min_ms: 100, backoff_max_ms: 60_000, hold_s: 60 },
-        connectivity: ConnectivityPolicy { check_in_s: 900 },
+        connectivity: ConnectivityPolicy { check_in_s: 0, grace_s: 0 },
         build_time_s: 1_790_000_000,
     };
     change(&mut spec);

@@ -156,6 +156,10 @@ pub mod irq {
     pub const UART_APP: [u32; 3] = [34, 35, 43];
     /// LAN9118.
     pub const LAN9118: u32 = 48;
+    /// Lines that nothing drives, for notifications: those of DMA controllers that nobody is let at, and of GPIO that is not there.
+    pub const SPARE: [u32; 8] = [64, 65, 66, 67, 68, 69, 70, 71];
+    /// All of the application's.
+    pub const APP: [u32; 13] = [3, 4, 34, 35, 43, 64, 65, 66, 67, 68, 69, 70, 71];
     /// How many there are.
     pub const COUNT: u32 = 124;
 }

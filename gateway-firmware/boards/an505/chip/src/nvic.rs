@@ -10,6 +10,7 @@ const ISER: u32 = 0xE000_E100;
 const IABR: u32 = 0xE000_E300;
 const ITNS: u32 = 0xE000_E380;
 const IPR: u32 = 0xE000_E400;
+const ISPR_NS: u32 = 0xE002_E200;
 const ICER_NS: u32 = 0xE002_E180;
 const ICPR_NS: u32 = 0xE002_E280;
 const IPR_NS: u32 = 0xE002_E400;
@@ -32,6 +33,11 @@ pub fn prioritise(irq: u32, priority: u8) {
 /// Lets a secure interrupt through.
 pub fn enable(irq: u32) {
     write(ISER + 4 * (irq / 32), 1 << (irq % 32));
+}
+
+/// Has an interrupt of the application's wait; one of ours does not by this.
+pub fn pend_app(irq: u32) {
+    write(ISPR_NS + 4 * (irq / 32), 1 << (irq % 32));
 }
 
 /// Disables everything of the application's, forgets what waits, and puts its priorities back.

@@ -14,6 +14,7 @@ const SHCSR: u32 = 0xE000_ED24;
 const CFSR: u32 = 0xE000_ED28;
 const HFSR: u32 = 0xE000_ED2C;
 const MMFAR: u32 = 0xE000_ED34;
+const MMARVALID: u32 = 1 << 7;
 const BFAR: u32 = 0xE000_ED38;
 const CPACR: u32 = 0xE000_ED88;
 const NSACR: u32 = 0xE000_ED8C;
@@ -79,7 +80,8 @@ impl Faults {
             cfsr: read(CFSR),
             hfsr: read(HFSR),
             sfsr: read(SFSR),
-            mmfar: read(MMFAR),
+            // The application's, if it is the one that says where.
+            mmfar: read(if read(CFSR + NS) & MMARVALID == 0 { MMFAR } else { MMFAR + NS }),
             bfar: read(BFAR),
             sfar: read(SFAR),
             cfsr_ns: read(CFSR + NS),

@@ -52,6 +52,8 @@ reads! {
     psplim = "psplim",
     msp_ns = "msp_ns",
     psp_ns = "psp_ns",
+    msplim_ns = "msplim_ns",
+    psplim_ns = "psplim_ns",
     control_ns = "control_ns",
     primask_ns = "primask_ns",
     faultmask_ns = "faultmask_ns",

@@ -10,7 +10,8 @@ use chip::special::{
     set_psp_ns, set_psplim_ns,
 };
 use chip::{nvic, peripherals, scb};
-use gateway_core::ports::{App, AppError, AppStatus, Flash, Image, Life, NetworkDemand, StartReason};
+use gateway_core::crash::Crash;
+use gateway_core::ports::{App, AppError, AppStatus, Flash, Image, Life, StartReason};
 
 use crate::events;
 use crate::exceptions::{Context, exc_return};
@@ -21,8 +22,10 @@ use crate::stacks::Stack;
 
 /// An application that in all this time was seen only inside its handlers, or with interrupts off, and made no call, hangs.
 pub const HUNG_US: u64 = 10_000_000;
-/// Events that are taken at once.
-pub const EVENTS_MAX: usize = 16;
+/// So long its interrupts are then held off, to tell whether it is one handler that does not end or new ones all the time.
+pub const TRIAL_US: u64 = 20_000;
+/// Events that are taken in one turn.
+pub const EVENTS_MAX: usize = 8;
 /// Bytes copied from the store flash at once.
 const PIECE_BYTES: usize = 512;
 /// Room its first stack has to have, for the frames of handlers that are left behind among it.
@@ -44,8 +47,8 @@ pub use crate::events::Text;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the supervisor's stack")]
 pub enum Event {
-    /// It logged this.
-    Log(Text),
+    /// It logged this, then.
+    Log { at_ms: u64, text: Text },
     /// It called `healthy` for the first time.
     Healthy,
     /// It asked to be started anew, with an update if one waits.
@@ -54,18 +57,18 @@ pub enum Event {
     Fault(FaultRecord),
 }
 
-/// What it said and nobody took, oldest first; then what happened to it. No more than [`EVENTS_MAX`] of it: an application
-/// that says more while it is listened to does not hold up who listens.
-pub fn events() -> impl Iterator<Item = Event> {
-    core::iter::from_fn(take_event).take(EVENTS_MAX)
-}
-
-fn take_event() -> Option<Event> {
-    events::take_log()
-        .map(Event::Log)
+/// What happened to it, or what it said and nobody took, oldest first. `log`: what it logged is taken too; otherwise it
+/// stays in the memory that the application lent. Whoever asks stops after [`EVENTS_MAX`]: an application that says more while it
+/// is listened to does not hold up who listens.
+pub fn take_event(log: bool) -> Option<Event> {
+    fault::take()
+        .map(Event::Fault)
         .or_else(|| HEALTHY_NEWS.swap(false, Ordering::Relaxed).then_some(Event::Healthy))
         .or_else(|| RESTART_NEWS.swap(false, Ordering::Relaxed).then_some(Event::Restart))
-        .or_else(|| fault::take().map(Event::Fault))
+        .or_else(|| {
+            let (at_ms, text) = log.then(events::take_log).flatten()?;
+            Some(Event::Log { at_ms, text })
+        })
 }
 
 /// The application of this board.
@@ -75,9 +78,10 @@ pub struct Application {
 }
 
 impl App for Application {
-    fn start(&mut self, image: Image, flash: &mut dyn Flash, _reason: StartReason) -> Result<(), AppError> {
+    fn start(&mut self, image: Image, flash: &mut dyn Flash, reason: StartReason) -> Result<(), AppError> {
         self.stop();
         copy(image, flash)?;
+        gateway::starts(reason);
         start()
     }
 
@@ -89,7 +93,7 @@ impl App for Application {
 
     fn status(&mut self) -> AppStatus {
         let life = match LIFE.load(Ordering::Relaxed) {
-            RUNNING if schedule::app_silent_us() > HUNG_US => Life::Hung,
+            RUNNING if schedule::hang().is_some() => Life::Hung,
             RUNNING => Life::Running,
             CRASHED => Life::Crashed,
             _ => Life::Stopped,
@@ -98,12 +102,21 @@ impl App for Application {
             life,
             healthy: HEALTHY.load(Ordering::Relaxed),
             apply: APPLY.load(Ordering::Relaxed),
-            network: NetworkDemand::NeverAsked,
+            network: gateway::demand(),
         }
     }
 
     fn update_waits(&mut self) {
         APPLY.store(false, Ordering::Relaxed);
+        gateway::update_waits();
+    }
+
+    fn take_crash(&mut self) -> Option<Crash> {
+        if let (RUNNING, Some(kind)) = (LIFE.load(Ordering::Relaxed), schedule::hang()) {
+            schedule::end_app();
+            fault::note(&schedule::app_context(), kind);
+        }
+        fault::take_crash()
     }
 }
 

@@ -6,6 +6,8 @@
 
 use core::arch::global_asm;
 
+use crate::schedule::Thread;
+
 /// What a handler finds, and leaves.
 #[derive(Debug)]
 #[repr(C)]
@@ -18,6 +20,11 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Of a thread that does not run.
+    pub(crate) fn of(thread: &Thread) -> Context {
+        Context { pad: 0, registers: thread.registers, exc_return: thread.exc_return }
+    }
+
     /// The application was interrupted in its own code.
     pub(crate) fn of_app(&self) -> bool {
         self.exc_return & exc_return::SECURE == 0

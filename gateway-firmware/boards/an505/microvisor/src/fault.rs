@@ -2,15 +2,18 @@
 
 use core::fmt::Write as _;
 use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use chip::kept::DEATH_WORDS;
 use chip::map::app;
 use chip::nvic;
 use chip::scb::{self, Faults};
-use chip::special::{control_ns, ipsr, msp_ns, psp, psp_ns};
+use chip::special::{control_ns, ipsr, msp_ns, msplim_ns, psp, psp_ns, psplim_ns};
 use chip::tt;
 use chip::uart::Uart;
+use gateway_core::crash::{Crash, FaultStatus};
 use gateway_core::ports::BootReason;
+use wire::msg::CrashKind;
 
 use crate::exceptions::Context;
 use crate::shared::Shared;
@@ -31,31 +34,14 @@ pub struct Frame {
     pub xpsr: u32,
 }
 
-/// What kind of fault it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FaultKind {
-    /// Something forbidden by both worlds or escalated, a breakpoint among it.
-    Hard,
-    Memory,
-    Bus,
-    Usage,
-    /// It reached for what is not the application's.
-    Secure,
-    /// A return to a caller that never was, or calls without a return.
-    ForgedReturn,
-    /// No fault: it made calls in a handler until nobody else had a turn.
-    Unyielding,
-    Other,
-}
-
-/// How an application ended.
+/// How an application ended. Its stack is still there: [`crash`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FaultRecord {
-    pub kind: FaultKind,
+    pub kind: CrashKind,
     pub at_us: u64,
     pub faults: Faults,
-    /// r4 to r11.
-    pub registers: [u32; 8],
+    /// r4 to r11. None: the application was in a call, and they are not its.
+    pub registers: Option<[u32; 8]>,
     pub sp: u32,
     pub exc_return: u32,
     /// None: its stack pointer was not in its memory, or what lies there is not what the processor wrote.
@@ -63,10 +49,25 @@ pub struct FaultRecord {
 }
 
 static LAST: Shared<Option<FaultRecord>> = Shared::new(None);
+/// The supervisor did not say how it ended, nor did the core take it down.
+static UNTOLD: AtomicBool = AtomicBool::new(false);
+static UNTAKEN: AtomicBool = AtomicBool::new(false);
 
-/// The last fault of the application, once.
+/// How the application ended, once.
 pub(crate) fn take() -> Option<FaultRecord> {
-    LAST.with(Option::take)
+    UNTOLD.swap(false, Ordering::Relaxed).then(|| LAST.with(|last| *last)).flatten()
+}
+
+/// The same with what is on its stack, once. Before it is started again, and by the supervisor only.
+pub(crate) fn take_crash() -> Option<Crash> {
+    UNTAKEN.swap(false, Ordering::Relaxed).then(|| LAST.with(|last| *last)).flatten().map(crash)
+}
+
+fn keep(record: FaultRecord) {
+    LAST.with(|last| *last = Some(record));
+    UNTOLD.store(true, Ordering::Relaxed);
+    UNTAKEN.store(true, Ordering::Relaxed);
+    application::crashed();
 }
 
 /// Why the secure world ended.
@@ -130,29 +131,37 @@ pub(crate) extern "C" fn overflowed(context: &mut Context, exception: u32) {
 
 /// The application ends by this.
 fn end_app(context: &mut Context, exception: u32, faults: Faults, forged: bool) {
-    let record = record(context, kind(exception, forged), faults);
-    LAST.with(|last| *last = Some(record));
+    keep(record(context, kind(context, exception, &faults, forged), faults));
     scb::forget_waiting_faults();
-    application::crashed();
     schedule::app_faulted(context);
 }
 
-/// The application, in a call, ends by this, which is no fault.
-pub(crate) fn note(context: &Context, kind: FaultKind) {
-    let record = record(context, kind, Faults::default());
-    LAST.with(|last| *last = Some(record));
-    application::crashed();
+/// The application ends by this, which is no fault. Its context is as the scheduler holds it.
+pub(crate) fn note(context: &Context, kind: CrashKind) {
+    keep(record(context, kind, Faults::default()));
 }
 
-fn kind(exception: u32, forged: bool) -> FaultKind {
+fn kind(context: &Context, exception: u32, faults: &Faults, forged: bool) -> CrashKind {
+    const USAGE: u32 = 0xffff_0000;
+    const MEMORY: u32 = 0x0000_00ff;
+    let sp = app_sp(context);
+    // A fault in a handler of faults is more than that fault.
+    let twice = stacked(context, faults).is_some_and(|frame| (2..FAULTS_END).contains(&(frame.xpsr & 0x1ff)));
     match exception {
-        _ if forged => FaultKind::ForgedReturn,
-        HARD_FAULT => FaultKind::Hard,
-        4 => FaultKind::Memory,
-        5 => FaultKind::Bus,
-        USAGE_FAULT => FaultKind::Usage,
-        SECURE_FAULT => FaultKind::Secure,
-        _ => FaultKind::Other,
+        _ if forged => CrashKind::ForgedReturn,
+        _ if faults.cfsr_ns & STKOF != 0 || stacking_failed(faults) || !in_ram(sp) => {
+            CrashKind::StackOverflow
+        }
+        HARD_FAULT if twice => CrashKind::Hard,
+        // Its own faults that it has no handler for.
+        HARD_FAULT if faults.cfsr_ns & USAGE != 0 => CrashKind::Usage,
+        HARD_FAULT if faults.cfsr_ns & MEMORY != 0 => CrashKind::Memory,
+        HARD_FAULT => CrashKind::Hard,
+        4 => CrashKind::Memory,
+        5 => CrashKind::Bus,
+        USAGE_FAULT => CrashKind::Usage,
+        SECURE_FAULT => CrashKind::Secure,
+        _ => CrashKind::Other,
     }
 }
 
@@ -163,7 +172,6 @@ fn forged_return(context: &Context, exception: u32, faults: &Faults) -> bool {
     const INVER: u32 = 1 << 1;
     const INVIS: u32 = 1 << 2;
     const INVPC: u32 = 1 << 18;
-    const STKOF: u32 = 1 << 20;
     if !schedule::app_has_core() || scb::handler_under_way() || nvic::handler_under_way() {
         return false;
     }
@@ -176,31 +184,91 @@ fn forged_return(context: &Context, exception: u32, faults: &Faults) -> bool {
     by_signature || by_number || by_seal || by_depth
 }
 
-fn record(context: &Context, kind: FaultKind, faults: Faults) -> FaultRecord {
-    let in_call = matches!(kind, FaultKind::ForgedReturn | FaultKind::Unyielding);
-    let sp = app_sp(context);
+fn record(context: &Context, kind: CrashKind, faults: Faults) -> FaultRecord {
     FaultRecord {
         kind,
         at_us: chip::clock::now_us(),
         faults,
-        registers: context.registers,
-        sp,
+        registers: context.of_app().then_some(context.registers),
+        sp: app_sp(context),
         exc_return: context.exc_return,
-        frame: if in_call || stacking_failed(&faults) { None } else { app_frame(sp) },
+        frame: stacked(context, &faults),
     }
+}
+
+/// What the processor stacked of the application, if it could.
+fn stacked(context: &Context, faults: &Faults) -> Option<Frame> {
+    let sp = app_sp(context);
+    // A stack that has run into its limit ends there, and nothing was written below.
+    let at_limit = faults.cfsr_ns & STKOF != 0 && sp == app_sp_limit(context);
+    if !context.of_app() || at_limit || stacking_failed(faults) { None } else { app_frame(sp) }
+}
+
+/// The crash report of a record: everything that is known, and what lies on the stack as far as that is in its RAM.
+fn crash(record: FaultRecord) -> Crash {
+    const SP: usize = 13;
+    const ALIGNED: u32 = 1 << 9;
+    let FaultRecord { kind, at_us, faults, registers, sp, exc_return, frame } = record;
+    let Faults { cfsr, hfsr, sfsr, mmfar, bfar, sfar, cfsr_ns } = faults;
+    let mut crash = Crash::new(kind, at_us);
+    let cfsr = cfsr | cfsr_ns;
+    // An address that is not said to be valid is some other fault's.
+    let valid = |status: u32, bit: u32, address: u32| if status >> bit & 1 == 0 { 0 } else { address };
+    let (mmfar, bfar, sfar) = (valid(cfsr, 7, mmfar), valid(cfsr, 15, bfar), valid(sfsr, 6, sfar));
+    crash.status = FaultStatus { cfsr, hfsr, sfsr, mmfar, bfar, sfar, exc_return };
+    let mut know = |number: usize, value: u32| {
+        crash.registers[number] = value;
+        crash.registers_known |= 1 << number;
+    };
+    for (number, value) in (4..).zip(registers.into_iter().flatten()) {
+        know(number, value);
+    }
+    let mut sp = sp;
+    if let Some(Frame { r0, r1, r2, r3, r12, lr, pc, xpsr }) = frame {
+        let stacked = [(0, r0), (1, r1), (2, r2), (3, r3), (12, r12), (14, lr), (15, pc), (16, xpsr)];
+        stacked.into_iter().for_each(|(number, value)| know(number, value));
+        // As it was before.
+        sp += size_of::<Frame>() as u32 + if xpsr & ALIGNED == 0 { 0 } else { 4 };
+    }
+    know(SP, sp);
+    let bytes_max = crash.stack.capacity() as u32;
+    // A stack that has just left its RAM: what is on it begins there.
+    let left = (1..=bytes_max).contains(&app::RAM_AT.wrapping_sub(sp));
+    crash.stack_at = if left { app::RAM_AT } else { sp };
+    if in_ram(crash.stack_at) {
+        let bytes = (app::RAM_AT + app::RAM_BYTES - crash.stack_at).min(bytes_max);
+        // SAFETY: whole in the application's RAM, which does not run and in which no Rust object of ours lies.
+        let stack = unsafe { core::slice::from_raw_parts(crash.stack_at as *const u8, bytes as usize) };
+        // It fits.
+        let _ = crash.stack.extend_from_slice(stack);
+    }
+    crash
+}
+
+/// CONTROL: a thread is on the process stack.
+const SPSEL: u32 = 1 << 1;
+/// UsageFault: a stack ran into its limit.
+const STKOF: u32 = 1 << 20;
+
+fn in_ram(at: u32) -> bool {
+    (app::RAM_AT..=app::RAM_AT + app::RAM_BYTES).contains(&at)
 }
 
 /// MSTKERR, STKERR, or a lazy or stacking access that was refused: the frame was not written.
 fn stacking_failed(faults: &Faults) -> bool {
     const MSTKERR: u32 = 1 << 4;
     const STKERR: u32 = 1 << 12;
-    faults.cfsr & (MSTKERR | STKERR) != 0
+    (faults.cfsr | faults.cfsr_ns) & (MSTKERR | STKERR) != 0
+}
+
+/// The limit of the stack that [`app_sp`] is of.
+fn app_sp_limit(context: &Context) -> u32 {
+    if context.of_thread() && control_ns() & SPSEL != 0 { psplim_ns() } else { msplim_ns() }
 }
 
 /// Where the processor stacked the application's frame: by CONTROL_NS and the mode, not by EXC_RETURN.SPSEL, which is
 /// the secure world's.
 pub(crate) fn app_sp(context: &Context) -> u32 {
-    const SPSEL: u32 = 1 << 1;
     if context.of_thread() && control_ns() & SPSEL != 0 { psp_ns() } else { msp_ns() }
 }
 

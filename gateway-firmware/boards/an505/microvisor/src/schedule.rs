@@ -16,9 +16,11 @@ use chip::special::{
 };
 use chip::{clock, nvic, scb, systick};
 
-use crate::application;
+use wire::msg::CrashKind;
+
+use crate::application::{self, HUNG_US, TRIAL_US};
 use crate::exceptions::{Context, LAN, exc_return};
-use crate::fault::{self, FaultKind};
+use crate::fault;
 use crate::shared::Shared;
 use crate::stacks::Stack;
 use crate::world::NO_APP_INTERRUPTS;
@@ -49,6 +51,13 @@ pub(crate) struct Thread {
     pub(crate) basepri: u32,
 }
 
+/// What is found out about an application that does not answer.
+#[derive(Debug, Clone, Copy)]
+struct Trial {
+    since_us: u64,
+    answered: bool,
+}
+
 #[derive(Debug)]
 struct State {
     current: Who,
@@ -64,6 +73,9 @@ struct State {
     other: Thread,
     /// When the application was last seen to do what a sound one does: see `application::answers`.
     answered_us: u64,
+    /// It has not answered for too long. Since then its interrupts are held off: a handler that ends now goes back to a thread, and
+    /// then it was not this handler that hung.
+    trial: Option<Trial>,
     statistics: Statistics,
     on_lan: fn(),
 }
@@ -77,6 +89,7 @@ static STATE: Shared<State> = Shared::new(State {
     kept: 0,
     other: Thread { registers: [0; 8], exc_return: 0, psp: 0, psplim: 0, basepri: 0 },
     answered_us: 0,
+    trial: None,
     statistics: Statistics {
         app_us: 0,
         supervisor_us: 0,
@@ -171,7 +184,7 @@ pub(crate) fn run_app(thread: Thread) {
     STATE.with(|state| {
         let now_us = clock::now_us();
         (state.other, state.app) = (thread, true);
-        (state.since_us, state.answered_us) = (now_us, now_us);
+        (state.since_us, state.answered_us, state.trial) = (now_us, now_us, None);
     });
     scb::pend_switch();
 }
@@ -181,9 +194,23 @@ pub(crate) fn end_app() {
     STATE.with(|state| state.app = false);
 }
 
-/// How long the application has not been seen to answer.
-pub(crate) fn app_silent_us() -> u64 {
-    STATE.with(|state| if state.app { clock::now_us().saturating_sub(state.answered_us) } else { 0 })
+/// The application hangs: in one handler or with its interrupts off, or in handlers that begin anew without end.
+pub(crate) fn hang() -> Option<CrashKind> {
+    STATE.with(|state| {
+        let Trial { since_us, answered } = state.trial.filter(|_| state.app)?;
+        let over = clock::now_us() >= since_us + TRIAL_US;
+        over.then_some(if answered { CrashKind::InterruptFlood } else { CrashKind::Hung })
+    })
+}
+
+/// When to look at an application that does not answer.
+pub(crate) fn trial_ends_us() -> Option<u64> {
+    STATE.with(|state| state.trial.filter(|_| state.app).map(|trial| trial.since_us + TRIAL_US))
+}
+
+/// The application's thread as it stands. By the supervisor only, so that it does not run.
+pub(crate) fn app_context() -> Context {
+    STATE.with(|state| Context::of(&state.other))
 }
 
 /// SysTick, PendSV and the Ethernet controller.
@@ -218,7 +245,7 @@ impl State {
                     return systick::after_cycles(cycles);
                 }
                 None => {
-                    fault::note(context, FaultKind::Unyielding);
+                    fault::note(context, CrashKind::Unyielding);
                     (self.app, self.woken) = (false, true);
                 }
             }
@@ -253,6 +280,9 @@ impl State {
         core::mem::swap(&mut self.other.exc_return, &mut context.exc_return);
         let next = (self.other.psp, self.other.psplim, self.other.basepri);
         (self.other.psp, self.other.psplim, self.other.basepri) = (psp(), psplim(), basepri());
+        if self.current == Who::Supervisor && self.trial.is_some() {
+            self.other.basepri = NO_APP_INTERRUPTS;
+        }
         // SAFETY: a handler runs on the handler stack; these are the next thread's own, as it left them or as
         // `application` made them.
         unsafe {
@@ -269,8 +299,14 @@ impl State {
             Who::App => {
                 self.statistics.app_us += had_us;
                 self.statistics.pauses += 1;
-                if application::answers(context, primask_ns() | faultmask_ns()) {
-                    self.answered_us = now_us;
+                let answers = application::answers(context, primask_ns() | faultmask_ns());
+                match &mut self.trial {
+                    Some(trial) => trial.answered |= answers,
+                    None if answers => self.answered_us = now_us,
+                    None if now_us.saturating_sub(self.answered_us) > HUNG_US => {
+                        self.trial = Some(Trial { since_us: now_us, answered: false });
+                    }
+                    None => {}
                 }
                 self.current = Who::Supervisor;
             }

@@ -12,19 +12,21 @@ use core::net::Ipv4Addr;
 
 use chip::clock::now_us;
 use gateway_core::boot::first::Record;
-use gateway_core::device::{BootError, Next};
+use gateway_core::device::{BootError, Next, Notice};
 use gateway_core::gateway::{Buffers, Gateway, Happening, Provisioning, RECEIVE_BYTES_MIN, SEND_BYTES_MIN};
 use gateway_core::net::identity::Identity;
 use gateway_core::net::link::End;
 use gateway_core::ports::Ports;
 use gateway_core::provision::{self, HOSTS_MAX, Provision};
+use gateway_core::update::State;
 use gateway_core::{Device, Facts, Memory};
 use gateway_link::{Connection, Host, Network, Progress, Storage, random};
 use heapless::Vec;
 use static_cell::{ConstStaticCell, StaticCell};
 use wire::msg::LogLevel;
 
-use crate::application::{self, Event};
+use crate::application::{self, EVENTS_MAX, Event};
+use crate::gateway::telemetry;
 use crate::net::lan9118::{self, Lan9118};
 use crate::ports::{self, An505, Started, Unfit, boot_record};
 use crate::{gateway, schedule};
@@ -79,6 +81,7 @@ pub extern "C" fn run() -> ! {
         Ok(supervisor) => {
             schedule::on_lan(|| {
                 lan9118::acknowledge();
+                measure::brought();
                 schedule::wake();
             });
             supervisor.turn_for_ever()
@@ -185,6 +188,7 @@ impl Supervisor {
     /// Moves what can be moved; whether anything was.
     fn turn(&mut self) -> bool {
         let heard = self.hear_application();
+        self.measure.turns();
         self.network.poll(now_us());
         self.follow_wish();
         let moved = self.carry();
@@ -192,18 +196,28 @@ impl Supervisor {
         heard || moved
     }
 
-    /// Takes what the application said.
+    /// Takes what the application said, some of it: the rest waits for the next turn. Whatever an application says without end
+    /// costs a turn so much and no more.
     fn hear_application(&mut self) -> bool {
         let mut heard = false;
-        for event in application::events() {
+        for _ in 0..EVENTS_MAX {
+            let Some(event) = application::take_event(self.core.app_log_has_room()) else { break };
             heard = true;
             match event {
-                Event::Log(text) => self.core.app_log(LogLevel::Info, &text),
+                Event::Log { at_ms, text } => self.core.app_log_of(at_ms, LogLevel::Info, &text),
                 Event::Fault(fault) => tell::fault(self.core, &fault),
                 // Levels, which the core asks for: `App::status`.
                 Event::Healthy | Event::Restart => {}
             }
         }
+        self.core.telemetry_refused(telemetry::take_refused());
+        let core = &mut *self.core;
+        heard |= telemetry::take(|content_type, data| {
+            // What had no room was counted there.
+            let _ = core.telemetry(content_type, data);
+            core.telemetry_room()
+        });
+        telemetry::has_room(self.core.telemetry_room());
         heard
     }
 
@@ -275,7 +289,10 @@ impl Supervisor {
         let connection_us = self.connection.as_ref().and_then(Connection::deadline_us);
         // The watchdog wants to be fed, whoever sleeps.
         let rest_us = now_us() + REST_MAX_US;
-        [core_us, network_us, connection_us, Some(rest_us)].into_iter().flatten().min()
+        [core_us, network_us, connection_us, schedule::trial_ends_us(), Some(rest_us)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// A microvisor that holds the link has proven itself.
@@ -288,6 +305,9 @@ impl Supervisor {
     fn report(&mut self) {
         while let Some(happening) = self.core.take_happening() {
             tell::happened(happening);
+            if happening == Happening::Device(Notice::Update(State::Fetching)) {
+                self.measure.update_started();
+            }
             if happening == Happening::Connected {
                 self.confirm();
             }

@@ -38,7 +38,7 @@ const APP_RAM_MEMORY_AT: u32 = 0x2820_0000;
 /// Raises them.
 pub fn raise() {
     scb::raise(PRIORITY);
-    nvic::give(&[irq::TIMER0, irq::TIMER1, irq::UART_APP[0], irq::UART_APP[1], irq::UART_APP[2]]);
+    nvic::give(&irq::APP);
     nvic::prioritise(irq::LAN9118, PRIORITY);
     Mpc(register::MPC_CODE).open(app::CODE_AT, app::CODE_BYTES + app::STUB_BYTES);
     Mpc(register::MPC_SECURE_RAM).open(0, 0);

@@ -41,7 +41,11 @@ pub(crate) const ALL: &[Attempt] = attempts! {
     "reading the Ethernet controller": read(register::LAN9118 - 0x1000_0000);
     "reading the clock that the microvisor uses": read(register::DUAL_TIMER - 0x1000_0000);
     "writing the non-secure watchdog": write(0x4008_1000);
+    "locking the non-secure watchdog": write(0x4008_1C00);
     "writing a DMA controller": write(0x4011_0000);
+    "writing the second DMA controller": write(0x4011_1000);
+    "writing the third DMA controller": write(0x4011_2000);
+    "writing the fourth DMA controller": write(0x4011_3000);
     "writing the security controller": write(register::SECURITY);
     "writing an MPC": write(register::MPC_APP_RAM);
     "jumping past the SG of a veneer": jump(secure::GATEWAY_AT + 8 * 27 + 4);
@@ -74,6 +78,15 @@ pub(crate) const ALL: &[Attempt] = attempts! {
     "a call on a stack in secure RAM": stack_and_call(secure::RAM_AT + 0x1000);
     "an instruction that is none": undefined();
     "a breakpoint": breakpoint();
+    "a breakpoint that a debugger would take": hostile::semihosting();
+    "a fault with everything masked": hostile::masked_fault();
+    "a fault in its own handler of faults": hostile::fault_in_fault();
+    "a fault in a handler with everything masked": handle(MASKED_FAULT, 0);
+    "a stack at its limit, pushed to": hostile::stack_limit(false);
+    "a process stack at its limit, interrupted": hostile::stack_limit(true);
+    "a stack that runs out of its RAM": hostile::stack_out_of_ram();
+    "deep sleep, then a fault": hostile::deep_sleep();
+    "writing its own code, and running it": hostile::self_modifying();
     "floating point": floating_point();
     "a fault in a handler": handle(UNDEFINED, 0);
     "a supervisor call with interrupts off": supervisor_call();
@@ -119,6 +132,7 @@ const CALL_BACK: u32 = 3;
 const UNDEFINED: u32 = 4;
 const CALL: u32 = 5;
 const CALL_FOR_EVER: u32 = 6;
+const MASKED_FAULT: u32 = 7;
 
 /// What timer 0's handler is to do, with what, and what came of it.
 static TASK: AtomicU32 = AtomicU32::new(0);
@@ -134,6 +148,7 @@ pub(crate) fn in_handler() {
         CALL_BACK => call_back(first),
         UNDEFINED => undefined(),
         CALL_FOR_EVER => call_for_ever(),
+        MASKED_FAULT => hostile::masked_fault(),
         CALL => {
             let arguments = TASK_ARGUMENTS.each_ref().map(|argument| argument.load(Ordering::Relaxed));
             // SAFETY: as the matrix says of its arguments.

@@ -428,6 +428,77 @@ pub(crate) fn nothing_allowed(own_faults: bool) {
     }
 }
 
+/// What semihosting would be, if it were on.
+pub(crate) fn semihosting() {
+    // SAFETY: ends here.
+    unsafe { asm!("movs r0, #0x18", "ldr r1, =0x20026", "bkpt #0xAB", options(noreturn)) }
+}
+
+/// A fault that may not be one.
+pub(crate) fn masked_fault() {
+    // SAFETY: ends here.
+    unsafe { asm!("cpsid i", "cpsid f", "udf #3", options(noreturn)) }
+}
+
+/// It takes its own faults, and its handler has another.
+pub(crate) fn fault_in_fault() {
+    set(SHCSR, 7 << 16);
+    // SAFETY: ends here.
+    unsafe { asm!("udf #3", options(noreturn)) }
+}
+
+/// A stack has no room left.
+pub(crate) fn stack_limit(process: bool) {
+    if process {
+        tick(300);
+        // SAFETY: it does not come back.
+        unsafe {
+            asm!(
+                "mov r0, sp",
+                "sub r0, #128",
+                "msr psp, r0",
+                "msr psplim, r0",
+                "movs r1, #2",
+                "msr control, r1",
+                "isb",
+                "1: b 1b",
+                options(noreturn)
+            )
+        }
+    }
+    // SAFETY: as above.
+    unsafe { asm!("mov r0, sp", "msr msplim, r0", "push {{r0}}", "1: b 1b", options(noreturn)) }
+}
+
+/// A stack that grows until it leaves its memory.
+pub(crate) fn stack_out_of_ram() {
+    // SAFETY: it does not come back.
+    unsafe { asm!("mov sp, {}", "1: push {{r0}}", "b 1b", in(reg) app::RAM_AT + 64, options(noreturn)) }
+}
+
+/// Sleeps as deep as it can: ours wake it, and its own.
+pub(crate) fn deep_sleep() {
+    const SCR: u32 = 0xE000_ED10;
+    const SLEEPONEXIT_SLEEPDEEP_SEVONPEND: u32 = 0x16;
+    set(SCR, SLEEPONEXIT_SLEEPDEEP_SEVONPEND);
+    // The deep one is not its own to choose.
+    if set(SCR, 0) & 4 != 0 {
+        return;
+    }
+    set(SCR, SLEEPONEXIT_SLEEPDEEP_SEVONPEND);
+    tick(50_000);
+    // SAFETY: its interrupt ends it.
+    unsafe { asm!("1: wfi", "b 1b", options(noreturn)) }
+}
+
+/// Puts an instruction that is none where its code is, and goes there.
+pub(crate) fn self_modifying() {
+    const AT: u32 = app::CODE_AT + app::CODE_BYTES - 32;
+    set(AT, 0xDE03_DE03);
+    // SAFETY: ends there.
+    unsafe { asm!("bx {}", in(reg) AT | 1, options(noreturn)) }
+}
+
 /// Has unaligned accesses fault, and ends.
 pub(crate) fn trap_unaligned() {
     // SAFETY: its own register.

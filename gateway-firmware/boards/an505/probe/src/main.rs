@@ -8,6 +8,7 @@
 #![no_main]
 
 mod attempt;
+mod calls;
 mod hostile;
 mod kept;
 // By its file: the crate it is in is the secure world's.

@@ -1,10 +1,13 @@
 //! What services say, and who decides about it: the device about directives, keysets and blocks, the ring about what is
 //! stored. Whatever cannot be read, or is not for this device, changes nothing.
 
-use wire::msg::{EnumValue, HelloDown, LayerDown, LayerError, LogDown, LogLevel, Message as _, UpdateDown};
+use wire::msg::{
+    CrashDown, EnumValue, HelloDown, LayerDown, LayerError, LogDown, LogLevel, Message as _, UpdateDown,
+};
 use wire::{Channel, Digest, Direction, Topic, TopicId};
 
 use super::{HELLO_MISSED_MS, Session};
+use crate::crash::Name;
 use crate::device::{BlockRefused, BootId, Device, DirectiveRefused, Heard};
 use crate::logs::Logs;
 use crate::ports::Board;
@@ -30,12 +33,14 @@ impl Session {
             Channel::Update => self.hear_update(payload, device, logs),
             Channel::Layer => self.hear_layer(payload, device, logs),
             Channel::Log => hear_log(payload, logs),
+            Channel::Crash => hear_crash(payload, device, logs),
             _ => {}
         }
     }
 
     fn hear_hello<B: Board>(&mut self, payload: &[u8], device: &mut Device<'_, B>, logs: &mut Logs<'_>) {
         let Ok(hello) = HelloDown::decode(payload) else { return };
+        self.answered = true;
         // The keyset first: it may name the director key that signed the time.
         if !hello.keyset.is_empty() {
             // Accepted, it is the device's to note.
@@ -119,6 +124,15 @@ impl Session {
             }
             _ => {}
         }
+    }
+}
+
+fn hear_crash<B: Board>(payload: &[u8], device: &mut Device<'_, B>, logs: &mut Logs<'_>) {
+    let Ok(stored) = CrashDown::decode(payload) else { return };
+    let Some(boot) = stored.boot else { return };
+    let boot = BootId { counter: boot.counter, random: boot.random };
+    if let Err(error) = device.acknowledge_crash(Name { boot, sequence: stored.sequence }) {
+        logs.note(device.now_ms(), LogLevel::Error, format_args!("acknowledgement not stored: {error:?}"));
     }
 }
 

@@ -1,7 +1,8 @@
 //! The device's state in the words of the wire.
 
-use wire::msg::{self, BootReason, EnumValue, Slot, UpdateState, UpdateUp};
+use wire::msg::{self, BootReason, CrashUp, EnumValue, Slot, UpdateState, UpdateUp};
 
+use crate::crash::Report;
 use crate::device::{BootId, SlotReport};
 use crate::ports;
 use crate::update::{Outcome, State, UpdateResult};
@@ -33,6 +34,31 @@ pub(super) fn result_message<'r>(result: &'r UpdateResult, deployment: &'r str) 
         state: EnumValue::Known(state),
         reason: EnumValue::Known(result.reason),
         attempts: u32::from(result.attempts),
+        ..Default::default()
+    }
+}
+
+pub(super) fn crash_message<'r>(report: &'r Report, dropped: u32, registers: &'r [u8]) -> CrashUp<'r> {
+    let Report { name, manifest, version, crash, .. } = report;
+    CrashUp {
+        boot: Some(boot_id(name.boot)),
+        sequence: name.sequence,
+        uptime_us: crash.uptime_us,
+        manifest_digest: &manifest.0,
+        version,
+        kind: EnumValue::Known(crash.kind),
+        registers,
+        registers_known: crash.registers_known,
+        cfsr: crash.status.cfsr,
+        hfsr: crash.status.hfsr,
+        sfsr: crash.status.sfsr,
+        mmfar: crash.status.mmfar,
+        bfar: crash.status.bfar,
+        sfar: crash.status.sfar,
+        exc_return: crash.status.exc_return,
+        stack_at: crash.stack_at,
+        stack: &crash.stack,
+        dropped,
         ..Default::default()
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use gateway_core::Facts;
+use gateway_core::crash::Crash;
 use gateway_core::ports::*;
 use gateway_core::update::slots::Layout;
 use wire::cose::{P256, Verify};
@@ -48,6 +49,11 @@ pub(crate) struct AppWorld {
     /// It was told that an update waits.
     pub told: bool,
     pub apply: bool,
+    pub network: NetworkDemand,
+    /// Why it was started, in order.
+    pub reasons: Vec<StartReason>,
+    /// What the board knows of its end.
+    pub crash: Option<Crash>,
 }
 
 impl Bench {
@@ -116,6 +122,7 @@ impl Bench {
         let mut app = self.app.borrow_mut();
         app.running = None;
         app.started.clear();
+        app.reasons.clear();
         (app.told, app.apply) = (false, false);
         drop(app);
         // A test's device lives as long as it does.
@@ -231,15 +238,16 @@ impl Watchdog for SimWatchdog {
 pub(crate) struct SimApp(Rc<RefCell<AppWorld>>);
 
 impl App for SimApp {
-    fn start(&mut self, image: Image, flash: &mut dyn Flash, _reason: StartReason) -> Result<(), AppError> {
+    fn start(&mut self, image: Image, flash: &mut dyn Flash, reason: StartReason) -> Result<(), AppError> {
         let mut bytes = vec![0; image.bytes as usize];
         flash.read(image.at, &mut bytes).map_err(|_| AppError)?;
         let mut app = self.0.borrow_mut();
         let found = app.known.get(&Digest::of(&bytes)).cloned();
         let (name, behaviour) = found.unwrap_or(("?".to_owned(), Behaviour::Healthy));
         app.started.push(name.clone());
+        app.reasons.push(reason);
         app.running = Some((name, behaviour));
-        (app.told, app.apply) = (false, false);
+        (app.told, app.apply, app.network) = (false, false, NetworkDemand::NeverAsked);
         Ok(())
     }
 
@@ -256,11 +264,16 @@ impl App for SimApp {
             Some(Behaviour::Hang) => Life::Hung,
         };
         let healthy = matches!(app.running, Some((_, Behaviour::Healthy)));
-        AppStatus { life, healthy, apply: app.apply, network: NetworkDemand::NeverAsked }
+        AppStatus { life, healthy, apply: app.apply, network: app.network }
     }
 
     fn update_waits(&mut self) {
-        self.0.borrow_mut().told = true;
+        let mut app = self.0.borrow_mut();
+        (app.told, app.apply) = (true, false);
+    }
+
+    fn take_crash(&mut self) -> Option<Crash> {
+        self.0.borrow_mut().crash.take()
     }
 }
 

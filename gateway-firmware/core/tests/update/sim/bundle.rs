@@ -110,7 +110,7 @@ impl Maker {
             update: POLICY,
             debug_keys: vec![],
             crash: CrashPolicy { backoff_min_ms: 100, backoff_max_ms: 1000, hold_s: 60 },
-            connectivity: ConnectivityPolicy { check_in_s: 3600 },
+            connectivity: ConnectivityPolicy { check_in_s: 0, grace_s: 0 },
             build_time_s: 1_700_000_000,
         }
     }

@@ -11,9 +11,11 @@ use core::fmt::Write as _;
 use chip::clock;
 use chip::map::flash;
 use chip::uart::Uart;
-use gateway_core::ports::{App as _, BootReason, Flash, FlashError, Geometry, Image, Life};
-use microvisor::application::{Application, Event, events};
-use microvisor::gateway::{Facts, WakeReason, publish};
+use gateway_core::crash::Crash;
+use gateway_core::net::demand::Network;
+use gateway_core::ports::{App as _, BootReason, Flash, FlashError, Geometry, Image, Life, StartReason};
+use microvisor::application::{Application, EVENTS_MAX, Event, take_event};
+use microvisor::gateway::{Facts, WakeReason, publish, telemetry};
 use microvisor::stacks::Stack;
 use microvisor::{schedule, world};
 
@@ -22,6 +24,7 @@ const RUN_US: u64 = 12_000_000;
 /// Computes for about so long, then sleeps for a moment.
 const WORK_US: u64 = 20_000;
 const SLEEP_US: u64 = 300;
+const TELEMETRY_ROOM_BYTES: usize = 2048;
 const DEVICE_ID: [u8; 34] = *b"dv0123456789abcdef0123456789abcdef";
 
 #[unsafe(no_mangle)]
@@ -34,24 +37,43 @@ extern "C" fn microvisor_main() -> ! {
 extern "C" fn supervisor() -> ! {
     let mut console = Uart::console();
     let mut application = Application::default();
-    let (wall_us_at_zero, wake_reason) = (Some(1_700_000_000_000_000), WakeReason::ColdBoot);
-    publish(Facts { device_id: Some(DEVICE_ID), wall_us_at_zero, wake_reason });
+    publish(Facts {
+        device_id: Some(DEVICE_ID),
+        wall_us_at_zero: Some(1_700_000_000_000_000),
+        boot: WakeReason::ColdBoot,
+        network: Network::new(),
+        log_enabled: true,
+        may_restart: true,
+    });
+    telemetry::has_room(TELEMETRY_ROOM_BYTES);
     let _ = writeln!(console, "walls: up");
     let mut starts = 0;
     while clock::now_us() < RUN_US {
         let status = application.status();
         if status.life != Life::Running {
+            if let Some(crash) = application.take_crash() {
+                let Crash { kind, registers_known, stack_at, .. } = crash;
+                let (bytes, [.., sp, lr, pc, xpsr]) = (crash.stack.len(), crash.registers);
+                let _ = writeln!(
+                    console,
+                    "walls: crash {kind:?} known {registers_known:05x} sp {sp:08x} lr {lr:08x} pc {pc:08x} \
+                     xpsr {xpsr:08x}, {bytes} bytes at {stack_at:08x}, {:x?}",
+                    crash.status
+                );
+            }
             starts += 1;
-            let started = application.start(Image { slot: 0, at: 0, bytes: IMAGE_BYTES }, &mut Store);
+            let reason = if starts == 1 { StartReason::Boot } else { StartReason::Crash };
+            let started = application.start(Image { slot: 0, at: 0, bytes: IMAGE_BYTES }, &mut Store, reason);
             if started.is_err() {
                 let _ = writeln!(console, "walls: {started:?}");
                 break;
             }
         }
         work();
-        for event in events() {
+        telemetry::take(|_, _| TELEMETRY_ROOM_BYTES);
+        for event in core::iter::from_fn(|| take_event(true)).take(EVENTS_MAX) {
             match event {
-                Event::Log(text) => _ = writeln!(console, "walls: log {text}"),
+                Event::Log { text, .. } => _ = writeln!(console, "walls: log {text}"),
                 Event::Healthy => _ = writeln!(console, "walls: healthy"),
                 // A level, which is looked at below.
                 Event::Restart => {}

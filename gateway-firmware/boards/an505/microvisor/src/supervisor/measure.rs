@@ -7,6 +7,7 @@ use chip::clock::now_us;
 use crate::net::heap;
 use crate::net::lan9118::Counters;
 use crate::schedule;
+use crate::shared::Shared;
 use crate::stacks;
 
 use super::tell::say_plainly;
@@ -20,6 +21,21 @@ pub(super) struct Measure {
     dialed_us: u64,
     handshake_us: Option<u64>,
     told_us: u64,
+    /// When the frames that this turn works on began to come.
+    brought_us: Option<u64>,
+}
+
+/// When the Ethernet controller first had something since a turn last asked; 0: it had nothing.
+static BROUGHT_US: Shared<u64> = Shared::new(0);
+
+/// The Ethernet controller asks for something. From its interrupt.
+pub(super) fn brought() {
+    let now_us = now_us();
+    BROUGHT_US.with(|held| {
+        if *held == 0 {
+            *held = now_us;
+        }
+    });
 }
 
 impl Measure {
@@ -31,6 +47,21 @@ impl Measure {
     /// It is open: a name, TCP and TLS later.
     pub(super) fn opened(&mut self) {
         self.handshake_us = Some(now_us().saturating_sub(self.dialed_us));
+    }
+
+    /// A turn begins.
+    pub(super) fn turns(&mut self) {
+        let brought_us = BROUGHT_US.with(core::mem::take);
+        if brought_us != 0 {
+            self.brought_us = Some(brought_us);
+        }
+    }
+
+    /// A directive was taken, and what it names is fetched: says how long after the interrupt that brought it.
+    pub(super) fn update_started(&mut self) {
+        if let Some(brought_us) = self.brought_us {
+            say_plainly(format_args!("bench update_start_us {}", now_us().saturating_sub(brought_us)));
+        }
     }
 
     /// Says it all, if it is time.

@@ -82,7 +82,10 @@ pub(super) fn facts(core: &Gateway<'_, An505>, wall: &mut Wall) -> Facts {
     Facts {
         device_id: device.device_id().map(|id| id_bytes(&id.text())),
         wall_us_at_zero: wall.us_at_zero(device.time_bound_s()),
-        wake_reason: wake_reason(device.boot_reason()),
+        boot: wake_reason(device.boot_reason()),
+        network: core.network(),
+        log_enabled: core.app_log_enabled(),
+        may_restart: core.app_may_restart(),
     }
 }
 
@@ -116,7 +119,8 @@ fn id_bytes(text: &str) -> [u8; abi::DEVICE_ID_BYTES] {
 
 fn wake_reason(reason: BootReason) -> WakeReason {
     match reason {
-        BootReason::PowerOn | BootReason::Software => WakeReason::ColdBoot,
+        BootReason::PowerOn => WakeReason::ColdBoot,
+        BootReason::Software => WakeReason::RemoteMicrovisorRestart,
         BootReason::Watchdog => WakeReason::MicrovisorWatchdog,
         BootReason::Fault => WakeReason::MicrovisorCrash,
         BootReason::Update => WakeReason::MicrovisorUpdate,

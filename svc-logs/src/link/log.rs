@@ -1,13 +1,20 @@
-//! Bytes of `up/log` to a checked batch. The sender is not believed.
+//! `up/log` to a checked batch, stored and acknowledged. The sender is not believed.
 
+use std::time::SystemTime;
+
+use kit::mqtt::{Link, PublishError};
 use prost::Message;
-use proto::device::v1::{self as device, LogUp};
+use proto::device::v1::{self as device, BootId, LogDown, LogUp};
+use wire::{Channel, DeviceId, Topic};
 
+use crate::app::App;
+use crate::app::count::{LOGS, refused};
+use crate::app::ingest::Ack;
 use crate::model::batch::BatchError;
 use crate::model::{Batch, Boot, Level, Record, Source};
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DecodeError {
+pub(super) enum DecodeError {
     #[error("not a LogUp")]
     Protobuf(#[from] prost::DecodeError),
     #[error("no boot id")]
@@ -17,7 +24,7 @@ pub(crate) enum DecodeError {
 }
 
 /// The batch a message holds.
-pub(crate) fn batch(payload: &[u8]) -> Result<Batch, DecodeError> {
+pub(super) fn batch(payload: &[u8]) -> Result<Batch, DecodeError> {
     let message = LogUp::decode(payload)?;
     let boot = message.boot.ok_or(DecodeError::NoBoot)?;
     let boot = Boot { counter: boot.counter, random: boot.random };
@@ -50,6 +57,51 @@ fn source(source: device::LogSource) -> Source {
     match source {
         device::LogSource::Microvisor => Source::Microvisor,
         device::LogSource::App | device::LogSource::Unspecified => Source::App,
+    }
+}
+
+/// Stores a turn together; if something in it cannot be stored, each message by itself.
+pub(super) async fn store(app: &App, link: &Link, batches: Vec<(DeviceId, Batch)>) {
+    if batches.is_empty() {
+        return;
+    }
+    match app.ingest(batches.clone(), SystemTime::now()).await {
+        Ok(acks) => acknowledge(link, &acks),
+        Err(error) if error.is_transient() || batches.len() == 1 => {
+            tracing::warn!(
+                error = kit::status::chain(&error),
+                messages = batches.len(),
+                "log messages not stored"
+            );
+            refused(LOGS, "not_stored", batches.len());
+        }
+        Err(error) => {
+            tracing::warn!(error = kit::status::chain(&error), "storing log messages one by one");
+            for batch in batches {
+                match app.ingest(vec![batch], SystemTime::now()).await {
+                    Ok(acks) => acknowledge(link, &acks),
+                    Err(_) => refused(LOGS, "not_stored", 1),
+                }
+            }
+        }
+    }
+}
+
+fn acknowledge(link: &Link, acks: &[Ack]) {
+    for ack in acks {
+        let message = LogDown {
+            boot: Some(BootId { counter: ack.boot.counter, random: ack.boot.random }),
+            stored_up_to: ack.stored_up_to,
+            ..LogDown::default()
+        };
+        let sent = link.publish(&Topic::down(ack.device, Channel::Log), message.encode_to_vec());
+        match sent {
+            Ok(()) => {}
+            // Not told, the device sends the batch again and is told then.
+            Err(PublishError::Disconnected | PublishError::Full | PublishError::TooLong) => {
+                metrics::counter!("logs_acks_dropped_total").increment(1);
+            }
+        }
     }
 }
 

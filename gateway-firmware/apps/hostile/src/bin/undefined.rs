@@ -1,0 +1,12 @@
+//! Executes an instruction that is none.
+#![no_std]
+#![no_main]
+
+use hostile::Attacker;
+use hostile::processor::undefined;
+
+hostile::application!(attack);
+
+fn attack(_: &mut Attacker) {
+    undefined()
+}
