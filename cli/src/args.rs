@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::command::{
     bootstrap, broker, bundle, claim, completion, context, crash, debug_session, deploy, device, doctor, key,
-    keyset, logs, manual, telemetry, tenant, token,
+    keyset, logs, manual, new, run, telemetry, tenant, token,
 };
 
 /// Update, watch and read a fleet of microcontrollers.
@@ -78,6 +78,10 @@ pub(crate) enum Command {
     /// List, watch, label, accept and revoke devices.
     #[command(subcommand)]
     Device(device::Command),
+    /// Make a project for an application.
+    #[command(subcommand)]
+    New(new::Command),
+    Run(run::Args),
     /// Create, inspect, verify and upload bundles.
     #[command(subcommand)]
     Bundle(bundle::Command),

@@ -20,6 +20,8 @@ pub(crate) mod key;
 pub(crate) mod keyset;
 pub(crate) mod logs;
 pub(crate) mod manual;
+pub(crate) mod new;
+pub(crate) mod run;
 pub(crate) mod telemetry;
 pub(crate) mod tenant;
 pub(crate) mod token;
@@ -38,6 +40,8 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         Command::Keyset(command) => keyset::run(global, command).await,
         Command::Claim(command) => claim::run(global, command).await,
         Command::Device(command) => device::run(global, command).await,
+        Command::New(command) => new::run(global, command),
+        Command::Run(args) => run::run(global, args).await,
         Command::Bundle(command) => bundle::run(global, command).await,
         Command::Deploy(args) => deploy::run(global, args).await,
         Command::Deployment(command) => deploy::command(global, command).await,

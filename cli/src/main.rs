@@ -14,6 +14,7 @@ mod fpu;
 mod image;
 mod keyfile;
 mod output;
+mod project;
 mod session;
 mod signer;
 mod symbols;

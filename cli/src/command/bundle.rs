@@ -136,6 +136,11 @@ enum ConfirmArg {
     Running,
 }
 
+/// Makes a bundle and shows it.
+pub(crate) fn create(global: &Global, args: &Create) -> Result<()> {
+    create::run(global, args)
+}
+
 pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
     match command {
         Command::Create(args) => create::run(global, args),

@@ -40,6 +40,14 @@ pub(crate) struct Args {
     request_id: Option<String>,
 }
 
+impl Args {
+    /// A bundle file for a device, waited for.
+    pub(crate) fn of(device: &str, bundle: &Path) -> Result<Args> {
+        let bundle = bundle.to_str().context("the bundle's path is not UTF-8")?.to_owned();
+        Ok(Args { device: device.to_owned(), bundle, no_wait: false, request_id: None })
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// List deployments, newest first.

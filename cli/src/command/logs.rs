@@ -48,6 +48,16 @@ enum Level {
 }
 
 impl Args {
+    /// What a device said within the last so long.
+    pub(crate) fn since(device: &str, since: Duration) -> Args {
+        Args { follow: false, since: Some(since), ..Args::following(device) }
+    }
+
+    /// What it says from now on.
+    pub(crate) fn following(device: &str) -> Args {
+        Args { device: device.to_owned(), follow: true, last: 0, since: None, level: None, limit: 0 }
+    }
+
     fn level(&self) -> String {
         self.level
             .and_then(|level| level.to_possible_value())

@@ -6,5 +6,6 @@ mod main_job;
 mod network;
 mod older;
 mod pace;
+mod projects;
 mod resets;
 mod walls;
