@@ -1,9 +1,7 @@
 //! How an application ended, as its board saw it, and what is kept of it until the service has it.
 
-pub mod cause;
 pub(crate) mod codec;
 mod reports;
-pub mod silence;
 
 use heapless::Vec;
 use wire::limits::{CRASH_REGISTERS, CRASH_STACK_BYTES_MAX};

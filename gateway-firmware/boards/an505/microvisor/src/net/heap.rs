@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use rlsf::Tlsf;
 
 /// Bytes of the arena. docs/performance.md has what of it is used.
-pub(crate) const HEAP_BYTES: usize = 40 * 1024;
+pub(crate) const HEAP_BYTES: usize = 46 * 1024;
 
 /// Blocks of 16 bytes to 64 KiB, in 13 classes of 16.
 type Pool = Tlsf<'static, u16, u16, 13, 16>;
