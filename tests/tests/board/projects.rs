@@ -43,8 +43,8 @@ async fn make_and_run(world: &World) -> Result<()> {
         ensure!(said.contains("confirmed") && said.contains(&format!("{name} is here")), "{said}{errors}");
         world.devices(1, |device| runs(device, version)).await?;
     }
-    let again = world.try_cli(&["new", "app", "mine-c", "--lang", "c", "--dir", text(&folder.path().join("mine-c"))?]);
-    let again = again.await?;
+    let dir = folder.path().join("mine-c");
+    let again = world.try_cli(&["new", "app", "mine-c", "--lang", "c", "--dir", text(&dir)?]).await?;
     ensure!(again.code == 6 && again.stderr.contains("is there already"), "{}", again.stderr);
     Ok(())
 }
