@@ -373,8 +373,8 @@ enum MvStatus mvSystemLedEnable(uint32_t enable);
 /**
  * Opens a notification centre. A ring: records are written one after the other, from the first again after the last,
  * whether the application has read what was there or not, and each pends the interrupt once. An application that clears
- * event_type of what it has read sees that it was overrun: the record it waits for holds a later time than the one
- * after it. At most MV_NOTIFICATION_CENTRES_MAX centres.
+ * event_type of what it has read sees that it was overrun: the record before the one it reads next is not clear any
+ * more. At most MV_NOTIFICATION_CENTRES_MAX centres.
  *
  * MV_STATUS_PARAMETERFAULT: `notifications`, its buffer or `handle_out` are not whole in the application's memory, or
  *     not aligned
