@@ -29,7 +29,9 @@ extern "C" {
 /** Notification centres, at most. */
 #define MV_NOTIFICATION_CENTRES_MAX 32
 /** Requests for the network that an application may hold at once. */
-#define MV_NETWORK_REQUESTS_MAX 16
+#define MV_NETWORK_REQUESTS_MAX 32
+/** System notifications that an application may have open at once. */
+#define MV_SYSTEM_NOTIFICATIONS_MAX 8
 /** Interrupts of the application's that no peripheral drives: for notification centres. */
 #define MV_IRQ_NOTIFICATION_FIRST 64
 #define MV_IRQ_NOTIFICATION_LAST 71
@@ -371,8 +373,8 @@ enum MvStatus mvSystemLedEnable(uint32_t enable);
 /**
  * Opens a notification centre. A ring: records are written one after the other, from the first again after the last,
  * whether the application has read what was there or not, and each pends the interrupt once. An application that clears
- * event_type of what it has read sees that it was overrun: the record it waits for holds a later time than the one
- * after it. At most MV_NOTIFICATION_CENTRES_MAX centres.
+ * event_type of what it has read sees that it was overrun: the record before the one it reads next is not clear any
+ * more. At most MV_NOTIFICATION_CENTRES_MAX centres.
  *
  * MV_STATUS_PARAMETERFAULT: `notifications`, its buffer or `handle_out` are not whole in the application's memory, or
  *     not aligned
@@ -400,11 +402,11 @@ enum MvStatus mvCloseNotifications(MvNotificationHandle *handle_in_out);
 enum MvStatus mvTempTriggerNotification(MvNotificationHandle handle, enum MvEventType type, uint32_t tag);
 
 /**
- * Subscribes a centre to what happens to the system.
+ * Subscribes a centre to what happens to the system. An update that waits already is told at once.
  *
  * MV_STATUS_INVALIDHANDLE: no centre has the handle in `params`
  * MV_STATUS_PARAMETERFAULT: `params` or `handle` are not whole in the application's memory, or there is no such source
- * MV_STATUS_UNAVAILABLE: somebody has subscribed to this source already
+ * MV_STATUS_UNAVAILABLE: MV_SYSTEM_NOTIFICATIONS_MAX are open
  */
 enum MvStatus mvOpenSystemNotification(const struct MvOpenSystemNotificationParams *params, MvSystemEventHandle *handle);
 
@@ -419,13 +421,13 @@ enum MvStatus mvCloseSystemNotification(MvSystemEventHandle *handle);
 /* The network */
 
 /**
- * Asks for the network until the request is released. An application that never asks has it always; one that has asked
- * once is online while it holds a request, when its manifest says, and when the microvisor has reasons of its own.
+ * Asks for the network until the request is released. At most MV_NETWORK_REQUESTS_MAX requests. An application that
+ * never asks has it always; one that has asked once is online while it holds a request, when its manifest says, and
+ * when the microvisor has reasons of its own.
  *
- * MV_STATUS_PARAMETERFAULT: `params` or `handle` are not whole in the application's memory
+ * MV_STATUS_PARAMETERFAULT: `params` or `handle` are not whole in the application's memory; no centre has the handle in
+ *     `params`, which is not 0; or the application holds as many requests as it may
  * MV_STATUS_UNSUPPORTEDSTRUCTUREVERSION: `version` is not 1
- * MV_STATUS_INVALIDHANDLE: no centre has the handle in `params`
- * MV_STATUS_RATELIMITED: it holds MV_NETWORK_REQUESTS_MAX requests
  */
 enum MvStatus mvRequestNetwork(const struct MvRequestNetworkParams *params, MvNetworkHandle *handle);
 
@@ -458,12 +460,12 @@ enum MvStatus mvGetNetworkReasons(enum MvNetworkReason *reasons, uint32_t *reque
 /**
  * Lends memory to the log: messages wait there until the service has room for them. `buffer` is aligned to 512 bytes;
  * its length is a multiple of 512, at most MV_LOG_BUFFER_BYTES_MAX. What an application writes into it spoils its own
- * messages only.
+ * messages only. The same memory again changes nothing.
  *
  * MV_STATUS_INVALIDBUFFERALIGNMENT: `buffer` does not begin at a multiple of 512
  * MV_STATUS_INVALIDBUFFERSIZE: `length_bytes` is 0, no multiple of 512, or more than MV_LOG_BUFFER_BYTES_MAX
- * MV_STATUS_PARAMETERFAULT: `buffer` is not whole in the application's RAM
- * MV_STATUS_UNAVAILABLE: other memory was lent before
+ * MV_STATUS_PARAMETERFAULT: `buffer` is not whole in the application's RAM, or overlaps a centre's; or messages still
+ *     wait in other memory that was lent before
  */
 enum MvStatus mvServerLoggingInit(uint8_t *buffer, uint32_t length_bytes);
 

@@ -43,9 +43,8 @@ async fn make_and_run(world: &World) -> Result<()> {
         ensure!(said.contains("confirmed") && said.contains(&format!("{name} is here")), "{said}{errors}");
         world.devices(1, |device| runs(device, version)).await?;
     }
-    let place = folder.path().join("mine-c");
-    let again = ["new", "app", "mine-c", "--lang", "c", "--dir", text(&place)?];
-    let again = world.try_cli(&again).await?;
+    let dir = folder.path().join("mine-c");
+    let again = world.try_cli(&["new", "app", "mine-c", "--lang", "c", "--dir", text(&dir)?]).await?;
     ensure!(again.code == 6 && again.stderr.contains("is there already"), "{}", again.stderr);
     Ok(())
 }

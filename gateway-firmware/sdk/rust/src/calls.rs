@@ -70,7 +70,8 @@ pub fn clock_hz() -> Result<u32, Status> {
     read(slot::GET_SYS_CLK)
 }
 
-/// Why the application runs, as of the board's last reset: a number of the ancestor's `MvWakeReason`. Nothing else can be wrong.
+/// Why the application runs: a number of the ancestor's `MvWakeReason`, about its last start, and about the board's reset when it
+/// is the first start after one. Nothing else can be wrong.
 pub fn wake_reason() -> Result<u32, Status> {
     read(slot::GET_WAKE_REASON)
 }
@@ -83,15 +84,17 @@ pub fn device_id() -> Result<[u8; DEVICE_ID_BYTES], Status> {
     answered(unsafe { raw::call(slot::GET_DEVICE_ID, arguments) }).map(|()| id)
 }
 
-/// Sets up logging; again changes nothing. `InvalidBufferSize`: nothing, not a multiple of 512 bytes, or more than 8 KiB.
+/// Lends memory to the log; the same again changes nothing. `InvalidBufferSize`: nothing, not a multiple of 512 bytes, or more than
+/// 8 KiB. `ParameterFault`: messages still wait in other memory that was lent before.
 pub fn start_logging<const BYTES: usize>(buffer: &'static LogBuffer<BYTES>) -> Result<(), Status> {
     let arguments = [buffer.0.get() as u32, BYTES as u32, 0, 0];
     // SAFETY: the buffer is the microvisor's from now on.
     answered(unsafe { raw::call(slot::SERVER_LOGGING_INIT, arguments) })
 }
 
-/// Logs a message. `Unavailable`: logging was not set up. `LogMessageTooLong`: over `LOG_MESSAGE_BYTES_MAX`.
-/// `InvalidBufferSize`: it is empty, or more than the microvisor can hold wait already; this one is lost.
+/// Logs a message. `Unavailable`: no memory was lent. `LogMessageTooLong`: over `LOG_MESSAGE_BYTES_MAX`.
+/// `InvalidBufferSize`: it is empty, or there is no room for it; this one is lost. `LoggingDisabledByServer`: the service asked not
+/// to be told.
 pub fn log(message: &str) -> Result<(), Status> {
     let Ok(bytes) = u16::try_from(message.len()) else { return Err(Status::LogMessageTooLong) };
     // SAFETY: only read.
@@ -114,8 +117,9 @@ pub fn healthy() -> Result<(), Status> {
     answered(unsafe { raw::call(slot::HEALTHY, [0; 4]) })
 }
 
-/// Lets the update that waits be installed: the answer of a version whose manifest asks to be asked. Where none waits nothing
-/// happens, and it is no answer to one that comes later. Nothing else can be wrong.
+/// Ends this run: with an update that waits for it, the update is applied; with none this version starts again, with the
+/// manifest's back-off when that happens too often. It returns; the end comes soon after. `MicrovisorBusy`: an update is being
+/// installed.
 pub fn restart() -> Result<(), Status> {
     // SAFETY: the call writes nothing.
     answered(unsafe { raw::call(slot::RESTART, [0; 4]) })

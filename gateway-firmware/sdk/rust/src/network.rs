@@ -49,7 +49,7 @@ pub struct NetworkRequest {
 impl NetworkRequest {
     /// Asks for the network, and lets a centre be told with this tag when its status changes.
     ///
-    /// `InvalidHandle`: the centre was closed. `RateLimited`: the application holds as many requests as it may.
+    /// `ParameterFault`: the centre was closed, or the application holds as many requests as it may (32).
     pub fn open(told: Option<(Centre, u32)>) -> Result<Self, Status> {
         let (centre, tag) = told.map_or((0, 0), |(centre, tag)| (centre.0, tag));
         let params =

@@ -94,7 +94,7 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Subscribes. `InvalidHandle`: the centre was closed. `Unavailable`: there is a subscription to this source.
+    /// Subscribes; an update that waits already is told at once. `InvalidHandle`: the centre was closed. `Unavailable`: eight are open.
     pub fn open(source: Source, centre: Centre, tag: u32) -> Result<Self, Status> {
         let params = OpenSystemNotificationParams {
             notification_handle: centre.0,

@@ -1,8 +1,8 @@
 //! A notification centre's records, read in order, with the overrun seen.
 //!
 //! The microvisor writes records round and round, read or not; a reader clears the type of what it has read. So a record that
-//! waits at the reader's place while the one before it waits too means that the writer went round: nothing is lost while the
-//! reader's place holds the oldest of all, and something is when it holds a newer one. This file knows no call.
+//! waits at the reader's place while the one before it waits too means that the ring is full: whether the writer stopped there or
+//! went on, once round or more often, nobody can tell, and it counts as an overrun. This file knows no call.
 
 use core::cell::UnsafeCell;
 
@@ -29,11 +29,12 @@ const _: () = assert!(size_of::<Record>() == RECORD_BYTES);
 pub enum Event {
     /// The next record.
     Record(Record),
-    /// Records were written over before they were read; how many, nobody knows. The next is the oldest of those left.
+    /// The ring was full: records may have been written over before they were read, how many, nobody knows. The next is the oldest
+    /// of those left.
     Overrun,
 }
 
-/// Memory for a centre's records, a static of the application's: at least two.
+/// Memory for a centre's records, a static of the application's: one more than may wait unread, so at least two.
 #[derive(Debug)]
 pub struct Ring<const RECORDS: usize>(UnsafeCell<[Record; RECORDS]>);
 
@@ -64,12 +65,14 @@ pub(crate) struct Reader {
     at: *mut Record,
     records: usize,
     next: usize,
+    /// The overrun that is to be seen here was told.
+    told: bool,
 }
 
 impl Reader {
     /// Of an empty ring, from its beginning.
     pub(crate) fn new<const RECORDS: usize>(ring: &'static Ring<RECORDS>) -> Reader {
-        let reader = Reader { at: ring.at(), records: RECORDS, next: 0 };
+        let reader = Reader { at: ring.at(), records: RECORDS, next: 0, told: false };
         (0..RECORDS).for_each(|index| reader.clear(index));
         reader
     }
@@ -81,10 +84,12 @@ impl Reader {
             return None;
         }
         let before = self.record(self.before(self.next));
-        if before.event != NO_EVENT && record.microseconds >= before.microseconds {
+        if before.event != NO_EVENT && !self.told {
+            self.told = true;
             self.next = self.oldest();
             return Some(Event::Overrun);
         }
+        self.told = false;
         let taken = self.next;
         self.clear(taken);
         self.next = self.after(taken);
