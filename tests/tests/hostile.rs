@@ -72,7 +72,7 @@ const ATTACKS: &[Attack] = &[
     attack("dma", SECURE),
     attack("secure-stack", Ends(&["Secure", "Bus", "Hard", "Usage", "StackOverflow"])),
     attack("stack-overflow", Ends(&["StackOverflow"])),
-    attack("stack-limit", Ends(&["StackOverflow"])),
+    attack("stack-limit", Ends(&["StackOverflow", "Usage"])),
     attack("vtor", Ends(&["Secure", "Bus", "Hard", "Usage", "StackOverflow"])),
     attack("aircr", Stays),
     attack("nvic", Stays),
@@ -87,7 +87,13 @@ const ATTACKS: &[Attack] = &[
     attack("forged-function-return", Ends(&["ForgedReturn", "Secure", "Hard", "Usage", "StackOverflow"])),
     attack("forgotten-calls", Ends(&["ForgedReturn", "Unyielding"])),
     attack("call-storm", Stays),
-    attack("call-for-ever", Ends(&["Unyielding"])),
+    Attack {
+        excused: Some(
+            "a call in a handler cannot be put aside: it has the core for 50 ms each time before it is ended, \
+             and its manifest has it started again after 20 ms at the earliest",
+        ),
+        ..attack("call-for-ever", Ends(&["Unyielding"]))
+    },
     attack("bad-pointers", Stays),
     attack("semihosting", HARD),
     attack("supervisor-calls", HARD),
@@ -222,7 +228,7 @@ impl Rig<'_> {
         let lines = self.board.console().lines();
         let installed = lines.iter().rev().find(|line| line.text.ends_with("update: Installing"));
         let lines = self.board.app().lines();
-        let begun = lines.iter().find(|line| line.text.starts_with(&format!("hostile {name} ")));
+        let begun = lines.iter().find(|line| line.text.contains(&format!("hostile {name} ")));
         Since {
             console: installed.map_or(0, |line| line.number),
             app: begun.map_or_else(|| self.board.app().count(), |line| line.number),
@@ -278,6 +284,7 @@ impl Rig<'_> {
 
     fn seen(&self, attack: &Attack, since: Since, directed: usize) -> Result<Seen> {
         let app = self.board.app().lines();
+        // Wherever in a line: the one before may have been stopped in the middle of its own.
         let said = |what: &str| {
             let start = format!("hostile {} {what} ", attack.name);
             app.iter()

@@ -184,7 +184,9 @@ async fn said(board: &Board) -> Result<BTreeMap<String, f64>> {
         board.console().line(&format!("{MARK}{metric} "), SAID_MAX).await?;
     }
     let lines = board.console().lines();
-    lines.iter().filter_map(|line| line.text.split_once(MARK)).map(|(_, figure)| parse(figure)).collect()
+    // The console takes what it can: a line that lost some of itself is no figure.
+    let whole = |line: &dev::qemu::Line| parse(line.text.strip_prefix(MARK)?).ok();
+    Ok(lines.iter().filter_map(whole).collect())
 }
 
 fn parse(figure: &str) -> Result<(String, f64)> {

@@ -18,7 +18,7 @@ fn attack(it: &mut Attacker) {
     vectors::all(vectors::nothing);
     for (at, words) in REGISTERS {
         for word in 0..words {
-            poke(0xe000_e000 + at + 4 * word, if it.round() % 2 == 0 { !0 } else { 0 });
+            poke(0xe000_e000 + at + 4 * word, if it.round().is_multiple_of(2) { !0 } else { 0 });
             breathe();
         }
     }
