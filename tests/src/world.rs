@@ -92,6 +92,19 @@ impl World {
         Ok(command)
     }
 
+    /// The newest crash report of a device, as soon as there is one.
+    pub async fn first_crash(&self, device: &str) -> Result<Value> {
+        let reported = async {
+            loop {
+                let crashes = self.json(&["crash", "list", "--device", device]).await?;
+                if let Some(crash) = crashes.into_iter().next() {
+                    return Ok(crash);
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, reported).await.context("no crash report came")?
+    }
+
     /// Runs `holdfast` to its end, whatever that is.
     pub async fn try_cli(&self, args: &[&str]) -> Result<Output> {
         let run = self.command(args)?.output();

@@ -209,19 +209,6 @@ fn crashed(file: &str) -> std::path::PathBuf {
     dev::root().join("cli/fixtures/crash").join(file)
 }
 
-/// The newest crash report of a device, as soon as there is one.
-async fn crash_of(world: &World, device: &str) -> Result<Value> {
-    let reported = async {
-        loop {
-            if let Some(crash) = world.json(&["crash", "list", "--device", device]).await?.into_iter().next()
-            {
-                return Ok(crash);
-            }
-        }
-    };
-    tokio::time::timeout(scenarios::world::PATIENCE, reported).await.context("no crash report came")?
-}
-
 #[tokio::test]
 async fn a_crash_is_shown_with_the_lines_of_the_elf_file_its_bundle_was_made_from() -> Result<()> {
     let world = World::start().await?;
@@ -231,7 +218,7 @@ async fn a_crash_is_shown_with_the_lines_of_the_elf_file_its_bundle_was_made_fro
     let script = "#!holdfast-script\nhealthy\nwork 500\ncrash\n";
     let bundle = world.bundle(script, "1.0.0", 1, &["--stable", "0s"]).await?;
     world.one(&["deploy", &device, &bundle, "--no-wait"]).await?;
-    let crash = name(&crash_of(&world, &device).await?)?;
+    let crash = name(&world.first_crash(&device).await?)?;
     let shown = world.one(&["crash", "show", &crash]).await?;
     ensure!(shown["crash"]["kind"] == "other" && shown["crash"]["version"] == "1.0.0", "{shown}");
     let why = shown["no_symbols_because"].as_str().unwrap_or_default();

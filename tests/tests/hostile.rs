@@ -78,7 +78,7 @@ const ATTACKS: &[Attack] = &[
     attack("nvic", Stays),
     attack("mpu-lent", Stays),
     attack("systick-flood", Stays),
-    attack("pendsv-storm", Stays),
+    attack("pendsv-storm", Hangs),
     attack("interrupt-storm", Stays),
     attack("deep-sleep", Stays),
     attack("past-sg", SECURE),
@@ -110,8 +110,8 @@ const ATTACKS: &[Attack] = &[
     attack("healthy-crash", HARD),
 ];
 
-/// The kind of an end that is no fault.
-const HUNG: &str = "Hung";
+/// The kinds of an end that is no fault: the application did not answer.
+const HUNG: [&str; 2] = ["Hung", "InterruptFlood"];
 
 /// Where an application's life begins on both consoles, and what was counted by then.
 #[derive(Clone, Copy, Debug, Default)]
@@ -303,8 +303,8 @@ impl Rig<'_> {
         let kinds: Vec<String> = kinds.collect();
         let of_this = told.filter(|line| line.text.ends_with("AppCrashed") || line.text.ends_with("AppHung"));
         let kinds = &kinds[kinds.len().saturating_sub(of_this.count())..];
-        let hung = kinds.iter().filter(|kind| *kind == HUNG).count();
-        let ended = kinds.iter().filter(|kind| *kind != HUNG).cloned().collect();
+        let hung = kinds.iter().filter(|kind| HUNG.contains(&kind.as_str())).count();
+        let ended = kinds.iter().filter(|kind| !HUNG.contains(&kind.as_str())).cloned().collect();
         Ok(Seen {
             starts: said("start").len(),
             rounds: said("round").last().and_then(|rounds| rounds.parse().ok()).unwrap_or(0),

@@ -1,5 +1,6 @@
 //! The emulated Cortex-M33, whole: first stage, microvisor and application as built for release, against the real services.
 
+mod crash;
 mod damage;
 mod examples;
 mod main_job;

@@ -2,7 +2,7 @@
 //!
 //! Each says that it works, so that its update is confirmed, and `hostile NAME ready` on UART1; once it got the sum of its name's bytes there it
 //! attacks, over and over, until it is ended or replaced. A start that follows attacks at once. It says
-//! `hostile NAME start N` before the first attack of a start, `hostile NAME round R` when an attack left it alive, and `hostile NAME BREACH ...` when it read or changed
+//! `hostile NAME start N, woken by REASON` before the first attack of a start, `hostile NAME round R` when an attack left it alive, and `hostile NAME BREACH ...` when it read or changed
 //! what is not its. `cargo dev test hostile` installs one after the other; docs/hostile.md has what came of them.
 #![no_std]
 
@@ -96,7 +96,8 @@ pub fn run(name: &'static str, attack: fn(&mut Attacker)) -> ! {
         let _ = writeln!(attacker.console, "hostile {name} ready");
         await_byte(name.bytes().fold(0, u8::wrapping_add));
     }
-    let _ = writeln!(attacker.console, "hostile {name} start {start}");
+    let woken = holdfast::wake_reason().unwrap_or(u32::MAX);
+    let _ = writeln!(attacker.console, "hostile {name} start {start}, woken by {woken}");
     loop {
         attack(&mut attacker);
         attacker.round += 1;

@@ -4,7 +4,7 @@ use super::ring::Ring;
 
 /// Encoded records of one batch, at most.
 pub const LOG_BATCH_BYTES_MAX: usize = 4096;
-/// How long a first record waits for company.
+/// How long a first record waits for company. Where there is no room for more, none comes.
 pub const LOG_LINGER_MS: u64 = 500;
 /// Wait for an acknowledgement before the batch is sent again: doubles from the first to the second.
 pub const LOG_RETRY_MIN_MS: u64 = 5_000;
@@ -42,7 +42,7 @@ impl Ship {
             return now_ms >= outstanding.retry_at_ms;
         }
         let until_ms = *self.linger_until_ms.get_or_insert(now_ms + LOG_LINGER_MS);
-        now_ms >= until_ms || ring.used() >= LOG_BATCH_BYTES_MAX
+        now_ms >= until_ms || ring.used() >= LOG_BATCH_BYTES_MAX || !ring.app_has_room()
     }
 
     /// A batch that ends with `last` was sent.
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn one_batch_is_outstanding_and_a_lost_acknowledgement_sends_it_again() {
-        let mut memory = [0; 512];
+        let mut memory = [0; 2048];
         let mut ring = Ring::new(&mut memory, BootId { counter: 1, random: 1 });
         let mut ship = Ship::default();
         assert!(!ship.is_due(0, &ring));
@@ -96,5 +96,17 @@ mod tests {
         ship.acknowledged(2);
         ring.stored_up_to(2);
         assert!(!ship.is_due(90_000, &ring));
+    }
+
+    #[test]
+    fn an_application_that_fills_its_share_does_not_wait_for_company() {
+        let mut memory = [0; 2048];
+        let mut ring = Ring::new(&mut memory, BootId { counter: 1, random: 1 });
+        let mut ship = Ship::default();
+        while ring.app_has_room() {
+            assert!(!ship.is_due(0, &ring));
+            ring.push(0, LogLevel::Info, LogSource::App, "as long as lines of a log are");
+        }
+        assert!(ship.is_due(0, &ring));
     }
 }

@@ -1,0 +1,46 @@
+//! An application that crashes, as its developer reads it afterwards: the lines of its program, and what the next run is told.
+
+use anyhow::{Context, Result, ensure};
+use dev::firmware::Image;
+use dev::qemu::Board;
+use scenarios::an505::board::is_online;
+use scenarios::world::{PATIENCE, World, name};
+
+const QUICK: [&str; 4] = ["--trial", "20s", "--stable", "0s"];
+/// Executes what is no instruction, once it got its word.
+const CRASHES: &str = "undefined";
+/// `MV_WAKEREASON_APPLICATIONCRASH`.
+const WOKEN_BY_CRASH: &str = "woken by 8";
+
+#[tokio::test]
+async fn a_crash_is_reported_with_its_registers_and_shown_with_the_lines_of_its_program() -> Result<()> {
+    let world = World::start().await?;
+    let flash = world.flash("crash").await?;
+    let board = world.machine(&flash)?.start().await?;
+    world.undisturbed(&board, crash_and_read(&world, &board)).await?;
+    board.cut_power().await
+}
+
+async fn crash_and_read(world: &World, board: &Board) -> Result<()> {
+    let device = world.devices(1, is_online).await?.remove(0);
+    let bundle = world.app(Image::Hostile(CRASHES), "1.0.0", 1, &QUICK).await?;
+    let end = world.deploy(&device, &bundle).await?;
+    ensure!(end == ("STATE_CONFIRMED".into(), String::new()), "{end:?}");
+
+    board.app().line(&format!("hostile {CRASHES} ready"), PATIENCE).await?;
+    board.app().send(&[CRASHES.bytes().fold(0, u8::wrapping_add)]).await?;
+    board.app().line(WOKEN_BY_CRASH, PATIENCE).await?;
+
+    let listed = world.first_crash(&device).await?;
+    ensure!(listed["kind"] == "usage" && listed["version"] == "1.0.0", "{listed}");
+    let shown = world.one(&["crash", "show", &name(&listed)?]).await?;
+    let known = shown["crash"]["registers"].as_object().context("no registers")?;
+    ensure!(known.len() == 17, "{known:?}");
+    let faults = shown["faults"].to_string();
+    ensure!(faults.contains("UNDEFINSTR"), "{faults}");
+    let functions = shown["backtrace"].to_string();
+    for function in ["undefined", "hostile::run"] {
+        ensure!(functions.contains(function), "{function} is not in {functions}");
+    }
+    Ok(())
+}
