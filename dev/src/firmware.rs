@@ -41,7 +41,7 @@ pub enum Image {
     Hostile(&'static str),
 }
 
-/// The applications of `apps/hostile`, each of which tries to hurt the device in one way.
+/// The applications of `apps/hostile`, each of which tries to hurt the device in one way, and those they are measured by.
 pub const HOSTILE: &[&str] = &[
     "aircr",
     "bad-pointers",
@@ -65,6 +65,8 @@ pub const HOSTILE: &[&str] = &[
     "lent-buffer",
     "lock-up",
     "log-flood",
+    "log-lines",
+    "measure",
     "mem-manage",
     "mpu-lent",
     "network-flood",

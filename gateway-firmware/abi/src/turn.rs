@@ -52,12 +52,19 @@ pub struct Turn {
 /// an application that leaves its calls now and then is not found in one so often.
 pub const KEPT_MAX: u32 = 8192;
 
-/// When to look again, after a call from a handler kept the core for the `kept`th time: such calls are short. The waits differ, so
+/// Once it was found so for this long, that often is enough: where looking takes its time, as in an emulator, all of those
+/// times would be seconds, of which the supervisor has none.
+pub const KEPT_US_MAX: u64 = 50_000;
+/// See [`KEPT_US_MAX`].
+pub const KEPT_MIN: u32 = 512;
+
+/// When to look again, after a call from a handler kept the core for the `kept`th time, `kept_us` after the first: such calls are short. The waits differ, so
 /// that no loop of calls is in step with them. None: this application does not leave the core, and is ended.
-pub fn retry_cycles(kept: u32) -> Option<u32> {
+pub fn retry_cycles(kept: u32, kept_us: u64) -> Option<u32> {
     const CYCLES_MIN: u32 = 200;
     // Knuth's multiplicative hash: its upper bits are all over the place.
-    (kept < KEPT_MAX).then(|| CYCLES_MIN + (kept.wrapping_mul(0x9E37_79B1) >> 24))
+    let ends = kept >= KEPT_MAX || (kept >= KEPT_MIN && kept_us >= KEPT_US_MAX);
+    (!ends).then(|| CYCLES_MIN + (kept.wrapping_mul(0x9E37_79B1) >> 24))
 }
 
 /// Decides.
@@ -136,8 +143,10 @@ mod tests {
 
     #[test]
     fn a_call_that_keeps_the_core_is_looked_for_at_no_fixed_distance_and_not_for_ever() {
-        let waits = || (0..).map_while(retry_cycles);
-        assert_eq!((waits().count(), retry_cycles(KEPT_MAX)), (KEPT_MAX as usize, None));
+        let waits = || (0..).map_while(|kept| retry_cycles(kept, 0));
+        assert_eq!((waits().count(), retry_cycles(KEPT_MAX, 0)), (KEPT_MAX as usize, None));
+        // Where looking takes long, fewer do; but never a few.
+        assert_eq!((0..).map_while(|kept| retry_cycles(kept, KEPT_US_MAX)).count(), KEPT_MIN as usize);
         assert!(waits().all(|cycles| (200..456).contains(&cycles)));
         // However long a loop of calls is, the looks find it everywhere.
         for loop_cycles in 2..200 {

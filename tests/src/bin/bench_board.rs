@@ -11,6 +11,7 @@ use clap::Parser;
 use dev::firmware::{Image, bare_flash};
 use dev::qemu::{Board, Machine, Net, Pace};
 use scenarios::an505::board::is_online;
+use scenarios::an505::log::Log;
 use scenarios::bench::figure::Figures;
 use scenarios::broker::random::Random;
 use scenarios::world::World;
@@ -20,6 +21,8 @@ const FIGURES: Figures = Figures("board");
 const UPDATE_BYTES: usize = 256 * 1024;
 /// So short a trial that the figure is the update's.
 const QUICK: [&str; 4] = ["--trial", "10s", "--stable", "0s"];
+/// What `log-lines` logs.
+const LOG_LINES: usize = 500;
 /// What begins a line of figures.
 const MARK: &str = "bench ";
 /// The figures that only the firmware knows; a missing one is an error.
@@ -29,6 +32,19 @@ const EXACT: Pace = Pace::Instructions { shift: EXACT_SHIFT, sleep: false };
 const EXACT_SHIFT: u8 = 6;
 /// Cycles of the board's clock a second.
 const CLOCK_HZ: f64 = 20e6;
+/// The commonest calls; the first is what any call costs.
+const CALLS: [&str; 10] = [
+    "mvNoOp",
+    "mvGetMicroseconds",
+    "mvGetWallTime",
+    "mvGetSysClk",
+    "mvGetDeviceId",
+    "mvGetNetworkReasons",
+    "mvGetWakeReason",
+    "mvServerLog",
+    "hfHealthy",
+    "hfTelemetryPublish",
+];
 /// How long the firmware may take to say them all.
 const SAID_MAX: Duration = Duration::from_secs(60);
 /// Figures of the proof with the same TLS stack, measured the same way on the same emulator.
@@ -101,10 +117,26 @@ async fn measure(world: &World, board: &Board, started: Instant) -> Result<()> {
     ensure!(state == "STATE_CONFIRMED", "the update ended {state}, {reason}");
     report("update_256k_ms", millis(directed));
 
+    log_lines(world, board, &device).await?;
+
     let said = said(board).await?;
     for metric in SAID {
         report(metric, *said.get(metric).context("the firmware said it a moment ago")?);
     }
+    Ok(())
+}
+
+/// Lines that an application logs until the last is at svc-logs, none missing.
+async fn log_lines(world: &World, board: &Board, device: &str) -> Result<()> {
+    let bundle = world.app(Image::Hostile("log-lines"), "2.0.0", 2, &QUICK).await?;
+    let (state, reason) = world.deploy(device, &bundle).await?;
+    ensure!(state == "STATE_CONFIRMED", "the lines' update ended {state}, {reason}");
+    let begun = board.app().line("log-lines begins", SAID_MAX).await?;
+    let last = format!("line {LOG_LINES} of {LOG_LINES}");
+    let boot = Log::of(world, device).next_boot(&[&last]).await?;
+    let arrived = boot.texts.iter().filter(|text| text.starts_with("line ")).count();
+    ensure!(arrived == LOG_LINES, "{arrived} of {LOG_LINES} lines arrived");
+    report("log_lines_per_s", LOG_LINES as f64 / begun.at.elapsed().as_secs_f64());
     Ok(())
 }
 
@@ -116,10 +148,21 @@ async fn exact(world: &World) -> Result<()> {
         let machine = Machine::new(name, Image::Walls.built()?, flash, world.path("logs"));
         machine.vectors(Image::Walls.vectors()?).pace(EXACT).net(Net::Unplugged).start().await
     };
-    let board = start(Image::Probe, "exact-probe").await?;
-    let call = board.app().line("mvNoOp takes ", SAID_MAX).await?;
-    let cycles = number_after(&call.text, "mvNoOp takes ")?;
-    report("syscall_instructions", cycles * 1e9 / CLOCK_HZ / f64::from(1_u32 << EXACT_SHIFT));
+    let board = start(Image::Hostile("measure"), "exact-calls").await?;
+    for call in CALLS {
+        let line = board.app().line(&format!("measure {call} takes "), SAID_MAX).await?;
+        ensure!(number_after(&line.text, "answers ")? == 0.0, "{}", line.text);
+        let cycles = number_after(&line.text, " takes ")?;
+        let instructions = cycles * 1e9 / CLOCK_HZ / f64::from(1_u32 << EXACT_SHIFT);
+        if call == CALLS[0] {
+            report("syscall_instructions", instructions);
+        } else {
+            report(&format!("{call}_instructions"), instructions);
+        }
+    }
+    let waited = board.app().line("a notification waits ", SAID_MAX).await?;
+    let cycles = number_after(&waited.text, "a notification waits ")?;
+    report("notification_latency_us", cycles * 1e6 / CLOCK_HZ);
     board.cut_power().await?;
     let board = start(Image::First("1.0.0"), "exact-first").await?;
     let waited = board.app().line("the longest wait ", SAID_MAX).await?;
@@ -141,7 +184,9 @@ async fn said(board: &Board) -> Result<BTreeMap<String, f64>> {
         board.console().line(&format!("{MARK}{metric} "), SAID_MAX).await?;
     }
     let lines = board.console().lines();
-    lines.iter().filter_map(|line| line.text.split_once(MARK)).map(|(_, figure)| parse(figure)).collect()
+    // The console takes what it can: a line that lost some of itself is no figure.
+    let whole = |line: &dev::qemu::Line| parse(line.text.strip_prefix(MARK)?).ok();
+    Ok(lines.iter().filter_map(whole).collect())
 }
 
 fn parse(figure: &str) -> Result<(String, f64)> {

@@ -100,6 +100,7 @@ pub fn run(name: &'static str, attack: fn(&mut Attacker)) -> ! {
     loop {
         attack(&mut attacker);
         attacker.round += 1;
+        processor::breathe();
         if attacker.round.is_power_of_two() {
             let _ = writeln!(attacker.console, "hostile {name} round {}", attacker.round);
         }
@@ -113,5 +114,7 @@ fn await_byte(byte: u8) {
     const RECEIVED: u32 = 1 << 1;
     const BOTH_WAYS: u32 = 0b11;
     processor::poke(CTRL, BOTH_WAYS);
-    while processor::peek(STATE) & RECEIVED == 0 || processor::peek(app::UART_AT) as u8 != byte {}
+    while processor::peek(STATE) & RECEIVED == 0 || processor::peek(app::UART_AT) as u8 != byte {
+        (0..100).for_each(|_| processor::breathe());
+    }
 }

@@ -49,6 +49,15 @@ pub fn spin() -> ! {
     unsafe { asm!("1: b 1b", options(noreturn)) }
 }
 
+/// Computes for some ten microseconds. Every access to a register and every exception takes a lock of QEMU's that the thread
+/// with its timers needs as well: an attack of nothing else stops an emulated clock that follows the instructions, until it
+/// jumps. A chip has no such lock.
+#[inline(never)]
+pub fn breathe() {
+    const TURNS: u32 = 100;
+    (0..TURNS).for_each(|turn| _ = core::hint::black_box(turn));
+}
+
 /// Takes interrupts off: PRIMASK.
 pub fn mask() {
     // SAFETY: the application's own mask.

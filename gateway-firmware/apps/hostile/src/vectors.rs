@@ -2,7 +2,7 @@
 
 use core::cell::UnsafeCell;
 
-use crate::processor::{VTOR, set};
+use crate::processor::{VTOR, breathe, set};
 
 /// Exceptions of the core, and interrupts.
 const VECTORS: usize = 16 + 124;
@@ -23,4 +23,6 @@ pub fn all(handler: unsafe extern "C" fn()) {
 }
 
 /// A handler that comes back at once, and has done nothing about why it was called.
-pub extern "C" fn nothing() {}
+pub extern "C" fn nothing() {
+    breathe();
+}

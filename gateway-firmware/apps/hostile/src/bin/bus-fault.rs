@@ -15,5 +15,5 @@ const HOLE: [u32; 3] = [
 
 fn attack(it: &mut Attacker) {
     let at = it.pick(&HOLE);
-    if it.start() % 2 == 0 { it.reads(at) } else { it.writes(at) }
+    if it.start().is_multiple_of(2) { it.reads(at) } else { it.writes(at) }
 }

@@ -19,6 +19,6 @@ extern "C" fn calls() {
 
 fn attack(_: &mut Attacker) {
     vectors::all(calls);
-    sys_tick(300);
+    sys_tick(1500);
     call_for_ever(NO_OP)
 }

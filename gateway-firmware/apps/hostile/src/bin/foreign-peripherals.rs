@@ -9,5 +9,5 @@ hostile::application!(attack);
 
 fn attack(it: &mut Attacker) {
     let at = it.pick(&places::PERIPHERALS);
-    if it.start() / places::PERIPHERALS.len() % 2 == 0 { it.writes(at) } else { it.reads(at) }
+    if (it.start() / places::PERIPHERALS.len()).is_multiple_of(2) { it.writes(at) } else { it.reads(at) }
 }

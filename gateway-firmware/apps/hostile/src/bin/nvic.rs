@@ -4,7 +4,7 @@
 
 use hostile::Attacker;
 use hostile::places::irq;
-use hostile::processor::{ICSR, SHCSR, poke, set};
+use hostile::processor::{ICSR, SHCSR, breathe, poke, set};
 use hostile::vectors;
 
 hostile::application!(attack);
@@ -18,11 +18,13 @@ fn attack(it: &mut Attacker) {
     vectors::all(vectors::nothing);
     for (at, words) in REGISTERS {
         for word in 0..words {
-            poke(0xe000_e000 + at + 4 * word, if it.round() % 2 == 0 { !0 } else { 0 });
+            poke(0xe000_e000 + at + 4 * word, if it.round().is_multiple_of(2) { !0 } else { 0 });
+            breathe();
         }
     }
     for line in 0..irq::COUNT {
         poke(STIR, line);
+        breathe();
     }
     // The interrupt that nothing masks, and faults as if they were under way.
     set(ICSR, 1 << 31);

@@ -3,13 +3,14 @@
 #![no_main]
 
 use hostile::Attacker;
-use hostile::processor::{ICSR, PENDSVSET, poke, set, spin};
+use hostile::processor::{ICSR, PENDSVSET, breathe, poke, set, spin};
 use hostile::vectors;
 
 hostile::application!(attack);
 
 extern "C" fn again() {
     poke(ICSR, PENDSVSET);
+    breathe();
 }
 
 fn attack(_: &mut Attacker) {

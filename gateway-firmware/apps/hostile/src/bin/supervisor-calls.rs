@@ -10,7 +10,7 @@ use hostile::vectors;
 
 hostile::application!(attack);
 
-const STORM: u32 = 100_000;
+const STORM: u32 = 1000;
 
 fn supervisor_call() {
     // SAFETY: its handler comes back and changes nothing; masked, it is a fault.

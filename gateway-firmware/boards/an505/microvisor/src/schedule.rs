@@ -69,6 +69,8 @@ struct State {
     woken: bool,
     /// Times in a row that a call from a handler kept the core.
     kept: u32,
+    /// Since when.
+    kept_since_us: u64,
     /// Whoever is not `current`.
     other: Thread,
     /// When the application was last seen to do what a sound one does: see `application::answers`.
@@ -87,6 +89,7 @@ static STATE: Shared<State> = Shared::new(State {
     supervisor: Supervisor::Ready,
     woken: false,
     kept: 0,
+    kept_since_us: 0,
     other: Thread { registers: [0; 8], exc_return: 0, psp: 0, psplim: 0, basepri: 0 },
     answered_us: 0,
     trial: None,
@@ -239,7 +242,11 @@ pub(crate) fn app_faulted(context: &mut Context) {
 impl State {
     fn decide(&mut self, context: &mut Context) {
         if self.app && self.current == Who::App && !context.of_app() && !context.of_thread() {
-            match retry_cycles(self.kept) {
+            let now_us = clock::now_us();
+            if self.kept == 0 {
+                self.kept_since_us = now_us;
+            }
+            match retry_cycles(self.kept, now_us.saturating_sub(self.kept_since_us)) {
                 Some(cycles) => {
                     self.kept += 1;
                     return systick::after_cycles(cycles);
