@@ -77,7 +77,6 @@ async fn only_device(global: &Global, board: &str) -> Result<String> {
             page_size: PAGE_SIZE,
             page_token,
             filter: format!("board={board} AND revoked=false"),
-            ..Default::default()
         };
         let reply = client.list_devices(request).await?.into_inner();
         Ok((reply.devices, reply.next_page_token))

@@ -29,7 +29,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     (APPS, &["abi", "holdfast"]),
     ("probe", &["abi", "holdfast"]),
     ("dev", &[]),
-    ("scenarios", &["dev", "wire", "proto", "kit", "gateway-core", "factory"]),
+    ("scenarios", &["abi", "dev", "wire", "proto", "kit", "gateway-core", "factory"]),
 ];
 
 /// The crate an application links against. It has the name of the command line, which no application ever meets.

@@ -11,6 +11,7 @@ mod section;
 use core::cell::RefCell;
 use core::fmt::Write as _;
 use core::future::poll_fn;
+use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::task::{Poll, Waker};
 
@@ -140,9 +141,9 @@ fn main() -> ! {
     if let Err(status) = start() {
         panic!("a call answers {status:?}");
     }
-    let executor = Executor::new(core::ptr::null_mut());
+    let executor = ManuallyDrop::new(Executor::new(core::ptr::null_mut()));
     // SAFETY: `main` does not return: what it holds is there for ever.
-    let executor: &'static Executor = unsafe { &*(&raw const executor) };
+    let executor: &'static Executor = unsafe { &*core::ptr::from_ref(&*executor) };
     let spawner = executor.spawner();
     spawner.spawn(echo().expect("it is spawned once"));
     spawner.spawn(every_tick().expect("it is spawned once"));
