@@ -39,7 +39,7 @@ async fn crash_and_read(world: &World, board: &Board) -> Result<()> {
     let faults = shown["faults"].to_string();
     ensure!(faults.contains("UNDEFINSTR"), "{faults}");
     let functions = shown["backtrace"].to_string();
-    for function in ["undefined", "hostile::run"] {
+    for function in ["attack", "undefined::main"] {
         ensure!(functions.contains(function), "{function} is not in {functions}");
     }
     Ok(())

@@ -85,7 +85,7 @@ impl Compiler {
 }
 
 /// Where sources lie on this machine is no part of an image: it would make each machine's another one, and panics carry
-/// 9 KB of it.
+/// it. What takes its place is a root, too: debuggers put relative paths behind the folder of the build.
 fn remapped_paths() -> String {
     let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let cargo = cargo.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
@@ -94,9 +94,9 @@ fn remapped_paths() -> String {
     let folders =
         registries.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
     let flags: Vec<String> = folders
-        .map(|folder| folder.path())
-        .chain([dev::root().to_owned()])
-        .map(|path| format!("{:?}", format!("--remap-path-prefix={}=", path.display())))
+        .map(|folder| (folder.path(), "/registry"))
+        .chain([(dev::root().to_owned(), "/holdfast")])
+        .map(|(path, to)| format!("{:?}", format!("--remap-path-prefix={}={to}", path.display())))
         .collect();
     format!("target.{TARGET}.rustflags=[{}]", flags.join(", "))
 }
