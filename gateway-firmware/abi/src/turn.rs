@@ -1,13 +1,18 @@
 //! Who has the processor, and until when: what an application is promised of it.
 //!
 //! Two run on one core: the supervisor and the application. While an application can run, the supervisor never has the
-//! core for longer than [`SLICE_US`] in one piece, and after each piece the application has it for at least
-//! [`APP_SLICE_US`], whatever wakes the supervisor meanwhile. A supervisor that has nothing to do leaves all of it.
+//! core for longer than [`SLICE_US`] in one piece, and as much more as it had to wait for it, [`LATE_US_MAX`] at most; after each
+//! piece the application has it for at least [`APP_SLICE_US`], whatever wakes the supervisor meanwhile. A supervisor that has
+//! nothing to do leaves all of it.
 
 /// The supervisor gives the core back after this long while the application can run.
 pub const SLICE_US: u64 = 50;
 /// The application keeps the core for this long at least.
 pub const APP_SLICE_US: u64 = 50;
+
+/// What the supervisor is given for having waited beyond its turn, at most: an application that keeps the core for longer than its
+/// slice, by a storm of exceptions or by calls from its handlers, pays for it.
+pub const LATE_US_MAX: u64 = 50;
 
 /// One of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +40,8 @@ pub struct Standing {
     /// There is an application that can run.
     pub app: bool,
     pub supervisor: Supervisor,
+    /// How long the supervisor waited beyond its turn, before the slice it has or is to have.
+    pub late_us: u64,
 }
 
 /// What is to be done.
@@ -77,6 +84,7 @@ pub fn decide(standing: Standing, now_us: u64) -> Turn {
     };
     let woken = sleep.is_none();
     let ran_until = |slice_us| standing.since_us.saturating_add(slice_us);
+    let slice_us = SLICE_US + standing.late_us.min(LATE_US_MAX);
     let (who, until_us) = match (standing.app, sleep, standing.current) {
         (false, sleep, _) => (Who::Supervisor, sleep.flatten()),
         (true, Some(until_us), Who::Supervisor) => {
@@ -85,14 +93,14 @@ pub fn decide(standing: Standing, now_us: u64) -> Turn {
         (true, Some(until_us), Who::App) => {
             (Who::App, until_us.map(|until_us| until_us.max(ran_until(APP_SLICE_US))))
         }
-        (true, None, Who::Supervisor) if now_us < ran_until(SLICE_US) => {
-            (Who::Supervisor, Some(ran_until(SLICE_US)))
+        (true, None, Who::Supervisor) if now_us < ran_until(slice_us) => {
+            (Who::Supervisor, Some(ran_until(slice_us)))
         }
         (true, None, Who::Supervisor) => (Who::App, Some(now_us + APP_SLICE_US)),
         (true, None, Who::App) if now_us < ran_until(APP_SLICE_US) => {
             (Who::App, Some(ran_until(APP_SLICE_US)))
         }
-        (true, None, Who::App) => (Who::Supervisor, Some(now_us + SLICE_US)),
+        (true, None, Who::App) => (Who::Supervisor, Some(now_us + slice_us)),
     };
     Turn { who, until_us, woken }
 }
@@ -136,9 +144,22 @@ mod tests {
             ((App, 1_000, true, forever, 9_000), (App, None, false)),
         ];
         for ((current, since_us, app, supervisor, now_us), (who, until_us, woken)) in table {
-            let standing = Standing { current, since_us, app, supervisor };
+            let standing = Standing { current, since_us, app, supervisor, late_us: 0 };
             assert_eq!(decide(standing, now_us), Turn { who, until_us, woken }, "{standing:?} at {now_us}");
         }
+    }
+
+    #[test]
+    fn an_application_that_kept_the_core_pays_for_it_up_to_a_limit() {
+        let late = |current, since_us, late_us, now_us| {
+            let standing = Standing { current, since_us, app: true, supervisor: Ready, late_us };
+            let turn = decide(standing, now_us);
+            (turn.who, turn.until_us)
+        };
+        assert_eq!(late(App, 1_000, 30, 1_080), (S, Some(1_160)));
+        assert_eq!(late(S, 1_080, 30, 1_159), (S, Some(1_160)));
+        assert_eq!(late(S, 1_080, 30, 1_160), (App, Some(1_210)));
+        assert_eq!(late(App, 1_000, 90_000, 91_050), (S, Some(91_150)));
     }
 
     #[test]
@@ -161,12 +182,14 @@ mod tests {
     }
 
     proptest! {
-        /// Timers that are late by up to 20 us, a supervisor that works, sleeps and is woken at any moment.
+        /// Timers that are late by up to 20 us, a supervisor that works, sleeps, is woken at any moment and had to wait.
         #[test]
         fn the_supervisor_never_has_more_than_its_slice_and_the_application_never_less(
             steps in prop::collection::vec((0u64..200, 0u8..4, 0u64..20), 1..400),
+            waited_us in 0u64..200,
         ) {
-            let mut standing = Standing { current: S, since_us: 0, app: true, supervisor: Ready };
+            let mut standing =
+                Standing { current: S, since_us: 0, app: true, supervisor: Ready, late_us: waited_us };
             let (mut now_us, mut timer): (u64, Option<u64>) = (0, Some(0));
             for (after_us, what, late_us) in steps {
                 let event = now_us + after_us;
@@ -183,7 +206,7 @@ mod tests {
                 let had_us = now_us - standing.since_us;
                 if turn.who != standing.current {
                     match standing.current {
-                        Who::Supervisor => prop_assert!(had_us <= SLICE_US + 20),
+                        Who::Supervisor => prop_assert!(had_us <= SLICE_US + LATE_US_MAX + 20),
                         Who::App => prop_assert!(had_us >= APP_SLICE_US && turn.woken),
                     }
                     (standing.current, standing.since_us) = (turn.who, now_us);

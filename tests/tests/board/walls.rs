@@ -53,6 +53,25 @@ async fn an_application_loses_no_tick_of_1_khz_beside_a_supervisor_that_computes
     board.cut_power().await
 }
 
+#[tokio::test]
+async fn an_application_that_does_not_answer_is_ended_and_told_from_one_that_is_flooded() -> Result<()> {
+    let ends = [
+        ("primask-spin", "walls: crash Hung "),
+        ("handler-spin", "walls: crash Hung "),
+        ("pendsv-storm", "walls: crash InterruptFlood "),
+    ];
+    for (name, end) in ends {
+        let folder = TempDir::new()?;
+        let board = walls(Image::Hostile(name), &folder).await?;
+        board.app().line(&format!("hostile {name} ready"), MATRIX_MAX).await?;
+        board.app().send(&[name.bytes().fold(0, u8::wrapping_add)]).await?;
+        board.console().line(end, MATRIX_MAX).await.with_context(|| format!("{name}: {}", board.tail()))?;
+        board.app().line("woken by 8", MATRIX_MAX).await.with_context(|| name)?;
+        board.cut_power().await?;
+    }
+    Ok(())
+}
+
 /// The number that stands before this text.
 fn number_before(line: &str, text: &str) -> Result<u64> {
     let before = line.split(text).next().unwrap_or_default();

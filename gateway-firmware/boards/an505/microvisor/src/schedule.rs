@@ -71,6 +71,10 @@ struct State {
     kept: u32,
     /// Since when.
     kept_since_us: u64,
+    /// When the application's slice is over and the supervisor, which works, has its turn.
+    turn_us: Option<u64>,
+    /// How much later than that it came, the last time.
+    late_us: u64,
     /// Whoever is not `current`.
     other: Thread,
     /// When the application was last seen to do what a sound one does: see `application::answers`.
@@ -90,6 +94,8 @@ static STATE: Shared<State> = Shared::new(State {
     woken: false,
     kept: 0,
     kept_since_us: 0,
+    turn_us: None,
+    late_us: 0,
     other: Thread { registers: [0; 8], exc_return: 0, psp: 0, psplim: 0, basepri: 0 },
     answered_us: 0,
     trial: None,
@@ -261,13 +267,18 @@ impl State {
         let now_us = clock::now_us();
         let supervisor = if self.woken { Supervisor::Ready } else { self.supervisor };
         let (current, since_us, app) = (self.current, self.since_us, self.app);
-        let turn = decide(Standing { current, since_us, app, supervisor }, now_us);
+        if current == Who::App {
+            self.late_us = self.turn_us.map_or(0, |turn_us| now_us.saturating_sub(turn_us));
+        }
+        let late_us = self.late_us;
+        let turn = decide(Standing { current, since_us, app, supervisor, late_us }, now_us);
         if turn.woken && self.supervisor != Supervisor::Ready {
             (self.supervisor, self.woken) = (Supervisor::Ready, false);
         }
         if turn.who != self.current {
             self.switch(context, now_us);
         }
+        self.turn_us = turn.until_us.filter(|_| turn.woken && turn.who == Who::App);
         match turn.until_us {
             Some(until_us) => {
                 // From here, for deciding and switching took their time: a slice has that in it.
