@@ -29,7 +29,8 @@ pub(crate) struct Project {
 #[serde(deny_unknown_fields)]
 pub(crate) struct App {
     pub(crate) name: String,
-    version: String,
+    /// Which people see; the same may be deployed again.
+    pub(crate) version: String,
     pub(crate) board: String,
     counter: u64,
 }
@@ -63,6 +64,11 @@ impl Project {
         toml::from_str(&text).map_err(|error| input(format!("{}: {error}", file.display())))
     }
 
+    /// The nearest folder with a project: this one, or one above it.
+    pub(crate) fn folder(from: &Path) -> Option<&Path> {
+        from.ancestors().find(|folder| folder.join(FILE).is_file())
+    }
+
     /// Runs the build; what it prints goes to our stderr, since stdout is for what we say.
     pub(crate) fn build(&self, folder: &Path) -> Result<()> {
         let mut command = Command::new("sh");
@@ -71,10 +77,15 @@ impl Project {
         if !status.success() {
             return Err(input(format!("the build failed (`{}`: {status})", self.build.command)));
         }
+        self.is_built(folder)
+    }
+
+    /// Whether there is something to bundle.
+    pub(crate) fn is_built(&self, folder: &Path) -> Result<()> {
         let elf = folder.join(&self.build.elf);
         if !elf.is_file() {
             return Err(input(format!(
-                "`{}` made no {}: put the right `elf` into {FILE}",
+                "`{}` has not made {}: put the right `elf` into {FILE}",
                 self.build.command,
                 elf.display()
             )));
@@ -155,6 +166,15 @@ mod tests {
     }
 
     #[test]
+    fn a_project_is_found_from_the_folders_in_it() {
+        let (folder, _project) = project(GOOD);
+        let inner = folder.path().join("a/b");
+        std::fs::create_dir_all(&inner).unwrap();
+        assert_eq!(Project::folder(&inner), Some(folder.path()));
+        assert_eq!(Project::folder(&tempfile::tempdir().unwrap().path().join("a")), None);
+    }
+
+    #[test]
     fn what_is_wrong_in_a_project_is_named() {
         let nothing = tempfile::tempdir().unwrap();
         assert!(Project::read(nothing.path()).unwrap_err().to_string().contains("holdfast new app"));
@@ -166,6 +186,16 @@ mod tests {
         assert!(
             good.create_words(folder.path(), Path::new("out")).unwrap_err().to_string().contains("key.pem")
         );
+        for (good, bad) in
+            [("counter = 1", "counter = 'x'"), ("board = 'an505'", ""), ("[sign]\nkey = 'key.pem'", "")]
+        {
+            let (_folder, wrong) = project(&GOOD.replace(good, bad));
+            assert!(wrong.unwrap_err().to_string().contains(FILE), "{bad}");
+        }
+        let (_folder, list) = project(&GOOD.replace("'5s'", "[5]"));
+        std::fs::write(_folder.path().join("key.pem"), "").unwrap();
+        let list = list.unwrap().create_words(_folder.path(), Path::new("out"));
+        assert!(list.unwrap_err().to_string().contains("trial"));
         let (folder, failing) = project(&GOOD.replace("'true'", "'exit 3'"));
         assert!(failing.unwrap().build(folder.path()).unwrap_err().to_string().contains("exit 3"));
     }

@@ -10,6 +10,7 @@ use clap::{Subcommand, ValueEnum};
 use crate::args::Global;
 use crate::failure::input;
 use crate::output;
+use crate::signer::{SIGNER_HELP, SignerRef};
 
 /// Bytes of a name: with a version it is the name of a file.
 const NAME_BYTES_MAX: usize = 32;
@@ -35,9 +36,8 @@ pub(crate) struct App {
     /// Folder to make instead of one named like the application.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Release key that `holdfast run` signs with: a file that need not exist yet.
-    #[arg(long, value_name = "FILE", default_value = "keys/release.pem")]
-    key: PathBuf,
+    #[arg(long, value_name = "SIGNER", default_value = "keys/release.pem", help = format!("Release key that `holdfast run` signs with, which need not exist yet: {SIGNER_HELP}"))]
+    key: SignerRef,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -67,6 +67,7 @@ const ABI: &[File] = sdk!("sdk/abi/", "abi/":
 const C: &[File] = &[
     ("Makefile", include_str!("../../templates/c/Makefile")),
     ("main.c", include_str!("../../templates/c/main.c")),
+    ("README.md", include_str!("../../templates/README.md")),
     (".gitignore", "/build\n/.holdfast\n"),
 ];
 const RUST: &[File] = &[
@@ -76,6 +77,7 @@ const RUST: &[File] = &[
     ("src/main.rs", include_str!("../../templates/rust/main.rs")),
     ("sdk/holdfast/Cargo.toml", include_str!("../../templates/rust/sdk.toml")),
     ("sdk/abi/Cargo.toml", include_str!("../../templates/rust/abi.toml")),
+    ("README.md", include_str!("../../templates/README.md")),
     (".gitignore", "/target\n/.holdfast\n"),
 ];
 const PROJECT: File = (crate::project::FILE, include_str!("../../templates/holdfast.toml"));
@@ -92,7 +94,8 @@ impl Lang {
     fn build(self) -> &'static str {
         match self {
             Lang::C => "make --silent",
-            Lang::Rust => "cargo build --release --quiet",
+            // Where `elf` says, whatever CARGO_TARGET_DIR and configurations of folders above say: else what an older build left is taken.
+            Lang::Rust => "cargo build --release --quiet --target-dir target",
         }
     }
 
@@ -115,16 +118,31 @@ pub(crate) fn run(global: &Global, command: &Command) -> Result<()> {
         write(&folder.join(place), &text.replace("@NAME@", &app.name))?;
     }
     let (place, text) = PROJECT;
-    let key = std::path::absolute(&app.key).context("cannot tell where the key is")?;
-    let key =
-        key.to_str().filter(|key| !key.contains(['"', '\\'])).context("the key's path is no plain text")?;
+    let key = signer(&app.key)?;
     let text = text.replace("@BUILD@", app.lang.build()).replace("@ELF@", app.lang.elf());
-    write(&folder.join(place), &text.replace("@NAME@", &app.name).replace("@KEY@", key))?;
+    write(&folder.join(place), &text.replace("@NAME@", &app.name).replace("@KEY@", &quoted(&key)))?;
     if global.json {
         let made = serde_json::json!({ "name": app.name, "dir": folder, "key": key });
         return output::line(&made.to_string());
     }
     output::line(&format!("made {}: `cd {0} && holdfast run` builds it and deploys it", folder.display()))
+}
+
+/// The signer as it is named from any folder.
+fn signer(signer: &SignerRef) -> Result<String> {
+    let absolute = |path: &Path| -> Result<String> {
+        let path = std::path::absolute(path).context("cannot tell where the key is")?;
+        Ok(path.to_str().context("the key's path is not UTF-8")?.to_owned())
+    };
+    match signer {
+        SignerRef::File(file) => absolute(file),
+        SignerRef::Command { public, command } => Ok(format!("exec:{}:{command}", absolute(public)?)),
+    }
+}
+
+/// As TOML writes it, whatever is in it.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
 }
 
 fn write(file: &Path, text: &str) -> Result<()> {
@@ -151,6 +169,51 @@ fn check(name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Files below `folder`, from it.
+    fn below(folder: &Path) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut folders = vec![folder.to_owned()];
+        while let Some(next) = folders.pop() {
+            for entry in std::fs::read_dir(next).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path)
+                } else {
+                    files.push(path.strip_prefix(folder).unwrap().into())
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn a_project_gets_every_file_of_the_sdk() {
+        let firmware = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway-firmware");
+        for (part, from, into) in
+            [(C_SDK, "sdk/c", "sdk"), (RUST_SDK, "sdk/rust", "sdk/holdfast"), (ABI, "abi", "sdk/abi")]
+        {
+            let mut given: Vec<PathBuf> =
+                part.iter().map(|(place, _)| Path::new(place).strip_prefix(into).unwrap().into()).collect();
+            given.sort();
+            let mut there = below(&firmware.join(from));
+            // A manifest of its own, and no tests.
+            there.retain(|file| file != Path::new("Cargo.toml") && !file.starts_with("tests"));
+            assert_eq!(given, there, "{from}");
+        }
+    }
+
+    #[test]
+    fn the_key_stands_in_a_project_whatever_it_is() {
+        for key in ["/keys/release.pem", "/k\"e\\y.pem", "exec:/pub.pem:sign --pin \"1 2\""] {
+            let folder = tempfile::tempdir().unwrap();
+            let (place, text) = PROJECT;
+            std::fs::write(folder.path().join(place), text.replace("@KEY@", &quoted(key))).unwrap();
+            crate::project::Project::read(folder.path()).unwrap();
+            assert_eq!(signer(&key.parse().unwrap()).unwrap(), key);
+        }
+    }
 
     #[test]
     fn names_are_good_for_a_crate_and_a_file() {

@@ -1,6 +1,6 @@
 //! `holdfast run`: from the sources of a project to a device that runs them, and what it says.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
@@ -29,19 +29,33 @@ pub(crate) struct Args {
     /// Device: dv… or its resource name. Without it, the tenant's only one with the project's board.
     #[arg(long)]
     device: Option<String>,
-    /// Folder with holdfast.toml.
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    dir: PathBuf,
+    /// Folder with holdfast.toml. Without it, the nearest: this one, or one above it.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Version people will see, instead of that in holdfast.toml.
+    #[arg(long, value_name = "VERSION")]
+    version: Option<String>,
+    /// Deploy what is built already.
+    #[arg(long)]
+    no_build: bool,
     /// Go on with its log until Ctrl-C.
     #[arg(short, long)]
     follow: bool,
 }
 
 pub(crate) async fn run(global: &Global, args: &Args) -> Result<()> {
-    let project = Project::read(&args.dir)?;
-    project.build(&args.dir)?;
-    let bundle = project.bundle(&args.dir)?;
-    bundle::create(global, &create(&project, args, &bundle)?)?;
+    let dir = folder(args)?;
+    let mut project = Project::read(&dir)?;
+    if let Some(version) = &args.version {
+        project.app.version.clone_from(version);
+    }
+    if args.no_build {
+        project.is_built(&dir)?;
+    } else {
+        project.build(&dir)?;
+    }
+    let bundle = project.bundle(&dir)?;
+    bundle::create(global, &create(&project, &dir, &bundle)?)?;
     let device = match &args.device {
         Some(device) => device.clone(),
         None => only_device(global, &project.app.board).await?,
@@ -58,9 +72,17 @@ pub(crate) async fn run(global: &Global, args: &Args) -> Result<()> {
     Ok(())
 }
 
+fn folder(args: &Args) -> Result<PathBuf> {
+    if let Some(dir) = &args.dir {
+        return Ok(dir.clone());
+    }
+    let here = std::path::absolute(".").context("cannot tell which folder this is")?;
+    Ok(Project::folder(&here).unwrap_or(&here).to_owned())
+}
+
 /// The arguments of `bundle create`, judged as if they had been typed.
-fn create(project: &Project, args: &Args, bundle: &std::path::Path) -> Result<Create> {
-    let words = project.create_words(&args.dir, bundle)?;
+fn create(project: &Project, dir: &Path, bundle: &Path) -> Result<Create> {
+    let words = project.create_words(dir, bundle)?;
     let command = Create::augment_args(clap::Command::new(FILE).no_binary_name(true));
     let matches = command.try_get_matches_from(words);
     matches.and_then(|matches| Create::from_arg_matches(&matches)).map_err(|error| {
