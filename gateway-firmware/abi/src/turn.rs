@@ -13,6 +13,8 @@ pub const APP_SLICE_US: u64 = 50;
 /// What the supervisor is given for having waited beyond its turn, at most: an application that keeps the core for longer than its
 /// slice, by a storm of exceptions or by calls from its handlers, pays for it.
 pub const LATE_US_MAX: u64 = 150;
+/// So late it may be for nothing: a timer is late, or a call in a handler was under way.
+pub const LATE_US_FREE: u64 = 30;
 
 /// One of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +86,7 @@ pub fn decide(standing: Standing, now_us: u64) -> Turn {
     };
     let woken = sleep.is_none();
     let ran_until = |slice_us| standing.since_us.saturating_add(slice_us);
-    let slice_us = SLICE_US + standing.late_us.min(LATE_US_MAX);
+    let slice_us = SLICE_US + standing.late_us.saturating_sub(LATE_US_FREE).min(LATE_US_MAX);
     let (who, until_us) = match (standing.app, sleep, standing.current) {
         (false, sleep, _) => (Who::Supervisor, sleep.flatten()),
         (true, Some(until_us), Who::Supervisor) => {
@@ -156,9 +158,10 @@ mod tests {
             let turn = decide(standing, now_us);
             (turn.who, turn.until_us)
         };
-        assert_eq!(late(App, 1_000, 30, 1_080), (S, Some(1_160)));
-        assert_eq!(late(S, 1_080, 30, 1_159), (S, Some(1_160)));
-        assert_eq!(late(S, 1_080, 30, 1_160), (App, Some(1_210)));
+        assert_eq!(late(App, 1_000, 30, 1_080), (S, Some(1_130)));
+        assert_eq!(late(App, 1_000, 60, 1_110), (S, Some(1_190)));
+        assert_eq!(late(S, 1_110, 60, 1_189), (S, Some(1_190)));
+        assert_eq!(late(S, 1_110, 60, 1_190), (App, Some(1_240)));
         assert_eq!(late(App, 1_000, 90_000, 91_050), (S, Some(91_250)));
     }
 
