@@ -356,7 +356,8 @@ impl<'b, B: Board> Gateway<'b, B> {
         }
         if !self.mqtt.is_online() {
             self.mqtt.close();
-            self.link.leave(now_ms);
+            let random = self.jitter();
+            self.link.leave(now_ms, random);
         } else {
             // Without room for it the next turn tries again.
             self.mqtt.leave(now_ms);
@@ -368,7 +369,15 @@ impl<'b, B: Board> Gateway<'b, B> {
         self.happen(Happening::Disconnected(End::NotNeeded));
         self.logs.note(now_ms, LogLevel::Info, format_args!("disconnected: {:?}", End::NotNeeded));
         self.mqtt.close();
-        self.link.leave(now_ms);
+        let random = self.jitter();
+        self.link.leave(now_ms, random);
+    }
+
+    /// What spreads the waits of a fleet. Without randomness there is none, which is better than no connection.
+    fn jitter(&mut self) -> u32 {
+        let mut random = [0; 4];
+        let _ = self.device.ports.entropy.fill(&mut random);
+        u32::from_le_bytes(random)
     }
 
     fn serve(&mut self, now_ms: u64, view: View) {
@@ -501,10 +510,8 @@ impl<'b, B: Board> Gateway<'b, B> {
             self.logs.note(now_ms, LogLevel::Debug, format_args!("no connection: {end:?}"));
         }
         self.mqtt.close();
-        let mut random = [0; 4];
-        // Without randomness there is no jitter, which is better than no connection.
-        let _ = self.device.ports.entropy.fill(&mut random);
-        self.link.ended(now_ms, end, u32::from_le_bytes(random));
+        let random = self.jitter();
+        self.link.ended(now_ms, end, random);
     }
 
     /// Notes what the device noticed, whether or not anyone is connected.

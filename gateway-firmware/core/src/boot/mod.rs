@@ -214,8 +214,10 @@ impl<B: Board> Device<'_, B> {
     }
 
     fn stop_running(&mut self) {
-        if self.running.take().is_some() {
+        if self.running.is_some() {
             self.ports.app.stop();
+            self.report_late_crash();
+            self.running = None;
         }
     }
 

@@ -92,10 +92,24 @@ impl<B: Board> Device<'_, B> {
     /// Takes down how the running application ended, before it is stopped.
     #[inline(never)]
     pub(crate) fn report_crash(&mut self, life: Life) {
-        let Some(running) = &self.running else { return };
         let now_us = self.ports.clock.now_ms().saturating_mul(1000);
         let kind = if life == Life::Hung { CrashKind::Hung } else { CrashKind::Other };
         let crash = self.ports.app.take_crash().unwrap_or_else(|| Crash::new(kind, now_us));
+        self.add_crash(crash);
+    }
+
+    /// The same for one that was just stopped: it may have ended by itself after it was last looked at, and the report is its own
+    /// and not that of what is started next.
+    #[inline(never)]
+    pub(crate) fn report_late_crash(&mut self) {
+        if let Some(crash) = self.ports.app.take_crash() {
+            self.counters.app_crashes = self.counters.app_crashes.saturating_add(1);
+            self.add_crash(crash);
+        }
+    }
+
+    fn add_crash(&mut self, crash: Crash) {
+        let Some(running) = &self.running else { return };
         let slot = &self.ledger.slots[running.slot];
         let added = self.crashes.add(self.boot, slot.manifest, &slot.version, crash);
         if let Some((sequence, kind)) = added.map(|report| (report.name.sequence, report.crash.kind)) {

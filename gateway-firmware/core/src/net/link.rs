@@ -189,10 +189,17 @@ impl Link {
         self.wait_until(now_ms);
     }
 
-    /// Nobody needs a connection: the next is made at once when somebody does.
-    pub fn leave(&mut self, now_ms: u64) {
-        self.backoff.reset();
-        self.wait_until(now_ms);
+    /// Nobody needs a connection: the next is made at once when somebody does. An attempt that is given up is one that failed: whoever
+    /// asks and lets go again does not dial faster.
+    pub fn leave(&mut self, now_ms: u64, random: u32) {
+        let wait_ms = match self.stage {
+            Stage::Open { .. } => {
+                self.backoff.reset();
+                0
+            }
+            Stage::Waiting { .. } | Stage::Dialing { .. } => self.backoff.next_ms(random),
+        };
+        self.wait_until(now_ms + wait_ms);
     }
 
     /// Whether a due renewal may be tried again.
@@ -310,13 +317,25 @@ mod tests {
         let (mut link, unwanted) = (Link::new(), View { unwanted: true, ..ENROLLED });
         let mut now_ms = 0;
         dial(&mut link, &mut now_ms, ENROLLED);
-        link.leave(5);
+        link.leave(5, 0);
         link.poll(5, unwanted);
         assert_eq!((link.wish().1, link.deadline_ms()), (None, u64::MAX));
         link.poll(1_000_000, unwanted);
         assert_eq!(link.wish().1, None);
         link.poll(1_000_001, ENROLLED);
         assert_eq!(link.wish().1, Some(Target::Serve));
+    }
+
+    #[test]
+    fn who_asks_and_lets_go_again_does_not_dial_faster() {
+        let mut link = Link::new();
+        let mut waits = [0; 3];
+        for wait in &mut waits {
+            link.poll(link.deadline_ms(), ENROLLED);
+            link.leave(0, 0);
+            *wait = link.deadline_ms();
+        }
+        assert!(waits.is_sorted_by(|a, b| a < b), "{waits:?}");
     }
 
     #[test]

@@ -272,6 +272,7 @@ impl<B: Board> Device<'_, B> {
         let crash = running.crash;
         self.note(Notice::AppRestarts);
         self.ports.app.stop();
+        self.report_late_crash();
         self.demand = NetworkDemand::NeverAsked;
         self.why = StartReason::Restart;
         self.life.asked(&crash, now_ms);

@@ -1,5 +1,6 @@
 //! Crash reports and telemetry on their way: said until they are answered, and behind nothing that matters more.
 
+use gateway_core::crash::Crash;
 use gateway_core::net::session::CRASH_SAY_MS;
 use gateway_core::telemetry::TELEMETRY_WINDOW_MAX;
 use wire::msg::{self, CrashDown, CrashKind, CrashUp, EnumValue, Message as _, TelemetryUp};
@@ -52,6 +53,18 @@ fn a_report_is_said_until_it_is_acknowledged() {
     acknowledge(&mut world, &first);
     world.pass_ms(3_600_000);
     assert_eq!(world.take("crash"), None);
+}
+
+#[test]
+fn what_ended_an_application_while_it_was_stopped_is_reported_as_its_own() {
+    let mut world = World::with_app(|_| {});
+    let mut app = world.bench.app.borrow_mut();
+    (app.apply, app.crash) = (true, Some(Crash::new(CrashKind::Usage, 5)));
+    drop(app);
+    let said = next(&mut world, "crash");
+    let report = CrashUp::decode(&said).unwrap();
+    assert_eq!((report.kind, report.version), (EnumValue::Known(CrashKind::Usage), "1.0"));
+    assert_eq!(world.gateway.device().counters().app_crashes, 1);
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub(super) fn publish([type_at, type_bytes, data_at, data_bytes]: Arguments) -> 
         // SAFETY: judged.
         unsafe { memory::fetch_bytes(data_at, data) };
         (message.content_type_bytes, message.data_bytes) = (kind.len(), data.len());
-        FULL.store(true, Ordering::Relaxed);
+        FULL.store(true, Ordering::Release);
         Status::Okay
     });
     match status {
@@ -72,7 +72,7 @@ pub(super) fn publish([type_at, type_bytes, data_at, data_bytes]: Arguments) -> 
 
 /// Hands the message that waits to `keep`, which says what room there is then. By the supervisor only.
 pub fn take(keep: impl FnOnce(&str, &[u8]) -> usize) -> bool {
-    if !FULL.load(Ordering::Relaxed) {
+    if !FULL.load(Ordering::Acquire) {
         return false;
     }
     // SAFETY: it is full: no call writes it until it is not.
@@ -81,7 +81,7 @@ pub fn take(keep: impl FnOnce(&str, &[u8]) -> usize) -> bool {
     let data = message.data.get(..message.data_bytes).unwrap_or_default();
     let room = keep(core::str::from_utf8(kind).unwrap_or_default(), data);
     has_room(room);
-    FULL.store(false, Ordering::Relaxed);
+    FULL.store(false, Ordering::Release);
     true
 }
 
