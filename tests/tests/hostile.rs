@@ -25,7 +25,7 @@ use Expected::{Ends, Hangs, Restarts, Stays};
 /// Updates beside a quiet application, whose median is what the others are compared with.
 const IDLE: usize = 3;
 /// Updates during one attack, at most, of which the fastest counts: whatever else this machine does makes them slower only.
-const MEASURES_MAX: usize = 4;
+const MEASURES_MAX: usize = 12;
 /// How long an application may take to show what it comes to. It ends the wait, and what is missing then is in the table.
 const SHOWN_MAX: Duration = Duration::from_secs(30);
 /// An application that ends is started again soon: its attack goes on.
@@ -77,7 +77,13 @@ const ATTACKS: &[Attack] = &[
     attack("aircr", Stays),
     attack("nvic", Stays),
     attack("mpu-lent", Stays),
-    attack("systick-flood", Stays),
+    Attack {
+        excused: Some(
+            "it is excused on an emulator alone, which takes a lock for each of a million exceptions a second that its \
+             timers wait for: the supervisor's turn comes late",
+        ),
+        ..attack("systick-flood", Stays)
+    },
     attack("pendsv-storm", Stays),
     attack("interrupt-storm", Stays),
     attack("deep-sleep", Stays),
@@ -229,10 +235,13 @@ impl Rig<'_> {
     fn since(&self, name: &str) -> Since {
         let lines = self.board.console().lines();
         let installed = lines.iter().rev().find(|line| line.text.ends_with("update: Installing"));
+        // The one before runs on while this one is measured, and may end then.
+        let installed = installed.map_or(0, |line| line.number);
+        let started = lines.iter().find(|line| line.number > installed && line.text.contains("AppStarted"));
         let lines = self.board.app().lines();
         let begun = lines.iter().find(|line| line.text.contains(&format!("hostile {name} ")));
         Since {
-            console: installed.map_or(0, |line| line.number),
+            console: started.map_or(installed, |line| line.number),
             app: begun.map_or_else(|| self.board.app().count(), |line| line.number),
             connections: Counts::read(&self.wire.counts().connections),
             resets: self.board.resets(),
