@@ -23,7 +23,7 @@ use wire::sign::{LayerSpec, ManifestSpec, SoftKey};
 use Expected::{Ends, Hangs, Restarts, Stays};
 
 /// Updates beside a quiet application, whose median is what the others are compared with.
-const IDLE: usize = 3;
+const IDLE: usize = 5;
 /// Updates during one attack, at most, of which the fastest counts: whatever else this machine does makes them slower only.
 const MEASURES_MAX: usize = 12;
 /// How long an application may take to show what it comes to. It ends the wait, and what is missing then is in the table.
