@@ -214,6 +214,11 @@ impl<'b, B: Board> Gateway<'b, B> {
         self.logs.note(self.device.now_ms(), level, text);
     }
 
+    /// A record of the board's own, of what an application can bring about as often as it likes: it pushes out nothing.
+    pub fn note_of_app(&mut self, level: LogLevel, text: core::fmt::Arguments<'_>) {
+        self.logs.note_of_app(self.device.now_ms(), level, text);
+    }
+
     pub fn take_happening(&mut self) -> Option<Happening> {
         self.happenings.pop_front()
     }
@@ -518,7 +523,11 @@ impl<'b, B: Board> Gateway<'b, B> {
     fn tell(&mut self) {
         let now_ms = self.device.now_ms();
         while let Some(notice) = self.device.take_notice() {
-            self.logs.note(now_ms, level(notice), format_args!("{notice:?}"));
+            if is_of_app(notice) {
+                self.logs.note_of_app(now_ms, level(notice), format_args!("{notice:?}"));
+            } else {
+                self.logs.note(now_ms, level(notice), format_args!("{notice:?}"));
+            }
             self.happen(Happening::Device(notice));
         }
         let result = self.device.results().last().copied();
@@ -543,6 +552,18 @@ impl<'b, B: Board> Gateway<'b, B> {
         // Cannot fail: room was made.
         let _ = self.happenings.push_back(happening);
     }
+}
+
+/// An application can bring it about as often as it likes.
+fn is_of_app(notice: Notice) -> bool {
+    matches!(
+        notice,
+        Notice::AppStarted { .. }
+            | Notice::AppCrashed
+            | Notice::AppHung
+            | Notice::AppRestarts
+            | Notice::CrashReport { .. }
+    )
 }
 
 fn level(notice: Notice) -> LogLevel {

@@ -72,6 +72,11 @@ impl<'b> Logs<'b> {
         self.current.ring.note(now_ms, level, text);
     }
 
+    /// Keeps a record of the microvisor's own, of what an application can bring about: it pushes out nothing.
+    pub fn note_of_app(&mut self, now_ms: u64, level: LogLevel, text: fmt::Arguments<'_>) {
+        self.current.ring.note_of_app(now_ms, level, text);
+    }
+
     /// The ring a batch of which should be sent now.
     pub fn due(&mut self, now_ms: u64) -> Option<&Ring<'b>> {
         let Story { ring, ship } = self.oldest();

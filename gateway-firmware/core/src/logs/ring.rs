@@ -40,6 +40,17 @@ pub struct Ring<'b> {
     app_used: usize,
 }
 
+/// Where a record finds room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// The oldest give way.
+    Whole,
+    /// In the application's share, where its oldest give way.
+    OfApp,
+    /// Where nothing is.
+    Spare,
+}
+
 /// Records `first..=last`, encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batch<'r> {
@@ -127,6 +138,11 @@ impl<'b> Ring<'b> {
 
     /// Keeps a record; text beyond `LOG_TEXT_BYTES_MAX` is cut at a character.
     pub fn push(&mut self, uptime_us: u64, level: LogLevel, source: LogSource, text: &str) {
+        let room = if source == LogSource::App { Room::OfApp } else { Room::Whole };
+        self.push_into(room, uptime_us, level, source, text);
+    }
+
+    fn push_into(&mut self, room: Room, uptime_us: u64, level: LogLevel, source: LogSource, text: &str) {
         if level as i32 > self.level as i32 {
             return;
         }
@@ -139,7 +155,7 @@ impl<'b> Ring<'b> {
             ..Default::default()
         };
         self.next += 1;
-        self.keep(&record, source == LogSource::App);
+        self.keep(&record, room);
         self.save();
     }
 
@@ -154,9 +170,14 @@ impl<'b> Ring<'b> {
         self.bytes.len() / 4 * 3
     }
 
-    fn keep(&mut self, record: &LogRecord<'_>, is_app: bool) {
+    fn keep(&mut self, record: &LogRecord<'_>, room: Room) {
+        let is_app = room == Room::OfApp;
         let length = record.encoded_len();
         let needed = 1 + varint_bytes(length) + length;
+        if room == Room::Spare && self.used() + needed > self.bytes.len() {
+            self.count_lost(self.next - 1, 1);
+            return;
+        }
         let share = if is_app { self.app_share() } else { self.bytes.len() };
         if needed > share {
             self.count_lost(self.next - 1, 1);
@@ -194,10 +215,19 @@ impl<'b> Ring<'b> {
 
     /// Keeps a record of the microvisor's own; text beyond `NOTE_BYTES_MAX` is left out.
     pub fn note(&mut self, now_ms: u64, level: LogLevel, text: fmt::Arguments<'_>) {
+        self.note_into(Room::Whole, now_ms, level, text);
+    }
+
+    /// The same of what an application can bring about as often as it likes: it pushes out nothing, and is counted where it has no room.
+    pub fn note_of_app(&mut self, now_ms: u64, level: LogLevel, text: fmt::Arguments<'_>) {
+        self.note_into(Room::Spare, now_ms, level, text);
+    }
+
+    fn note_into(&mut self, room: Room, now_ms: u64, level: LogLevel, text: fmt::Arguments<'_>) {
         let mut line = heapless::String::<NOTE_BYTES_MAX>::new();
         // What does not fit is left out, piece by piece.
         let _ = fmt::write(&mut line, text);
-        self.push(now_ms * 1000, level, LogSource::Microvisor, &line);
+        self.push_into(room, now_ms * 1000, level, LogSource::Microvisor, &line);
     }
 
     /// Forgets every record up to this sequence; a sequence never given out is ignored.
@@ -418,6 +448,22 @@ mod tests {
         assert!(!ring.app_has_room());
         ring.stored_up_to(1005);
         assert!(ring.app_has_room());
+    }
+
+    #[test]
+    fn what_an_application_brings_about_without_end_pushes_out_nothing() {
+        let mut memory = [0; KEPT_HEAD_BYTES + 1024];
+        let mut ring = Ring::new(&mut memory, BOOT);
+        ring.note(1, LogLevel::Error, format_args!("how it began"));
+        for index in 0..1000 {
+            ring.push(7, LogLevel::Info, LogSource::App, "before it ends");
+            ring.note_of_app(1, LogLevel::Warn, format_args!("it ended {index} times"));
+        }
+        let held = all(&ring);
+        assert_eq!(held[0], (1, false));
+        assert_eq!(ring.dropped() as usize + held.len(), 2001);
+        ring.note(1, LogLevel::Info, format_args!("goes on"));
+        assert_eq!(all(&ring).last().copied(), Some((2002, false)));
     }
 
     #[test]

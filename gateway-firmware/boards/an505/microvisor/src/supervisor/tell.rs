@@ -70,7 +70,7 @@ pub(super) fn fault(core: &mut Gateway<'_, An505>, fault: &FaultRecord) {
     let (pc, lr) = fault.frame.map_or((0, 0), |frame| (frame.pc, frame.lr));
     let kind = fault.kind;
     say(format_args!("application ended: {kind:?} pc {pc:08x} lr {lr:08x} sp {:08x}", fault.sp));
-    core.note(
+    core.note_of_app(
         LogLevel::Error,
         format_args!("application ended: {kind:?} pc {pc:08x} lr {lr:08x} sp {:08x}", fault.sp),
     );
