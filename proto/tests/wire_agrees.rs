@@ -62,12 +62,13 @@ prop_compose! {
         (protocol, connection, sequence, keyset_version) in any::<(u32, u32, u32, u32)>(), nonce in vec(any::<u8>(), 0..20),
         boot in option::of(boot()), boot_reason in 0..8,
         (hardware_id, board, microvisor_version) in ("\\PC{0,8}", "\\PC{0,8}", "\\PC{0,8}"),
-        slots in vec(slot(), 0..4), (app_floor, time_bound_s) in any::<(u64, u64)>(), counters in option::of(counters()),
+        slots in vec(slot(), 0..4), (app_floor, time_bound_s, microvisor_floor) in any::<(u64, u64, u64)>(), counters in option::of(counters()),
         last_result in option::of(update_up()),
     ) -> owned::HelloUp {
         owned::HelloUp {
             protocol, nonce, boot, connection, sequence, boot_reason, hardware_id, board, microvisor_version,
             slots, app_floor, keyset_version, time_bound_s, counters, last_result,
+            microvisor_floor,
         }
     }
 }
