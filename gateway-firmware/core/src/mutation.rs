@@ -74,6 +74,14 @@ mod switch {
         BoardName,
         /// Manifests for other components are taken.
         ComponentName,
+        /// A microvisor is called confirmed, and the first stage is not told.
+        ExchangeRecord,
+        /// A microvisor is kept that no server has answered.
+        ExchangeWord,
+        /// A microvisor is tried whose keyset the first stage will not believe.
+        ExchangeRoots,
+        /// A microvisor is tried that the application does not run on.
+        ExchangeMinimum,
         /// Manifests below the floor are taken and started.
         Floor,
         /// A manifest is tried again for the deployment that it failed.
@@ -95,7 +103,7 @@ mod switch {
     }
 
     impl Mutation {
-        pub const ALL: [Mutation; 30] = [
+        pub const ALL: [Mutation; 34] = [
             Mutation::RecordCrc,
             Mutation::BankCrc,
             Mutation::BankCommitFirst,
@@ -117,6 +125,10 @@ mod switch {
             Mutation::TargetDigest,
             Mutation::BoardName,
             Mutation::ComponentName,
+            Mutation::ExchangeRecord,
+            Mutation::ExchangeWord,
+            Mutation::ExchangeRoots,
+            Mutation::ExchangeMinimum,
             Mutation::Floor,
             Mutation::Rejection,
             Mutation::GoTarget,

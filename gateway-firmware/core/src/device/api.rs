@@ -4,7 +4,7 @@ use heapless::{String, Vec};
 use wire::directive::DirectiveError;
 use wire::keyset::KeysetError;
 use wire::limits::{BOARD_BYTES_MAX, HARDWARE_ID_BYTES_MAX, ROOT_KEYS_MAX, VERSION_BYTES_MAX};
-use wire::manifest::Version;
+use wire::manifest::{Component, Version};
 use wire::msg::{CrashKind, SlotStatus, UpdateReason};
 use wire::{DeploymentId, Digest, KeyHash};
 
@@ -79,6 +79,9 @@ pub struct Progress {
 /// What a slot holds, for `hello`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotReport {
+    pub component: Component,
+    /// 0 or 1.
+    pub index: u8,
     pub status: SlotStatus,
     /// Nothing when empty.
     pub manifest: Option<Digest>,
@@ -86,6 +89,9 @@ pub struct SlotReport {
     pub security_counter: u64,
     pub running: bool,
 }
+
+/// Slots of both components.
+pub const SLOTS_MAX: usize = 4;
 
 /// Counted since boot.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -128,6 +134,11 @@ pub enum Notice {
     Update(State),
     UpdateRefused(UpdateReason),
     FloorRaised(u64),
+    /// The microvisor that runs was acknowledged: it is the one from now on.
+    MicrovisorConfirmed,
+    /// The trial of a microvisor ended, and the one before runs, or is about to.
+    MicrovisorReverted(UpdateReason),
+    MicrovisorFloorRaised(u64),
     KeysetAccepted(u32),
 }
 

@@ -28,6 +28,7 @@ use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
 use crate::update::fetch::Fetch;
 use crate::update::ledger::Ledger;
+use crate::update::microvisor::Own;
 use crate::update::slots::Layout;
 use crate::update::{Event, State, codec};
 
@@ -71,6 +72,11 @@ pub struct Device<'b, B: Board> {
     pub(crate) time_kept_s: u64,
     /// Nothing while the counter cannot be read: then nothing is started or installed.
     pub(crate) floor: Option<u64>,
+    /// Lowest security counter of a microvisor that may run, as the first stage's record has it.
+    pub(crate) microvisor_floor: u64,
+    /// Room for a microvisor's image in a slot; 0: nothing exchanges it.
+    pub(crate) microvisor_bytes: u32,
+    pub(crate) own: Own,
     pub(crate) ledger: Ledger,
     pub(crate) state: State,
     /// The staged version's envelope; scratch while nothing is staged.
@@ -120,6 +126,9 @@ impl<'b, B: Board> Device<'b, B> {
             floor: ports.counter.value().ok(),
             time_bound_s: facts.build_time_s,
             time_kept_s: 0,
+            microvisor_floor: 0,
+            microvisor_bytes: 0,
+            own: Own::default(),
             ports,
             facts,
             layout,
@@ -167,10 +176,14 @@ impl<'b, B: Board> Device<'b, B> {
     pub fn poll(&mut self) -> Next {
         let now_ms = self.now_ms();
         self.ports.watchdog.feed();
+        let microvisor = self.poll_microvisor(now_ms);
+        if self.own.leaves() {
+            return microvisor;
+        }
         let life = self.poll_app(now_ms);
         let update = self.poll_update(now_ms);
         let floor = self.poll_floor(now_ms);
-        life.min(update).min(floor).min(self.poll_crashes(now_ms))
+        microvisor.min(life).min(update).min(floor).min(self.poll_crashes(now_ms))
     }
 
     /// The board's own ports.

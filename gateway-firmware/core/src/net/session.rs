@@ -7,6 +7,7 @@
 mod hear;
 mod message;
 
+use heapless::Vec;
 use wire::limits::CRASH_REGISTERS;
 use wire::msg::{
     self, EnumValue, HelloUp, LayerUp, LogUp, Message as _, Repeated, Slot, SlotStatus, TelemetryUp, UpdateUp,
@@ -19,7 +20,7 @@ use self::message::{
 use super::fetch::Fetch;
 use super::mqtt::{Full, Mqtt, Qos};
 use crate::crash::{Name, Report};
-use crate::device::{BootId, Device, Progress, SlotReport};
+use crate::device::{BootId, Device, Progress, SLOTS_MAX, SlotReport};
 use crate::logs::{LOG_BATCH_BYTES_MAX, Logs};
 use crate::ports::{Board, Entropy as _};
 use crate::update::State;
@@ -48,9 +49,10 @@ pub const PROGRESS_STEP_PERCENT: u64 = 10;
 /// What a hello says of what the device holds.
 #[derive(Debug, Clone)]
 struct Face {
-    slots: [SlotReport; 2],
+    slots: Vec<SlotReport, SLOTS_MAX>,
     keyset_version: u32,
     floor: Option<u64>,
+    microvisor_floor: u64,
 }
 
 impl Face {
@@ -59,7 +61,8 @@ impl Face {
         fn held(slot: &SlotReport) -> Option<&SlotReport> {
             matches!(slot.status, SlotStatus::Trial | SlotStatus::Confirmed).then_some(slot)
         }
-        (self.keyset_version, self.floor) != (told.keyset_version, told.floor)
+        (self.keyset_version, self.floor, self.microvisor_floor)
+            != (told.keyset_version, told.floor, told.microvisor_floor)
             || self.slots.iter().map(held).ne(told.slots.iter().map(held))
     }
 }
@@ -224,8 +227,7 @@ impl Session {
             return Ok(());
         }
         let facts = &device.facts;
-        let slots = face.slots.each_ref();
-        let slots: [Slot<'_>; 2] = core::array::from_fn(|index| slot(index, slots[index]));
+        let slots: Vec<Slot<'_>, SLOTS_MAX> = face.slots.iter().map(slot).collect();
         let counters = device.counters();
         let last = device.results().last().copied();
         let last_id = last.map(|result| result.deployment.text());
@@ -255,6 +257,7 @@ impl Session {
                 ..Default::default()
             }),
             last_result: last.as_ref().zip(last_id.as_ref()).map(|(result, id)| result_message(result, id)),
+            microvisor_floor: face.microvisor_floor,
             ..Default::default()
         };
         mqtt.publish(&Topic::up(id, Channel::Hello).text(), Qos::AtLeastOnce, &hello)?;
@@ -456,5 +459,10 @@ pub fn will(boot: BootId, connection: u32, buffer: &mut [u8; WILL_BYTES_MAX]) ->
 pub const WILL_BYTES_MAX: usize = 32;
 
 fn face<B: Board>(device: &Device<'_, B>) -> Face {
-    Face { slots: device.slots(), keyset_version: device.keyset_version(), floor: device.floor() }
+    Face {
+        slots: device.slots(),
+        keyset_version: device.keyset_version(),
+        floor: device.floor(),
+        microvisor_floor: device.microvisor_floor(),
+    }
 }

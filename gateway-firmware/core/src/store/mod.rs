@@ -4,6 +4,9 @@
 //! anything torn, the live records move to the other bank, whose header is written last. So a put has happened
 //! completely or not at all, whenever power fails, and both banks wear alike.
 //!
+//! A record of a key that is not known here is another microvisor's, a newer one that was taken back: it is passed over, and left behind when
+//! the live records move. No key's longest value ever grows, or an older microvisor would take such a record for torn.
+//!
 //! The store never writes over words that are not freshly erased, never trusts a record without its checksum and a bank
 //! without its header, and never holds a payload in memory.
 

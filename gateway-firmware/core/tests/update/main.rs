@@ -6,6 +6,7 @@
 mod bad_input;
 mod boot;
 mod crash;
+mod exchange;
 mod first;
 mod flash_fault;
 mod flow;
