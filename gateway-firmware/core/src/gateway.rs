@@ -344,10 +344,11 @@ impl<'b, B: Board> Gateway<'b, B> {
             app: device.running.as_ref().map(|_| device.demand),
             time_known: device.time_heard,
             owes: !device.results().is_empty() || !device.crashes().held().is_empty(),
-            updating: matches!(
-                device.state,
-                State::Fetching | State::Verified | State::Ready | State::Installing | State::Trial
-            ),
+            updating: device.own.is_on_trial()
+                || matches!(
+                    device.state,
+                    State::Fetching | State::Verified | State::Ready | State::Installing | State::Trial
+                ),
             online,
             settled: online && session.is_settled(now_ms),
             busy: !logs.is_empty() || !device.telemetry.is_empty(),
@@ -575,6 +576,7 @@ fn level(notice: Notice) -> LogLevel {
         | Notice::CrashReport { .. }
         | Notice::NoApp
         | Notice::FellBack(_)
+        | Notice::MicrovisorReverted(_)
         | Notice::UpdateRefused(_) => LogLevel::Warn,
         _ => LogLevel::Info,
     }

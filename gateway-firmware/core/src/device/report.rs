@@ -21,7 +21,7 @@ impl<B: Board> Device<'_, B> {
             |index: usize| report(&self.ledger.slots[index], Component::App, index, running == Some(index));
         let mut slots: Vec<_, SLOTS_MAX> = (0..APP_SLOTS).map(app).collect();
         let Some(handover) = self.ports.firmware.handover() else { return slots };
-        let on_trial = self.own.trial_until_ms.is_some();
+        let on_trial = self.own.is_on_trial();
         // Cannot fail: there are two of either component at most.
         let _ = slots.push(SlotReport {
             component: Component::Microvisor,

@@ -32,7 +32,7 @@ pub const RESTART_GRACE_MS: u64 = 100;
 #[derive(Debug, Default)]
 pub(crate) struct Own {
     /// On trial, until then at the latest.
-    pub(crate) trial_until_ms: Option<u64>,
+    trial_until_ms: Option<u64>,
     /// How a trial ended, while that is not in the ledger.
     ended: Option<End>,
     commit_after_s: Option<u32>,
@@ -40,6 +40,11 @@ pub(crate) struct Own {
 }
 
 impl Own {
+    /// The microvisor that runs waits for a word of the server.
+    pub(crate) fn is_on_trial(&self) -> bool {
+        self.trial_until_ms.is_some()
+    }
+
     /// The board is about to start anew: nothing else is begun.
     pub(crate) fn leaves(&self) -> bool {
         self.restart_at_ms.is_some()
@@ -176,7 +181,7 @@ impl<B: Board> Device<'_, B> {
     /// Whether this manifest is what runs, confirmed.
     pub(crate) fn runs_microvisor(&self, target: &Target) -> bool {
         let handover = self.ports.firmware.handover();
-        self.own.trial_until_ms.is_none() && handover.is_some_and(|it| it.manifest == target.manifest)
+        !self.own.is_on_trial() && handover.is_some_and(|it| it.manifest == target.manifest)
     }
 
     /// Whether the first stage will believe the keyset that would go with a microvisor.

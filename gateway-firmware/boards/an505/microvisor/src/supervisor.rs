@@ -11,7 +11,6 @@ mod tell;
 use core::net::Ipv4Addr;
 
 use chip::clock::now_us;
-use gateway_core::boot::first::Record;
 use gateway_core::device::{BootError, Next, Notice};
 use gateway_core::gateway::{Buffers, Gateway, Happening, Provisioning, RECEIVE_BYTES_MIN, SEND_BYTES_MIN};
 use gateway_core::net::identity::Identity;
@@ -28,7 +27,7 @@ use wire::msg::LogLevel;
 use crate::application::{self, EVENTS_MAX, Event};
 use crate::gateway::telemetry;
 use crate::net::lan9118::{self, Lan9118};
-use crate::ports::{self, An505, Started, Unfit, boot_record};
+use crate::ports::{self, An505, Started, Unfit};
 use crate::{gateway, schedule};
 
 use self::found::Found;
@@ -70,8 +69,6 @@ struct Supervisor {
     connection: Option<Connection>,
     open: bool,
     measure: Measure,
-    /// The first stage counts the starts of this microvisor, until the link was there once.
-    on_trial: bool,
     wall: Wall,
 }
 
@@ -107,7 +104,6 @@ enum Unable {
 fn begin() -> Result<&'static mut Supervisor, Unable> {
     let Started { mut ports, facts, provision, handover } = ports::start().map_err(Unable::Board)?;
     let found = Found::look(&mut ports, handover.as_ref());
-    let on_trial = handover.as_ref().is_some_and(|handover| handover.attempt > 0);
     tell::started(&facts, handover.as_ref());
     found.tell(|_, text| tell::say(text));
     let provision: &'static Provision<'static> = PROVISION.try_init(provision).ok_or(Unable::Lent)?;
@@ -124,7 +120,6 @@ fn begin() -> Result<&'static mut Supervisor, Unable> {
         connection: None,
         open: false,
         measure: Measure::default(),
-        on_trial,
         wall,
     };
     SUPERVISOR.try_init(supervisor).ok_or(Unable::Lent)
@@ -295,21 +290,11 @@ impl Supervisor {
             .min()
     }
 
-    /// A microvisor that holds the link has proven itself.
-    fn confirm(&mut self) {
-        if core::mem::take(&mut self.on_trial) {
-            tell::confirmed(self.core, boot_record::change(Record::confirm));
-        }
-    }
-
     fn report(&mut self) {
         while let Some(happening) = self.core.take_happening() {
             tell::happened(happening);
             if happening == Happening::Device(Notice::Update(State::Fetching)) {
                 self.measure.update_started();
-            }
-            if happening == Happening::Connected {
-                self.confirm();
             }
         }
     }
