@@ -29,6 +29,8 @@ enum App {
     First,
     /// Attacks the walls around it.
     Probe,
+    /// A microvisor that misbehaves as a test tells it to.
+    Trial,
     /// The first, but it never rests: for a clock that follows the instructions.
     Busy,
     /// The examples: a blinky and a system of tasks in Rust (embassy), and the same two in C, by make.
@@ -42,6 +44,7 @@ impl App {
         match self {
             App::First => FIRST.to_vec(),
             App::Probe => vec![Image::Walls, Image::Probe],
+            App::Trial => vec![Image::Trial],
             App::Busy => vec![Image::Busy("1.0.0")],
             App::Examples => vec![Image::BlinkyRust, Image::BlinkyC, Image::Embassy, Image::RtosC],
             App::Hostile => HOSTILE.iter().copied().map(Image::Hostile).collect(),
@@ -72,7 +75,7 @@ impl Arguments {
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let compiler = Compiler::choose(arguments.compiler).await?;
     let apps = arguments.app.map_or_else(
-        || vec![App::First, App::Probe, App::Busy, App::Examples, App::Hostile],
+        || vec![App::First, App::Probe, App::Trial, App::Busy, App::Examples, App::Hostile],
         |app| vec![app],
     );
     let mut images = vec![Image::Boot, Image::Microvisor];
@@ -130,6 +133,7 @@ async fn cargo(compiler: Compiler, image: Image) -> Result<PathBuf> {
     let (package, program, profile) = match image {
         Image::Boot => ("boot", "boot", BOOT),
         Image::Microvisor => ("microvisor", "microvisor", RELEASE),
+        Image::Trial => ("microvisor", "trial", RELEASE),
         Image::Walls => ("microvisor", "walls", RELEASE),
         Image::First(_) | Image::Unwell(_) | Image::Busy(_) => ("first", "first", RELEASE),
         Image::Probe => ("probe", "probe", RELEASE),

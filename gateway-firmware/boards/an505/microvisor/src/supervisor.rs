@@ -66,6 +66,7 @@ struct Supervisor {
     network: &'static mut Ip,
     anchor: &'static [u8],
     epoch: u32,
+    dials_from_us: u64,
     connection: Option<Connection>,
     open: bool,
     measure: Measure,
@@ -74,7 +75,12 @@ struct Supervisor {
 
 /// Where `schedule` starts this thread. It comes back from nothing: what keeps it from working resets the board.
 pub extern "C" fn run() -> ! {
-    match begin() {
+    run_dialing_from(0)
+}
+
+/// The same, with no connection before this time.
+pub fn run_dialing_from(us: u64) -> ! {
+    match begin(us) {
         Ok(supervisor) => {
             schedule::on_lan(|| {
                 lan9118::acknowledge();
@@ -101,7 +107,7 @@ enum Unable {
 /// Makes everything, each part where it stays. Whatever needs a large frame is a call of its own here, so that it is gone
 /// when the turns begin.
 #[inline(never)]
-fn begin() -> Result<&'static mut Supervisor, Unable> {
+fn begin(dials_from_us: u64) -> Result<&'static mut Supervisor, Unable> {
     let Started { mut ports, facts, provision, handover } = ports::start().map_err(Unable::Board)?;
     let found = Found::look(&mut ports, handover.as_ref());
     tell::started(&facts, handover.as_ref());
@@ -117,6 +123,7 @@ fn begin() -> Result<&'static mut Supervisor, Unable> {
         network,
         anchor: provision.server_ca,
         epoch: 0,
+        dials_from_us,
         connection: None,
         open: false,
         measure: Measure::default(),
@@ -219,7 +226,7 @@ impl Supervisor {
     /// Drops the connection there is when another one is wished for, and begins that.
     fn follow_wish(&mut self) {
         let (epoch, dial) = self.core.wish();
-        if epoch == self.epoch {
+        if epoch == self.epoch || now_us() < self.dials_from_us {
             return;
         }
         (self.epoch, self.open) = (epoch, false);
@@ -284,7 +291,8 @@ impl Supervisor {
         let connection_us = self.connection.as_ref().and_then(Connection::deadline_us);
         // The watchdog wants to be fed, whoever sleeps.
         let rest_us = now_us() + REST_MAX_US;
-        [core_us, network_us, connection_us, schedule::trial_ends_us(), Some(rest_us)]
+        let dial_us = (now_us() < self.dials_from_us).then_some(self.dials_from_us);
+        [core_us, network_us, connection_us, dial_us, schedule::trial_ends_us(), Some(rest_us)]
             .into_iter()
             .flatten()
             .min()
