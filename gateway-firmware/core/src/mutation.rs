@@ -78,6 +78,8 @@ mod switch {
         ExchangeRecord,
         /// A microvisor is kept that no server has answered.
         ExchangeWord,
+        /// A slot is written while the one that runs is damaged.
+        ExchangeWhole,
         /// A microvisor is tried whose keyset the first stage will not believe.
         ExchangeRoots,
         /// A microvisor is tried that the application does not run on.
@@ -103,7 +105,7 @@ mod switch {
     }
 
     impl Mutation {
-        pub const ALL: [Mutation; 34] = [
+        pub const ALL: [Mutation; 35] = [
             Mutation::RecordCrc,
             Mutation::BankCrc,
             Mutation::BankCommitFirst,
@@ -127,6 +129,7 @@ mod switch {
             Mutation::ComponentName,
             Mutation::ExchangeRecord,
             Mutation::ExchangeWord,
+            Mutation::ExchangeWhole,
             Mutation::ExchangeRoots,
             Mutation::ExchangeMinimum,
             Mutation::Floor,

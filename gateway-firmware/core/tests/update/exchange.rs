@@ -193,7 +193,12 @@ fn one_component_at_a_time_and_both_arrive() {
     let mut device = bench.boot();
     let mut director = Director::new(&maker, &bench);
     let (new, app) = (microvisor(&maker, 2), maker.bundle(2).known_on(&bench));
+    assert_eq!(director.install(&mut device, &app, 9), Heard::Acted);
+    assert_eq!(director.install(&mut device, &new, 2), Heard::Later, "nothing staged gives way to it");
+    assert_eq!(director.order(&mut device, Order::Cancel(app.target(9)), &[]), Ok(Heard::Acted));
+    director.store_results(&mut device);
     assert_eq!(director.install(&mut device, &new, 2), Heard::Acted);
+    assert_eq!(director.install(&mut device, &app, 3), Heard::Later);
     assert!(director.drive(&mut device, &new, 2, Goal::Ready));
     assert_eq!(director.order(&mut device, Order::Go(new.target(2)), &[]), Ok(Heard::Acted));
     assert_eq!(director.install(&mut device, &app, 3), Heard::Later);
@@ -311,6 +316,24 @@ fn a_damaged_slot_that_was_left_behind_leaves_the_newer_one_running_and_can_be_e
     assert_eq!(runs(&device), (1, "2.0.0".into(), SlotStatus::Confirmed));
     assert!(director.drive(&mut device, &microvisor(&maker, 3), 3, Goal::Confirmed));
     assert_eq!(runs(&device), (0, "3.0.0".into(), SlotStatus::Confirmed));
+}
+
+pub(crate) fn the_slot_that_runs_is_damaged() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    assert!(director.drive(&mut device, &microvisor(&maker, 2), 2, Goal::Confirmed));
+    // It runs from memory, and would be all that there is while the other slot is written.
+    bench.corrupt(Slot::B, 17_000);
+    let refused = director.install(&mut device, &microvisor(&maker, 3), 3);
+    assert_eq!(refused, Heard::Refused(UpdateReason::Flash));
+    drop(device);
+    assert_eq!(runs(&bench.boot()).1, "1.0.0", "and is there for this");
+}
+
+#[test]
+fn no_slot_is_written_while_the_one_that_runs_is_damaged() {
+    the_slot_that_runs_is_damaged();
 }
 
 #[test]
