@@ -139,6 +139,8 @@ pub enum Notice {
     /// The trial of a microvisor ended, and the one before runs, or is about to.
     MicrovisorReverted(UpdateReason),
     MicrovisorFloorRaised(u64),
+    /// The first stage believes these provisioned roots no more: bit n is root n.
+    RootsRevoked(u8),
     KeysetAccepted(u32),
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct Own {
     /// Bytes of its image, and what they must hash to.
     area: Option<(u32, Digest)>,
     restart_at_ms: Option<u64>,
+    /// The keyset or a slot has changed since roots were looked at.
+    pub(crate) roots_due: bool,
 }
 
 impl Own {
@@ -105,6 +107,7 @@ impl<B: Board> Device<'_, B> {
         let start = judge_start(entry, handover, record.active);
         (self.microvisor_floor, self.microvisor_bytes) = (record.floor, layout.image_bytes);
         self.read_own_policy();
+        self.own.roots_due = true;
         match start {
             Start::Steady | Start::OnTrial => {}
             Start::Over => self.go_back(self.now_ms()),
@@ -130,7 +133,13 @@ impl<B: Board> Device<'_, B> {
             }
             return if self.own.ended.is_some() { Next::At(self.store_retry_ms) } else { Next::Now };
         }
-        let Some(until_ms) = self.own.trial_until_ms else { return self.poll_microvisor_floor(now_ms) };
+        let Some(until_ms) = self.own.trial_until_ms else {
+            if self.own.roots_due && self.ledger.under_way().is_none() {
+                self.own.roots_due = false;
+                self.settle_roots();
+            }
+            return self.poll_microvisor_floor(now_ms);
+        };
         let heard = self.time_heard || mutated!(ExchangeWord);
         if heard && now_ms >= self.store_retry_ms {
             self.keep_microvisor(now_ms);
@@ -296,6 +305,7 @@ impl<B: Board> Device<'_, B> {
             return;
         }
         self.own.trial_until_ms = None;
+        self.own.roots_due = true;
         self.note(Notice::MicrovisorConfirmed);
         if self.ledger.tries_microvisor() {
             self.end_exchange(End::Kept);

@@ -250,6 +250,51 @@ fn a_microvisor_the_first_stage_would_not_believe_is_refused() {
     the_first_stage_knows_no_root();
 }
 
+/// A board with two provisioned roots, whose keyset 2 drops the first one; signed by the second.
+pub(crate) fn a_root_is_dropped() {
+    use wire::sign::Signer as _;
+    let maker = Maker::new();
+    let (root, other) = (maker.root.public_key(), maker.stranger.public_key());
+    let mut bench = Bench::new(SMALL, &maker);
+    bench.facts.root_key_hashes.push(other.hash().unwrap()).unwrap();
+    bench.firmware = Some(Rc::default());
+    let both = |version, roots: &[_]| {
+        let mut spec = maker.keyset_spec(version);
+        spec.root_keys = roots.to_vec();
+        spec
+    };
+    let first = both(1, &[root, other]).sign(&[&maker.root]).unwrap();
+    bench.fill(Slot::A, &Filling { keyset: first.clone(), ..Filling::version(1) });
+    let mut device = bench.boot();
+    device.enrolled(maker.device, maker.tenant, &[0xab; 1800], &first).unwrap();
+    let mut director = Director::new(&maker, &bench);
+    let second = both(2, &[other]).sign(&[&maker.root]).unwrap();
+    assert_eq!(device.offer_keyset(&second), Ok(2));
+    director.settle(&mut device);
+    assert_eq!(bench.record().revoked, 0, "slot A is vouched for by the first root alone");
+    // The keyset that goes along is believed by its own root; the slot before still needs the other.
+    let third = both(3, &[other]).sign(&[&maker.stranger]).unwrap();
+    assert_eq!(device.offer_keyset(&third), Ok(3));
+    assert!(director.drive(&mut device, &microvisor(&maker, 2), 2, Goal::Confirmed));
+    director.settle(&mut device);
+    assert_eq!(bench.record().revoked, 0, "there must be something to fall back on");
+    assert!(director.drive(&mut device, &microvisor(&maker, 3), 3, Goal::Confirmed));
+    director.settle(&mut device);
+    assert_eq!(bench.record().revoked, 0b01, "neither slot needs it");
+    // What the dropped root vouches for is refused from now on, and the device goes on as before.
+    drop(device);
+    bench.fill_over(Slot::B, &Filling { keyset: first, ..Filling::version(9) });
+    bench.set(bench.record().begin_trial());
+    let mut device = bench.boot();
+    assert_eq!(runs(&device), (0, "3.0.0".into(), SlotStatus::Confirmed));
+    assert!(director.drive(&mut device, &microvisor(&maker, 4), 4, Goal::Confirmed));
+}
+
+#[test]
+fn a_root_that_left_the_keyset_is_revoked_when_no_slot_needs_it() {
+    a_root_is_dropped();
+}
+
 #[test]
 fn a_release_key_for_applications_signs_no_microvisor_and_a_board_without_exchange_takes_none() {
     let (maker, bench) = board(SMALL);
