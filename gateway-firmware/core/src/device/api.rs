@@ -8,6 +8,7 @@ use wire::manifest::Version;
 use wire::msg::{CrashKind, SlotStatus, UpdateReason};
 use wire::{DeploymentId, Digest, KeyHash};
 
+use crate::commission::Stage;
 use crate::store::StoreError;
 use crate::update::State;
 use crate::update::slots::LayoutError;
@@ -129,6 +130,8 @@ pub enum Notice {
     UpdateRefused(UpdateReason),
     FloorRaised(u64),
     KeysetAccepted(u32),
+    /// Where the board's making stands: at a start that is not a product's, and when the test is over.
+    Commission(Stage),
 }
 
 /// Notices kept until taken; the oldest is dropped first.

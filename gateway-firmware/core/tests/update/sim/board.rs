@@ -54,6 +54,8 @@ pub(crate) struct AppWorld {
     pub reasons: Vec<StartReason>,
     /// What the board knows of its end.
     pub crash: Option<Crash>,
+    /// What it says of the board.
+    pub tested: Option<u32>,
 }
 
 impl Bench {
@@ -123,7 +125,7 @@ impl Bench {
         app.running = None;
         app.started.clear();
         app.reasons.clear();
-        (app.told, app.apply) = (false, false);
+        (app.told, app.apply, app.tested) = (false, false, None);
         drop(app);
         // A test's device lives as long as it does.
         Device::boot(self.ports(), self.facts.clone(), Box::leak(Box::default()))
@@ -248,6 +250,7 @@ impl App for SimApp {
         app.reasons.push(reason);
         app.running = Some((name, behaviour));
         (app.told, app.apply, app.network) = (false, false, NetworkDemand::NeverAsked);
+        app.tested = None;
         Ok(())
     }
 
@@ -270,6 +273,10 @@ impl App for SimApp {
     fn update_waits(&mut self) {
         let mut app = self.0.borrow_mut();
         (app.told, app.apply) = (true, false);
+    }
+
+    fn tested(&mut self) -> Option<u32> {
+        self.0.borrow().tested
     }
 
     fn take_crash(&mut self) -> Option<Crash> {
