@@ -19,6 +19,7 @@ use super::{App, Effect, hello, report};
 use crate::error::Error;
 use crate::model::deployment::Deployment;
 use crate::model::device::{Device, Hello, Link};
+use crate::model::precedence;
 use crate::model::report::{Moment, Report};
 use crate::model::state::State;
 use crate::store::{Scope, Tx, deployments, devices};
@@ -118,6 +119,26 @@ impl Held {
     pub(super) fn unfinished(&self, device: &Device, component: Component) -> Option<DeploymentId> {
         let mut rows = self.0.values().filter(|row| row.device == device.id && row.component == component);
         rows.find(|row| !row.state.is_final()).map(|row| row.id)
+    }
+
+    /// Another one of its device goes first.
+    pub(super) fn waits(&self, id: DeploymentId) -> bool {
+        let Some(row) = self.0.get(&id) else { return false };
+        let mut others = self.0.values().filter(|other| other.device == row.device);
+        others.any(|other| precedence::goes_before(other, row))
+    }
+
+    /// Something of the device has begun to change what it runs, beside this one.
+    pub(super) fn started_beside(&self, id: DeploymentId) -> bool {
+        let Some(row) = self.0.get(&id) else { return false };
+        self.0.values().any(|other| other.device == row.device && other.id != id && other.state.started())
+    }
+
+    /// The device's unfinished ones beside this one.
+    pub(super) fn beside(&self, id: DeploymentId) -> Vec<DeploymentId> {
+        let Some(row) = self.0.get(&id) else { return Vec::new() };
+        let mine = |other: &&Row| other.device == row.device && other.id != id && !other.state.is_final();
+        self.0.values().filter(mine).map(|other| other.id).collect()
     }
 
     /// All about which the device may have to be told something, oldest first.

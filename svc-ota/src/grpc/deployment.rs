@@ -238,5 +238,6 @@ fn message(it: model::Deployment) -> Deployment {
         committed: it.committed,
         version: it.version,
         etag,
+        component: it.component.to_string(),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use wire::manifest::{Component, Version};
 use wire::{DeviceId, Digest, Nonce, TenantId};
 
 use super::report::Moment;
@@ -31,8 +32,31 @@ pub(crate) struct Hello {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) hello: Hello,
-    /// Lowest security counter it accepts for an application.
-    pub(crate) app_floor: u64,
+    pub(crate) facts: Facts,
+}
+
+/// What a device runs and accepts, as far as deployments care.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// Lowest security counter it accepts for each component.
+    pub(crate) floors: Floors,
+    /// Version of the microvisor that runs; none: it was not said, or is no version.
+    pub(crate) microvisor: Option<Version>,
     /// Manifests of its confirmed slots.
     pub(crate) confirmed: Vec<Digest>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Floors {
+    pub(crate) app: u64,
+    pub(crate) microvisor: u64,
+}
+
+impl Floors {
+    pub(crate) fn of(self, component: Component) -> u64 {
+        match component {
+            Component::App => self.app,
+            Component::Microvisor => self.microvisor,
+        }
+    }
 }
