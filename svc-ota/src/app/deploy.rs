@@ -40,7 +40,7 @@ pub(crate) async fn create(
     if device.board != bundle.board {
         return Err(Error::OtherBoard { device: device.board, bundle: bundle.board });
     }
-    believes_the_director(app, &tx, tenant).await?;
+    believes_the_director(&tx, tenant).await?;
     if let Some(mut before) = deployments::lock_unfinished(&tx, device.id, bundle.component).await? {
         before.state =
             before.state.next(Event::Supersede).map_err(|_| Error::Started { deployment: before.id })?;
@@ -88,14 +88,10 @@ pub(crate) async fn create(
 }
 
 /// A directive is good for nothing unless the devices' keyset names the key that signs it.
-async fn believes_the_director(app: &App, tx: &Tx, tenant: TenantId) -> Result<(), Error> {
-    let ours = director::find(app, tx, tenant).await?;
-    let signed = devices::keyset(tx, tenant).await?;
-    let keyset =
-        signed.as_deref().map(wire::keyset::read).transpose().map_err(|_| Error::Corrupt("keyset"))?;
-    match (ours, keyset) {
-        (Some(ours), Some(keyset)) if keyset.director_key == ours.public() => Ok(()),
-        _ => Err(Error::DirectorUnknown),
+async fn believes_the_director(tx: &Tx, tenant: TenantId) -> Result<(), Error> {
+    match director::directorship(tx, tenant).await?.governing() {
+        Some(_) => Ok(()),
+        None => Err(Error::DirectorUnknown),
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Said {
     pub(crate) moment: Moment,
     pub(crate) slots: Vec<Slot>,
     pub(crate) app_floor: u64,
+    /// Version of the keyset it holds.
+    pub(crate) keyset: u32,
     /// What the device knows of the time, Unix seconds: at least this late.
     pub(crate) time_bound_s: u64,
     pub(crate) result: Option<Report>,
@@ -46,7 +48,7 @@ pub(super) fn hear(held: &mut Held, known: &Known, said: &Said, now: SystemTime)
         metrics::counter!("ota_hellos_total", "kind" => "stale").increment(1);
         return Answer::default();
     }
-    let hello = Hello { nonce: said.nonce, moment: said.moment, heard_at: now, key: known.device.key };
+    let hello = Hello { nonce: said.nonce, moment: said.moment, heard_at: now, key: known.device.key, keyset: said.keyset };
     let mut answer = match &said.result {
         Some(result) => report::take(held, known, result, None, now),
         None => Answer::default(),
@@ -61,13 +63,13 @@ pub(super) fn hear(held: &mut Held, known: &Known, said: &Said, now: SystemTime)
             deployment.latest = Moment::default();
         }
         let worth = worth_telling(deployment, said, hello);
-        answer.tellings.extend(order::tell(deployment, worth, known.director.clone(), Occasion::News, now));
+        answer.tellings.extend(order::tell(deployment, worth, known.director(hello), Occasion::News, now));
     }
     let newest = Link { hello, app_floor: said.app_floor, confirmed: confirmed(&said.slots) };
     let news = known
         .link
         .as_ref()
-        .is_none_or(|old| (old.app_floor, &old.confirmed) != (newest.app_floor, &newest.confirmed));
+        .is_none_or(|old| old.facts() != newest.facts());
     metrics::counter!("ota_hellos_total", "kind" => if news { "news" } else { "same" }).increment(1);
     answer.keep = (news || answerable).then_some(newest);
     answer.hello = Some(hello);

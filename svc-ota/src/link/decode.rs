@@ -50,6 +50,7 @@ pub(super) fn hello(bytes: &[u8]) -> Result<Option<Said>, Malformed> {
         moment: Moment { boot: boot(message.boot)?, sequence: message.sequence },
         slots: slots.collect::<Result<_, _>>()?,
         app_floor: message.app_floor,
+        keyset: message.keyset_version,
         time_bound_s: message.time_bound_s,
         result: message.last_result.map(report).transpose()?,
     }))

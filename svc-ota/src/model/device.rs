@@ -25,6 +25,8 @@ pub(crate) struct Hello {
     pub(crate) heard_at: SystemTime,
     /// The key of the device that said it: what was said with another one is no longer this device's.
     pub(crate) key: Digest,
+    /// Version of the keyset the device said it holds; 0: none, or it did not say.
+    pub(crate) keyset: u32,
 }
 
 /// The newest hello there was something to answer or record about, and the facts of it.
@@ -35,4 +37,11 @@ pub(crate) struct Link {
     pub(crate) app_floor: u64,
     /// Manifests of its confirmed slots.
     pub(crate) confirmed: Vec<Digest>,
+}
+
+impl Link {
+    /// What of it is news when it changes.
+    pub(crate) fn facts(&self) -> (u64, &[Digest], u32) {
+        (self.app_floor, &self.confirmed, self.hello.keyset)
+    }
 }

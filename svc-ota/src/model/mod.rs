@@ -6,6 +6,7 @@ pub(crate) mod bundle;
 pub(crate) mod deployment;
 pub(crate) mod device;
 pub(crate) mod directed;
+pub(crate) mod director;
 pub(crate) mod report;
 pub(crate) mod staging;
 pub(crate) mod state;

@@ -21,7 +21,7 @@ pub(crate) async fn find(tx: &Tx, id: DeviceId) -> Result<Option<Device>, Error>
 /// Those of these devices that exist, each with what was kept of it as long as its key is the same.
 pub(crate) async fn find_all(tx: &Tx, ids: &[String]) -> Result<Vec<(Device, Option<Link>)>, Error> {
     let sql = "SELECT d.tenant_id, d.device_id, d.board, d.revoked_at IS NOT NULL AS revoked, d.key_digest, l.nonce, \
-               l.boot_count, l.boot_random, l.sequence, l.heard_at, l.app_floor, l.confirmed \
+               l.boot_count, l.boot_random, l.sequence, l.heard_at, l.app_floor, l.confirmed, l.keyset_version \
                FROM registry.device_v1 d LEFT JOIN device_links l ON l.device_id = d.device_id AND l.key_digest = d.key_digest \
                WHERE d.device_id = ANY ($1)";
     let row = |row: &Row| {
@@ -53,21 +53,23 @@ pub(crate) async fn save_links(tx: &Tx, links: &BTreeMap<DeviceId, (TenantId, Li
         links.iter().map(|link| i64::try_from(link.app_floor).unwrap_or(i64::MAX)).collect();
     let confirmed: Vec<String> = links.iter().map(|link| array(&link.confirmed)).collect();
     let keys: Vec<&[u8]> = links.iter().map(|link| link.hello.key.0.as_slice()).collect();
+    let keysets: Vec<i64> = links.iter().map(|link| i64::from(link.hello.keyset)).collect();
     // A replica that heard an older hello meanwhile must not undo a newer one.
     tx.execute(
         "INSERT INTO device_links AS l (device_id, tenant_id, nonce, boot_count, boot_random, sequence, heard_at, \
-         app_floor, confirmed, key_digest) \
-         SELECT id, tenant, nonce, count, random, seq, heard, floor, confirmed::bytea[], key \
+         app_floor, confirmed, key_digest, keyset_version) \
+         SELECT id, tenant, nonce, count, random, seq, heard, floor, confirmed::bytea[], key, keyset \
          FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[], \
-         $8::bigint[], $9::text[], $10::bytea[]) \
-         AS k(id, tenant, nonce, count, random, seq, heard, floor, confirmed, key) \
+         $8::bigint[], $9::text[], $10::bytea[], $11::bigint[]) \
+         AS k(id, tenant, nonce, count, random, seq, heard, floor, confirmed, key, keyset) \
          ON CONFLICT (device_id) DO UPDATE SET nonce = excluded.nonce, boot_count = excluded.boot_count, \
          boot_random = excluded.boot_random, sequence = excluded.sequence, heard_at = excluded.heard_at, \
-         app_floor = excluded.app_floor, confirmed = excluded.confirmed, key_digest = excluded.key_digest \
+         app_floor = excluded.app_floor, confirmed = excluded.confirmed, key_digest = excluded.key_digest, \
+         keyset_version = excluded.keyset_version \
          WHERE (l.boot_count, l.sequence) < (excluded.boot_count, excluded.sequence) \
          OR (l.boot_count = excluded.boot_count AND l.boot_random <> excluded.boot_random) \
          OR l.key_digest <> excluded.key_digest",
-        &[&ids, &tenants, &nonces, &counts, &randoms, &sequences, &heard, &floors, &confirmed, &keys],
+        &[&ids, &tenants, &nonces, &counts, &randoms, &sequences, &heard, &floors, &confirmed, &keys, &keysets],
     )
     .await?;
     Ok(())
@@ -111,6 +113,7 @@ fn link_of(row: &Row) -> Result<Link, Error> {
             heard_at: row.try_get("heard_at")?,
             // Only links of the device's own key are read.
             key: digest(row, "key_digest")?,
+            keyset: unsigned(row, "keyset_version")?,
         },
         app_floor: unsigned(row, "app_floor")?,
         confirmed: confirmed.collect::<Result<_, _>>()?,
