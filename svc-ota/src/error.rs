@@ -42,8 +42,8 @@ pub(crate) enum Error {
     )]
     MicrovisorTooOld { needed: Version, running: Version },
     #[error(
-        "the tenant's keyset does not name its director key: publish a keyset with the key of GetDirectorKey \
-         (holdfast keyset create)"
+        "the tenant's newest keyset does not name a director key that is ours: publish one that does \
+         (holdfast keys rotate --director)"
     )]
     DirectorUnknown,
     #[error("deployment {deployment} was granted go and is being installed")]

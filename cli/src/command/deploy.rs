@@ -208,7 +208,9 @@ fn ending(deployment: &Deployment) -> String {
 /// Reasons about which different things are to be done.
 fn meaning(reason: &str) -> &'static str {
     match reason {
-        "inconclusive" => ": the server did not answer it before its deadline; it may be good, deploy it again",
+        "inconclusive" => {
+            ": the server did not answer it before its deadline; it may be good, deploy it again"
+        }
         "failed" => ": it crashed or hung as often as it may start; the version before runs",
         _ => "",
     }

@@ -11,6 +11,7 @@ use wire::msg::{LogLevel, LogSource};
 use wire::{ClientNonce, DeviceId, Direction, Topic};
 
 use self::judge::{Declined, judge, load_identity};
+use crate::commission::Stage;
 use crate::device::{BootId, Device, Next, Notice};
 use crate::logs::{LOG_BATCH_BYTES_MAX, Logs};
 use crate::net::demand::{Demand, Needs, Network, NetworkStatus, reason};
@@ -285,6 +286,9 @@ impl<'b, B: Board> Gateway<'b, B> {
         let device = self.device.poll();
         let now_ms = self.device.now_ms();
         self.tell();
+        if !self.device.may_connect() {
+            return device;
+        }
         // What could not be read for want of room to answer may be readable now.
         self.read();
         if let Err(fault) = self.mqtt.poll(now_ms) {
@@ -569,7 +573,9 @@ fn is_of_app(notice: Notice) -> bool {
 
 fn level(notice: Notice) -> LogLevel {
     match notice {
-        Notice::StoreFailed(_) | Notice::StoreUnrepaired => LogLevel::Error,
+        Notice::StoreFailed(_) | Notice::StoreUnrepaired | Notice::Commission(Stage::Failed(_)) => {
+            LogLevel::Error
+        }
         Notice::StoreRepaired
         | Notice::AppCrashed
         | Notice::AppHung

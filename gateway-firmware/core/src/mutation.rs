@@ -78,6 +78,10 @@ mod switch {
         ExchangeRecord,
         /// A microvisor is kept that no server has answered.
         ExchangeWord,
+        /// A slot is written while the one that runs is damaged.
+        ExchangeWhole,
+        /// A root is revoked that a slot of the microvisor still needs.
+        RootsInUse,
         /// A microvisor is tried whose keyset the first stage will not believe.
         ExchangeRoots,
         /// A microvisor is tried that the application does not run on.
@@ -103,7 +107,7 @@ mod switch {
     }
 
     impl Mutation {
-        pub const ALL: [Mutation; 34] = [
+        pub const ALL: [Mutation; 36] = [
             Mutation::RecordCrc,
             Mutation::BankCrc,
             Mutation::BankCommitFirst,
@@ -127,6 +131,8 @@ mod switch {
             Mutation::ComponentName,
             Mutation::ExchangeRecord,
             Mutation::ExchangeWord,
+            Mutation::ExchangeWhole,
+            Mutation::RootsInUse,
             Mutation::ExchangeRoots,
             Mutation::ExchangeMinimum,
             Mutation::Floor,

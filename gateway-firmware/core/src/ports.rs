@@ -180,6 +180,10 @@ pub trait App {
     fn status(&mut self) -> AppStatus;
     /// Tells it that an update waits and that it may `apply`.
     fn update_waits(&mut self);
+    /// What it said of the board by `TestingComplete`, until it is started anew; only a board that is tested asks.
+    fn tested(&mut self) -> Option<u32> {
+        None
+    }
     /// How it ended, once, when its life is no longer `Running`. None: this board does not know.
     fn take_crash(&mut self) -> Option<Crash> {
         None

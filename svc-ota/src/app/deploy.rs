@@ -43,7 +43,7 @@ pub(crate) async fn create(
     if device.board != bundle.board {
         return Err(Error::OtherBoard { device: device.board, bundle: bundle.board });
     }
-    believes_the_director(app, &tx, tenant).await?;
+    believes_the_director(&tx, tenant).await?;
     let (mut before, mut beside) = unfinished(&tx, device.id, bundle.component).await?;
     let link = devices::find_all(&tx, &[device.id.to_string()]).await?.pop().and_then(|(_, link)| link);
     let running = link.as_ref().and_then(|link| link.facts.microvisor);
@@ -125,14 +125,10 @@ fn has_its_turn(before: &Deployment, beside: Option<&Deployment>) -> bool {
 }
 
 /// A directive is good for nothing unless the devices' keyset names the key that signs it.
-async fn believes_the_director(app: &App, tx: &Tx, tenant: TenantId) -> Result<(), Error> {
-    let ours = director::find(app, tx, tenant).await?;
-    let signed = devices::keyset(tx, tenant).await?;
-    let keyset =
-        signed.as_deref().map(wire::keyset::read).transpose().map_err(|_| Error::Corrupt("keyset"))?;
-    match (ours, keyset) {
-        (Some(ours), Some(keyset)) if keyset.director_key == ours.public() => Ok(()),
-        _ => Err(Error::DirectorUnknown),
+async fn believes_the_director(tx: &Tx, tenant: TenantId) -> Result<(), Error> {
+    match director::directorship(tx, tenant).await?.governing() {
+        Some(_) => Ok(()),
+        None => Err(Error::DirectorUnknown),
     }
 }
 

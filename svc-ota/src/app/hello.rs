@@ -26,6 +26,8 @@ pub(crate) struct Said {
     /// The microvisor that runs is on trial: an answer is what it needs to be confirmed.
     pub(crate) on_trial: bool,
     pub(crate) facts: Facts,
+    /// Version of the keyset it holds.
+    pub(crate) keyset: u32,
     /// What the device knows of the time, Unix seconds: at least this late.
     pub(crate) time_bound_s: u64,
     pub(crate) result: Option<Report>,
@@ -48,7 +50,13 @@ pub(super) fn hear(held: &mut Held, known: &Known, said: &Said, now: SystemTime)
         metrics::counter!("ota_hellos_total", "kind" => "stale").increment(1);
         return Answer::default();
     }
-    let hello = Hello { nonce: said.nonce, moment: said.moment, heard_at: now, key: known.device.key };
+    let hello = Hello {
+        nonce: said.nonce,
+        moment: said.moment,
+        heard_at: now,
+        key: known.device.key,
+        keyset: said.keyset,
+    };
     let mut answer = match &said.result {
         Some(result) => report::take(held, known, result, None, now),
         None => Answer::default(),
@@ -68,11 +76,14 @@ pub(super) fn hear(held: &mut Held, known: &Known, said: &Said, now: SystemTime)
         let waits = held.waits(*id);
         let Some(row) = held.named(&known.device, *id) else { continue };
         let worth = if waits { None } else { worth_telling(row, said, hello) };
-        let director = known.director.clone();
+        let director = known.director(hello);
         answer.tellings.extend(order::tell(row.change(), worth, director, Occasion::News, now));
     }
     let newest = Link { hello, facts: said.facts.clone() };
-    let news = known.link.as_ref().is_none_or(|old| old.facts != newest.facts);
+    let news = known
+        .link
+        .as_ref()
+        .is_none_or(|old| (&old.facts, old.hello.keyset) != (&newest.facts, newest.hello.keyset));
     metrics::counter!("ota_hellos_total", "kind" => if news { "news" } else { "same" }).increment(1);
     answer.keep = (news || !open.is_empty()).then_some(newest);
     answer.hello = Some(hello);

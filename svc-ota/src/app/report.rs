@@ -136,7 +136,8 @@ fn repeated(row: &mut Row, known: &Known, report: &Report, hello: Option<Hello>,
 }
 
 fn plan(row: &mut Row, known: &Known, hello: Option<Hello>, now: SystemTime) -> Option<order::Telling> {
-    order::tell(row.change(), hello, known.director.clone(), Occasion::News, now)
+    let director = hello.and_then(|hello| known.director(hello));
+    order::tell(row.change(), hello, director, Occasion::News, now)
 }
 
 /// Something a device said that cannot be true.

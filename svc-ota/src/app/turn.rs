@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use wire::manifest::Component;
 use wire::{DeploymentId, DeviceId, Nonce, TenantId};
 
-use super::director::{self, Director};
+use super::director::{self, Director, Voices};
 use super::order::{self, Telling};
 use super::{App, Effect, hello, report};
 use crate::error::Error;
@@ -42,7 +42,15 @@ pub(super) struct Known {
     pub(super) link: Option<Link>,
     /// The newest there is.
     pub(super) hello: Option<Hello>,
-    pub(super) director: Option<Arc<Director>>,
+    /// Who speaks to the devices of this turn.
+    pub(super) voices: Arc<Voices>,
+}
+
+impl Known {
+    /// Whom the device obeys, as it said in this hello.
+    pub(super) fn director(&self, hello: Hello) -> Option<Arc<Director>> {
+        self.voices.to(self.device.tenant, hello.keyset)
+    }
 }
 
 /// What follows from one message.
@@ -227,10 +235,17 @@ async fn known(
     let (found, mut quiet) = tokio::join!(devices::find_all(tx, &texts), app.hellos.newest_all(&reporting));
     let mut known = HashMap::with_capacity(ids.len());
     for (device, link) in found?.into_iter().filter(|(device, _)| !device.revoked) {
-        let director = director::find(app, tx, device.tenant).await?;
         let hello = order::newest(&device, link.as_ref(), quiet.remove(&device.id));
-        known.insert(device.id, Known { device, link, hello, director });
+        known.insert(device.id, Known { device, link, hello, voices: Arc::default() });
     }
+    let said = messages.iter().filter_map(|(device, message)| match message {
+        Message::Hello(said) => Some((known.get(device)?.device.tenant, said.keyset)),
+        Message::Report(_) => None,
+    });
+    let kept = known.values().filter_map(|known| Some((known.device.tenant, known.hello?.keyset)));
+    let asked: Vec<(TenantId, u32)> = said.chain(kept).collect();
+    let voices = Arc::new(director::voices(app, tx, asked).await?);
+    known.values_mut().for_each(|known| known.voices = voices.clone());
     Ok(known)
 }
 
@@ -258,8 +273,8 @@ impl Said {
         self.acknowledged.extend(answer.acknowledge.map(|result| (device, result)));
         if let Some(hello) = answer.hello {
             self.heard.push((device, hello));
-            if let Some(director) = known.director.as_ref().filter(|_| answer.time) {
-                self.times.insert(device, (hello.nonce, director.clone()));
+            if let Some(director) = known.director(hello).filter(|_| answer.time) {
+                self.times.insert(device, (hello.nonce, director));
             }
             known.hello = Some(hello);
         }

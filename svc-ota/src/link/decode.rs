@@ -65,6 +65,7 @@ pub(super) fn hello(bytes: &[u8]) -> Result<Option<Said>, Malformed> {
             microvisor: message.microvisor_version.parse().ok(),
             confirmed,
         },
+        keyset: message.keyset_version,
         time_bound_s: message.time_bound_s,
         result: message.last_result.map(report).transpose()?,
     }))

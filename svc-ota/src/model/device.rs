@@ -26,6 +26,8 @@ pub(crate) struct Hello {
     pub(crate) heard_at: SystemTime,
     /// The key of the device that said it: what was said with another one is no longer this device's.
     pub(crate) key: Digest,
+    /// Version of the keyset the device said it holds; 0: none, or it did not say.
+    pub(crate) keyset: u32,
 }
 
 /// The newest hello there was something to answer or record about, and the facts of it.

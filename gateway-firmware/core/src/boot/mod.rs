@@ -13,6 +13,7 @@ use wire::manifest::{
 };
 use wire::msg::UpdateReason;
 
+use crate::commission::Stage;
 use crate::device::{Device, Notice, STORE_RETRY_MS};
 use crate::mutation::mutated;
 use crate::ports::{
@@ -62,8 +63,19 @@ impl<B: Board> Device<'_, B> {
         self.resume_staged();
     }
 
-    /// Starts the version on trial, else the confirmed one, else the one before it.
+    /// Starts what tests the hardware while that is to be tested, and nothing where the test failed; otherwise the version on
+    /// trial, else the confirmed one, else the one before it.
     pub(crate) fn start_chosen(&mut self) {
+        match self.commission.stage {
+            Stage::Production => {}
+            Stage::Failed(_) => return self.run_none(),
+            Stage::Testing => {
+                return match self.measured_test() {
+                    Some(measured) => self.start(measured),
+                    None => self.run_none(),
+                };
+            }
+        }
         if let Some(trial) = self.ledger.trial() {
             match self.measure(trial) {
                 Ok(measured) if self.ledger.attempts < measured.update.attempts_max => {
@@ -126,8 +138,13 @@ impl<B: Board> Device<'_, B> {
     /// Checks all that must be so before a slot's image may run. Uses the envelope buffer.
     pub(crate) fn measure(&mut self, slot: usize) -> Result<Running, UpdateReason> {
         let entry = self.ledger.slots[slot].clone();
+        self.measure_entry(slot, &entry)
+    }
+
+    /// The same of what this entry says of the slot.
+    pub(crate) fn measure_entry(&mut self, slot: usize, entry: &Slot) -> Result<Running, UpdateReason> {
         self.read_envelope(slot, usize::from(entry.envelope_bytes))?;
-        let (running, area_digest) = self.describe(slot, &self.believe(&entry, Component::App)?);
+        let (running, area_digest) = self.describe(slot, &self.believe(entry, Component::App)?);
         let read = self.area_digest(slot, running.image.bytes)?;
         if read != area_digest && !mutated!(Measure) {
             return Err(UpdateReason::DigestMismatch);

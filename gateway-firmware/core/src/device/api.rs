@@ -8,6 +8,7 @@ use wire::manifest::{Component, Version};
 use wire::msg::{CrashKind, SlotStatus, UpdateReason};
 use wire::{DeploymentId, Digest, KeyHash};
 
+use crate::commission::Stage;
 use crate::store::StoreError;
 use crate::update::State;
 use crate::update::slots::LayoutError;
@@ -139,7 +140,11 @@ pub enum Notice {
     /// The trial of a microvisor ended, and the one before runs, or is about to.
     MicrovisorReverted(UpdateReason),
     MicrovisorFloorRaised(u64),
+    /// The first stage believes these provisioned roots no more: bit n is root n.
+    RootsRevoked(u8),
     KeysetAccepted(u32),
+    /// Where the board's making stands: at a start that is not a product's, and when the test is over.
+    Commission(Stage),
 }
 
 /// Notices kept until taken; the oldest is dropped first.

@@ -18,6 +18,7 @@ use wire::limits::{ENVELOPE_BYTES_MAX, KEYSET_BYTES_MAX};
 use wire::{DeviceId, Nonce, TenantId};
 
 use crate::boot::Running;
+use crate::commission::Commission;
 use crate::crash::Reports;
 use crate::ports::{
     Board, BootReason, Clock as _, Counter as _, Entropy as _, Flash as _, NetworkDemand, Ports, Reset as _,
@@ -64,6 +65,7 @@ pub struct Device<'b, B: Board> {
     pub(crate) layout: Layout,
     pub(crate) store: Store,
     pub(crate) boot: BootId,
+    pub(crate) commission: Commission,
     pub(crate) who: Option<(DeviceId, TenantId)>,
     /// The signed keyset; empty before enrolment.
     pub(crate) keyset: &'b mut Vec<u8, KEYSET_BYTES_MAX>,
@@ -134,6 +136,7 @@ impl<'b, B: Board> Device<'b, B> {
             layout,
             store,
             boot,
+            commission: Commission::default(),
             who: None,
             keyset,
             ledger: Ledger::default(),
@@ -169,6 +172,7 @@ impl<'b, B: Board> Device<'b, B> {
     pub fn restore(&mut self) {
         self.restore_trust();
         self.crashes.restore(&mut self.ports.flash, &self.store);
+        self.restore_commission();
         self.restore_update();
     }
 
@@ -180,10 +184,11 @@ impl<'b, B: Board> Device<'b, B> {
         if self.own.leaves() {
             return microvisor;
         }
+        let commission = self.poll_commission(now_ms);
         let life = self.poll_app(now_ms);
         let update = self.poll_update(now_ms);
         let floor = self.poll_floor(now_ms);
-        microvisor.min(life).min(update).min(floor).min(self.poll_crashes(now_ms))
+        microvisor.min(commission).min(life).min(update).min(floor).min(self.poll_crashes(now_ms))
     }
 
     /// The board's own ports.

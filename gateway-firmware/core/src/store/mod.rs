@@ -48,13 +48,23 @@ pub enum Key {
     Ledger = 6,
     /// A crash report not yet acknowledged.
     Crash = 7,
+    /// The board's making: whether its hardware is still to be tested, and how that ended.
+    Commission = 8,
 }
 
-const KEYS: usize = 7;
+const KEYS: usize = 8;
 
 impl Key {
-    const ALL: [Key; KEYS] =
-        [Key::Boot, Key::Time, Key::Keyset, Key::Identity, Key::Enrolment, Key::Ledger, Key::Crash];
+    const ALL: [Key; KEYS] = [
+        Key::Boot,
+        Key::Time,
+        Key::Keyset,
+        Key::Identity,
+        Key::Enrolment,
+        Key::Ledger,
+        Key::Crash,
+        Key::Commission,
+    ];
 
     /// Longest value.
     pub const fn bytes_max(self) -> usize {
@@ -67,6 +77,7 @@ impl Key {
             Key::Enrolment => ENROLMENT_BYTES_MAX,
             Key::Ledger => LEDGER_BYTES_MAX,
             Key::Crash => crate::crash::codec::BYTES_MAX,
+            Key::Commission => crate::commission::COMMISSION_BYTES_MAX,
         }
     }
 
@@ -75,8 +86,8 @@ impl Key {
     }
 }
 
-// Everything at its longest, with the coarsest alignment, leaves three tenths of the bank for appending.
-const _: () = assert!(record::live_bytes_max(WRITE_BYTES_MAX) < STORE_BANK_BYTES / 10 * 7);
+// Everything at its longest, with the coarsest alignment, leaves a quarter of the bank for appending.
+const _: () = assert!(record::live_bytes_max(WRITE_BYTES_MAX) <= STORE_BANK_BYTES / 4 * 3);
 
 /// Why the store could not do it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

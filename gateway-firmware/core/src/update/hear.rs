@@ -62,14 +62,21 @@ impl<B: Board> Device<'_, B> {
         if under_way.is_some_and(|slot| is_target(slot, &target)) {
             return Ok(Heard::Already);
         }
-        let busy = self.state.after(Event::Directed).is_err();
+        // Nothing that is staged gives way to another component: both are wanted, one after the other.
+        let other = self.ledger.staged().is_some_and(|index| (index == MICROVISOR) != is_microvisor(&target));
+        let busy = other || self.state.after(Event::Directed).is_err();
         if busy || self.ledger.results.len() + RESULTS_RESERVED > RESULTS_MAX {
             return Ok(Heard::Later);
         }
         if self.is_running(&target) {
             return self.already_running(target);
         }
-        match self.accept(target, envelope) {
+        let accepted = self.accept(target, envelope);
+        let accepted = match accepted {
+            Ok(_) if is_microvisor(&target) && !self.is_whole() => Err(UpdateReason::Flash),
+            accepted => accepted,
+        };
+        match accepted {
             Ok(slot) => self.stage(target.component, slot, envelope),
             Err(reason) => self.refuse(target, reason),
         }
@@ -78,7 +85,7 @@ impl<B: Board> Device<'_, B> {
     /// The slot entry of a manifest that may be installed.
     fn accept(&self, target: Target, envelope: &[u8]) -> Result<Slot, UpdateReason> {
         let has_exchange = self.ports.firmware.handover().is_some();
-        if target.component == Component::Microvisor && !has_exchange && !mutated!(ComponentName) {
+        if is_microvisor(&target) && !has_exchange && !mutated!(ComponentName) {
             return Err(UpdateReason::WrongComponent);
         }
         if self.ledger.is_rejected(target.manifest, target.deployment) && !mutated!(Rejection) {
@@ -87,18 +94,18 @@ impl<B: Board> Device<'_, B> {
         let keyset = self.keyset().ok_or(UpdateReason::UnknownKey)?;
         let here = self.here(target.component)?;
         let manifest = check::examine(envelope, target.manifest, here, &keyset, &self.ports.verify)?;
-        if target.component == Component::Microvisor {
+        if is_microvisor(&target) {
             self.accept_microvisor(&manifest)?;
         }
-        let version = manifest.version.try_into().map_err(|_| UpdateReason::Malformed)?;
-        Ok(Slot {
+        let slot = Slot {
             status: Status::Staged,
             manifest: manifest.digest,
             deployment: target.deployment,
-            version,
+            version: manifest.version.try_into().map_err(|_| UpdateReason::Malformed)?,
             security_counter: manifest.security_counter,
             envelope_bytes: envelope.len().try_into().map_err(|_| UpdateReason::TooLarge)?,
-        })
+        };
+        Ok(slot)
     }
 
     /// What else a microvisor must be: the application runs on it, and the first stage will believe who vouches for it.
@@ -215,7 +222,7 @@ impl<B: Board> Device<'_, B> {
     /// The floor rises to at most the confirmed, running version's own counter: nobody can lock a device out of what it
     /// runs.
     fn commit(&mut self, target: Target, counter: u64) -> Result<Heard, DirectiveRefused> {
-        if target.component == Component::Microvisor {
+        if is_microvisor(&target) {
             return self.commit_microvisor(&target, counter);
         }
         let confirmed = self.ledger.confirmed().map(|index| &self.ledger.slots[index]);
@@ -239,7 +246,7 @@ impl<B: Board> Device<'_, B> {
 
     /// This manifest is the confirmed one, and its application is up or waits for its next start.
     fn is_running(&self, target: &Target) -> bool {
-        if target.component == Component::Microvisor {
+        if is_microvisor(target) {
             return self.runs_microvisor(target);
         }
         let running = self.running.as_ref().map(|running| &self.ledger.slots[running.slot]);
@@ -275,6 +282,10 @@ impl<B: Board> Device<'_, B> {
             attempts,
         });
     }
+}
+
+fn is_microvisor(target: &Target) -> bool {
+    target.component == Component::Microvisor
 }
 
 /// This result is how the target ended.

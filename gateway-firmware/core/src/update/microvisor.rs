@@ -6,24 +6,26 @@
 //! answer to a hello of this very start: who was heard and answered can be updated again. Without one it goes back when its
 //! time is over. What crashes or hangs the first stage takes back, and the one before finds out.
 //!
-//! Always holds: the slot that runs is never written; a trial begins only after the whole slot was read back, and only of
+//! Always holds: the slot that runs is never written, and the other one only while that is whole; a trial begins only after the whole slot was read back, and only of
 //! what the first stage will believe; a result is in the ledger before the record forgets the trial.
 
+use wire::Digest;
 use wire::cbor::Reader;
 use wire::directive::Target;
+use wire::key::Hasher;
 use wire::keyset::{self, Provisioned};
 use wire::limits::ENVELOPE_BYTES_MAX;
 use wire::manifest::{self, Component};
 use wire::msg::UpdateReason;
 
 use super::ledger::{MICROVISOR, Slot, Status};
-use super::slots::Layout;
+use super::slots::{BLOCK, Layout, hash};
 use super::trial::after;
 use super::{Event, Outcome};
 use crate::boot::first::{Handover, Record, Slot as Place, Verdict};
 use crate::device::{Device, DirectiveRefused, Heard, Next, Notice, STORE_RETRY_MS};
 use crate::mutation::mutated;
-use crate::ports::{Board, Exchange, Firmware as _, Flash as _, FlashError};
+use crate::ports::{Board, Exchange, Firmware as _, Flash as _, FlashError, Watchdog as _};
 
 /// Between the decision to start anew and doing it: what is on its way to the server may get there.
 pub const RESTART_GRACE_MS: u64 = 100;
@@ -36,7 +38,11 @@ pub(crate) struct Own {
     /// How a trial ended, while that is not in the ledger.
     ended: Option<End>,
     commit_after_s: Option<u32>,
+    /// Bytes of its image, and what they must hash to.
+    area: Option<(u32, Digest)>,
     restart_at_ms: Option<u64>,
+    /// The keyset or a slot has changed since roots were looked at.
+    pub(crate) roots_due: bool,
 }
 
 impl Own {
@@ -101,6 +107,7 @@ impl<B: Board> Device<'_, B> {
         let start = judge_start(entry, handover, record.active);
         (self.microvisor_floor, self.microvisor_bytes) = (record.floor, layout.image_bytes);
         self.read_own_policy();
+        self.own.roots_due = true;
         match start {
             Start::Steady | Start::OnTrial => {}
             Start::Over => self.go_back(self.now_ms()),
@@ -126,7 +133,13 @@ impl<B: Board> Device<'_, B> {
             }
             return if self.own.ended.is_some() { Next::At(self.store_retry_ms) } else { Next::Now };
         }
-        let Some(until_ms) = self.own.trial_until_ms else { return self.poll_microvisor_floor(now_ms) };
+        let Some(until_ms) = self.own.trial_until_ms else {
+            if self.own.roots_due && self.ledger.under_way().is_none() {
+                self.own.roots_due = false;
+                self.settle_roots();
+            }
+            return self.poll_microvisor_floor(now_ms);
+        };
         let heard = self.time_heard || mutated!(ExchangeWord);
         if heard && now_ms >= self.store_retry_ms {
             self.keep_microvisor(now_ms);
@@ -192,6 +205,24 @@ impl<B: Board> Device<'_, B> {
         };
         keyset::open_provisioned(self.keyset, &provisioned, &self.ports.verify).is_ok()
             || mutated!(ExchangeRoots)
+    }
+
+    /// Whether what runs is whole in its slot still, and not only in the memory where it runs: while the other slot is written it is
+    /// all that there is.
+    pub(crate) fn is_whole(&mut self) -> bool {
+        let Some(((bytes, digest), exchange)) = self.own.area.zip(self.ports.firmware.exchange()) else {
+            return false;
+        };
+        let Exchange { slots, layout, handover, .. } = exchange;
+        let at = Layout::of_microvisor(slots.geometry(), &layout).slots[handover.slot.index()].area_at;
+        let mut hasher = Hasher::new();
+        for block in (0..bytes).step_by(BLOCK as usize) {
+            self.ports.watchdog.feed();
+            if hash(slots, &mut hasher, at + block, BLOCK.min(bytes - block)).is_err() {
+                return false;
+            }
+        }
+        hasher.finish() == digest || mutated!(ExchangeWhole)
     }
 
     /// Erases the slot that does not run and writes who vouches for the new version; read back.
@@ -274,6 +305,7 @@ impl<B: Board> Device<'_, B> {
             return;
         }
         self.own.trial_until_ms = None;
+        self.own.roots_due = true;
         self.note(Notice::MicrovisorConfirmed);
         if self.ledger.tries_microvisor() {
             self.end_exchange(End::Kept);
@@ -329,15 +361,18 @@ impl<B: Board> Device<'_, B> {
         // Cannot fail: it is as long as it can be.
         let _ = envelope.resize_default(ENVELOPE_BYTES_MAX);
         let read = slots.read(at, envelope);
-        let policy = (|| {
-            read.ok()?;
-            let manifest = manifest::read(Reader::new(envelope).item().ok()?).ok()?;
-            (manifest.component == Component::Microvisor && manifest.digest == handover.manifest)
-                .then_some(manifest.update)
-        })();
+        let policy =
+            (|| {
+                read.ok()?;
+                let manifest = manifest::read(Reader::new(envelope).item().ok()?).ok()?;
+                (manifest.component == Component::Microvisor && manifest.digest == handover.manifest)
+                    .then_some((manifest.update, manifest.area_bytes, manifest.area_digest))
+            })();
         // The first stage read it a moment ago. If it cannot be read now, nobody is believed and the trial is over at once.
-        self.own.trial_until_ms = Some(policy.as_ref().map_or(0, |policy| after(0, policy.trial_s)));
-        self.own.commit_after_s = policy.and_then(|policy| policy.commit_after_s);
+        let update = policy.as_ref().map(|(update, ..)| update);
+        self.own.trial_until_ms = Some(update.map_or(0, |update| after(0, update.trial_s)));
+        self.own.commit_after_s = update.and_then(|update| update.commit_after_s);
+        self.own.area = policy.as_ref().map(|(_, bytes, digest)| (*bytes, *digest));
     }
 
     /// Changes the first stage's record by one step; read back when this returns.

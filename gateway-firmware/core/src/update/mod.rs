@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod machine;
 pub mod microvisor;
 pub mod result;
+mod roots;
 pub mod slots;
 pub mod trial;
 

@@ -193,7 +193,12 @@ fn one_component_at_a_time_and_both_arrive() {
     let mut device = bench.boot();
     let mut director = Director::new(&maker, &bench);
     let (new, app) = (microvisor(&maker, 2), maker.bundle(2).known_on(&bench));
+    assert_eq!(director.install(&mut device, &app, 9), Heard::Acted);
+    assert_eq!(director.install(&mut device, &new, 2), Heard::Later, "nothing staged gives way to it");
+    assert_eq!(director.order(&mut device, Order::Cancel(app.target(9)), &[]), Ok(Heard::Acted));
+    director.store_results(&mut device);
     assert_eq!(director.install(&mut device, &new, 2), Heard::Acted);
+    assert_eq!(director.install(&mut device, &app, 3), Heard::Later);
     assert!(director.drive(&mut device, &new, 2, Goal::Ready));
     assert_eq!(director.order(&mut device, Order::Go(new.target(2)), &[]), Ok(Heard::Acted));
     assert_eq!(director.install(&mut device, &app, 3), Heard::Later);
@@ -243,6 +248,51 @@ pub(crate) fn the_first_stage_knows_no_root() {
 #[test]
 fn a_microvisor_the_first_stage_would_not_believe_is_refused() {
     the_first_stage_knows_no_root();
+}
+
+/// A board with two provisioned roots, whose keyset 2 drops the first one; signed by the second.
+pub(crate) fn a_root_is_dropped() {
+    use wire::sign::Signer as _;
+    let maker = Maker::new();
+    let (root, other) = (maker.root.public_key(), maker.stranger.public_key());
+    let mut bench = Bench::new(SMALL, &maker);
+    bench.facts.root_key_hashes.push(other.hash().unwrap()).unwrap();
+    bench.firmware = Some(Rc::default());
+    let both = |version, roots: &[_]| {
+        let mut spec = maker.keyset_spec(version);
+        spec.root_keys = roots.to_vec();
+        spec
+    };
+    let first = both(1, &[root, other]).sign(&[&maker.root]).unwrap();
+    bench.fill(Slot::A, &Filling { keyset: first.clone(), ..Filling::version(1) });
+    let mut device = bench.boot();
+    device.enrolled(maker.device, maker.tenant, &[0xab; 1800], &first).unwrap();
+    let mut director = Director::new(&maker, &bench);
+    let second = both(2, &[other]).sign(&[&maker.root]).unwrap();
+    assert_eq!(device.offer_keyset(&second), Ok(2));
+    director.settle(&mut device);
+    assert_eq!(bench.record().revoked, 0, "slot A is vouched for by the first root alone");
+    // The keyset that goes along is believed by its own root; the slot before still needs the other.
+    let third = both(3, &[other]).sign(&[&maker.stranger]).unwrap();
+    assert_eq!(device.offer_keyset(&third), Ok(3));
+    assert!(director.drive(&mut device, &microvisor(&maker, 2), 2, Goal::Confirmed));
+    director.settle(&mut device);
+    assert_eq!(bench.record().revoked, 0, "there must be something to fall back on");
+    assert!(director.drive(&mut device, &microvisor(&maker, 3), 3, Goal::Confirmed));
+    director.settle(&mut device);
+    assert_eq!(bench.record().revoked, 0b01, "neither slot needs it");
+    // What the dropped root vouches for is refused from now on, and the device goes on as before.
+    drop(device);
+    bench.fill_over(Slot::B, &Filling { keyset: first, ..Filling::version(9) });
+    bench.set(bench.record().begin_trial());
+    let mut device = bench.boot();
+    assert_eq!(runs(&device), (0, "3.0.0".into(), SlotStatus::Confirmed));
+    assert!(director.drive(&mut device, &microvisor(&maker, 4), 4, Goal::Confirmed));
+}
+
+#[test]
+fn a_root_that_left_the_keyset_is_revoked_when_no_slot_needs_it() {
+    a_root_is_dropped();
 }
 
 #[test]
@@ -311,6 +361,24 @@ fn a_damaged_slot_that_was_left_behind_leaves_the_newer_one_running_and_can_be_e
     assert_eq!(runs(&device), (1, "2.0.0".into(), SlotStatus::Confirmed));
     assert!(director.drive(&mut device, &microvisor(&maker, 3), 3, Goal::Confirmed));
     assert_eq!(runs(&device), (0, "3.0.0".into(), SlotStatus::Confirmed));
+}
+
+pub(crate) fn the_slot_that_runs_is_damaged() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    assert!(director.drive(&mut device, &microvisor(&maker, 2), 2, Goal::Confirmed));
+    // It runs from memory, and would be all that there is while the other slot is written.
+    bench.corrupt(Slot::B, 17_000);
+    let refused = director.install(&mut device, &microvisor(&maker, 3), 3);
+    assert_eq!(refused, Heard::Refused(UpdateReason::Flash));
+    drop(device);
+    assert_eq!(runs(&bench.boot()).1, "1.0.0", "and is there for this");
+}
+
+#[test]
+fn no_slot_is_written_while_the_one_that_runs_is_damaged() {
+    the_slot_that_runs_is_damaged();
 }
 
 #[test]

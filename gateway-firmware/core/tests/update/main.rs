@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod boot;
+mod commission;
 mod crash;
 mod exchange;
 mod first;

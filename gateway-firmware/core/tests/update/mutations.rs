@@ -99,6 +99,16 @@ const FOUND_BY: [(Mutation, &str, fn()); Mutation::ALL.len()] = [
         exchange::nobody_answers,
     ),
     (
+        Mutation::ExchangeWhole,
+        "exchange::no_slot_is_written_while_the_one_that_runs_is_damaged",
+        exchange::the_slot_that_runs_is_damaged,
+    ),
+    (
+        Mutation::RootsInUse,
+        "exchange::a_root_that_left_the_keyset_is_revoked_when_no_slot_needs_it",
+        exchange::a_root_is_dropped,
+    ),
+    (
         Mutation::ExchangeRoots,
         "exchange::a_microvisor_the_first_stage_would_not_believe_is_refused",
         exchange::the_first_stage_knows_no_root,

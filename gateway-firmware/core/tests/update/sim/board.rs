@@ -56,6 +56,8 @@ pub(crate) struct AppWorld {
     pub reasons: Vec<StartReason>,
     /// What the board knows of its end.
     pub crash: Option<Crash>,
+    /// What it says of the board.
+    pub tested: Option<u32>,
 }
 
 impl Bench {
@@ -129,7 +131,7 @@ impl Bench {
         app.running = None;
         app.started.clear();
         app.reasons.clear();
-        (app.told, app.apply) = (false, false);
+        (app.told, app.apply, app.tested) = (false, false, None);
         drop(app);
         let mut facts = self.facts.clone();
         if let Some(firmware) = &self.firmware {
@@ -262,6 +264,7 @@ impl App for SimApp {
         app.reasons.push(reason);
         app.running = Some((name, behaviour));
         (app.told, app.apply, app.network) = (false, false, NetworkDemand::NeverAsked);
+        app.tested = None;
         Ok(())
     }
 
@@ -284,6 +287,10 @@ impl App for SimApp {
     fn update_waits(&mut self) {
         let mut app = self.0.borrow_mut();
         (app.told, app.apply) = (true, false);
+    }
+
+    fn tested(&mut self) -> Option<u32> {
+        self.0.borrow().tested
     }
 
     fn take_crash(&mut self) -> Option<Crash> {

@@ -107,6 +107,13 @@ impl Bench {
         self.flash.overwrite(at + LAYOUT.image_at, &filling.image);
     }
 
+    /// The same where something was before.
+    pub(crate) fn fill_over(&self, slot: Slot, filling: &Filling) {
+        let Part { at, bytes, .. } = Part::slot(&self.flash, FIRMWARE_AT, slot);
+        self.flash.overwrite(at, &vec![0xff; bytes as usize]);
+        self.fill(slot, filling);
+    }
+
     /// Changes one byte of a slot.
     pub(crate) fn corrupt(&self, slot: Slot, at: u32) {
         self.flash.corrupt(Part::slot(&self.flash, FIRMWARE_AT, slot).at + at);
