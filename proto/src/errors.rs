@@ -242,6 +242,13 @@ pub const REASONS: &[Reason] = &[
         "Deploy a bundle made with the device's `--board`.",
     ),
     reason(
+        "MICROVISOR_TOO_OLD",
+        "FAILED_PRECONDITION",
+        "The bundle needs a newer microvisor than the device runs.",
+        "Deploy that microvisor first; the application may be deployed at once and waits for it.",
+    )
+    .with(&["needed", "running"]),
+    reason(
         "POSITION_AHEAD",
         "INVALID_ARGUMENT",
         "The position is ahead of all that was ever said in the debug session.",

@@ -7,4 +7,5 @@ pub mod flash;
 mod frame;
 pub mod hostile;
 pub mod log;
+pub mod microvisor;
 pub mod wire;
