@@ -40,6 +40,11 @@ impl<B: Board> Device<'_, B> {
         slots
     }
 
+    /// The microvisor is on trial, and nothing signed has answered a hello of this start.
+    pub(crate) fn needs_answer(&self) -> bool {
+        self.own.trial_until_ms.is_some() && !self.time_heard
+    }
+
     /// Lowest security counter of a microvisor that may run.
     pub fn microvisor_floor(&self) -> u64 {
         self.microvisor_floor

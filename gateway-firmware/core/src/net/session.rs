@@ -34,6 +34,8 @@ pub const HELLO_PERIOD_MS: u64 = 15 * 60 * 1000;
 pub const HELLO_CHANGE_MS: u64 = 250;
 /// After a directive that answers an older hello, the next one goes out so long after the newest.
 pub const HELLO_MISSED_MS: u64 = 2_000;
+/// Between two hellos of a microvisor that stays only if one is answered: who answers may have been away for a while.
+pub const HELLO_TRIAL_MS: u64 = 10_000;
 /// A result, or a progress that waits for an answer, is said again after: doubles from the first to the second.
 pub const SAY_AGAIN_MIN_MS: u64 = 5_000;
 pub const SAY_AGAIN_MAX_MS: u64 = 60_000;
@@ -267,7 +269,8 @@ impl Session {
         // Spread over an eighth of the period, so that a fleet that came up together does not stay together.
         let jitter_ms =
             u64::from(u16::from_le_bytes([nonce[0], nonce[1]])) * (HELLO_PERIOD_MS / 8) / (1 << 16);
-        self.hello_at_ms = now_ms + HELLO_PERIOD_MS - jitter_ms;
+        let until_ms = if device.needs_answer() { HELLO_TRIAL_MS } else { HELLO_PERIOD_MS - jitter_ms };
+        self.hello_at_ms = now_ms + until_ms;
         device.hello_sent(Nonce(nonce));
         Ok(())
     }
