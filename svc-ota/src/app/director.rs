@@ -189,7 +189,12 @@ pub(crate) async fn rotate(
 }
 
 /// Deletes every director key of the tenant but the one the newest keyset names; says how many.
-pub(crate) async fn forget(app: &App, call: &Call, tenant: TenantId, now: SystemTime) -> Result<usize, Error> {
+pub(crate) async fn forget(
+    app: &App,
+    call: &Call,
+    tenant: TenantId,
+    now: SystemTime,
+) -> Result<usize, Error> {
     let tx = app.pg.tx(tenant).await?;
     if let Known::Done(count) = call.begin(&tx, now).await? {
         return count.parse().map_err(|_| Error::Corrupt("request"));

@@ -39,6 +39,8 @@ pub(crate) struct Slot {
     pub(crate) manifest: Digest,
     pub(crate) confirmed: bool,
     pub(crate) staged: bool,
+    /// Confirmed once, and another one runs in its place.
+    pub(crate) previous: bool,
     pub(crate) running: bool,
 }
 
@@ -48,7 +50,13 @@ pub(super) fn hear(held: &mut Held, known: &Known, said: &Said, now: SystemTime)
         metrics::counter!("ota_hellos_total", "kind" => "stale").increment(1);
         return Answer::default();
     }
-    let hello = Hello { nonce: said.nonce, moment: said.moment, heard_at: now, key: known.device.key, keyset: said.keyset };
+    let hello = Hello {
+        nonce: said.nonce,
+        moment: said.moment,
+        heard_at: now,
+        key: known.device.key,
+        keyset: said.keyset,
+    };
     let mut answer = match &said.result {
         Some(result) => report::take(held, known, result, None, now),
         None => Answer::default(),
@@ -66,10 +74,7 @@ pub(super) fn hear(held: &mut Held, known: &Known, said: &Said, now: SystemTime)
         answer.tellings.extend(order::tell(deployment, worth, known.director(hello), Occasion::News, now));
     }
     let newest = Link { hello, app_floor: said.app_floor, confirmed: confirmed(&said.slots) };
-    let news = known
-        .link
-        .as_ref()
-        .is_none_or(|old| old.facts() != newest.facts());
+    let news = known.link.as_ref().is_none_or(|old| old.facts() != newest.facts());
     metrics::counter!("ota_hellos_total", "kind" => if news { "news" } else { "same" }).increment(1);
     answer.keep = (news || answerable).then_some(newest);
     answer.hello = Some(hello);
@@ -98,6 +103,13 @@ fn compare(deployment: &mut Deployment, said: &Said, now: SystemTime) {
         && u64::try_from(deployment.security_counter).is_ok_and(|counter| said.app_floor >= counter)
     {
         deployment.committed = true;
+        deployment.updated_at = now;
+    }
+    let owed = said.result.as_ref().is_some_and(|result| result.deployment == deployment.id);
+    let proven = slot.is_some_and(|slot| slot.confirmed && slot.running || slot.previous && restarted);
+    if deployment.state.started() && proven && !owed {
+        // Its result was stored and acknowledged once: a backup from before that was restored.
+        deployment.state = deployment.state.next(Event::AlreadyRunning).unwrap_or(deployment.state);
         deployment.updated_at = now;
     }
     if deployment.state.started() && restarted && slot.is_none() && said.result.is_none() {

@@ -10,8 +10,8 @@ use proto::name::{BundleName, DeploymentName, DeviceName, TenantName};
 use proto::ota::v1::deployment::State as StateMessage;
 use proto::ota::v1::deployment_service_server::DeploymentService;
 use proto::ota::v1::{
-    CancelDeploymentRequest, CreateDeploymentRequest, Deployment, DirectorKey, GetDeploymentRequest,
-    ForgetDirectorKeysRequest, ForgetDirectorKeysResponse, GetDirectorKeyRequest, ListDeploymentsRequest,
+    CancelDeploymentRequest, CreateDeploymentRequest, Deployment, DirectorKey, ForgetDirectorKeysRequest,
+    ForgetDirectorKeysResponse, GetDeploymentRequest, GetDirectorKeyRequest, ListDeploymentsRequest,
     ListDeploymentsResponse, RotateDirectorKeyRequest, WatchDeploymentRequest, WatchDeploymentResponse,
 };
 use tokio::sync::mpsc;

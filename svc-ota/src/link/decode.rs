@@ -42,6 +42,7 @@ pub(super) fn hello(bytes: &[u8]) -> Result<Option<Said>, Malformed> {
             manifest: digest(&slot.manifest_digest, "slots.manifest_digest")?,
             confirmed: slot.status() == SlotStatus::Confirmed,
             staged: slot.status() == SlotStatus::Staged,
+            previous: slot.status() == SlotStatus::Previous,
             running: slot.running,
         })
     });

@@ -132,7 +132,11 @@ mod tests {
             assert_eq!(two.idle(oldest), [key(1)]);
         }
         assert_eq!(directorship(&[1, 2], &[1]).idle(None), [], "the successor waits for its keyset");
-        assert_eq!(directorship(&[1], &[1, 2]).idle(None), [], "while the governing one is lost nothing is forgotten");
+        assert_eq!(
+            directorship(&[1], &[1, 2]).idle(None),
+            [],
+            "while the governing one is lost nothing is forgotten"
+        );
         assert_eq!(directorship(&[1, 2], &[1, 2, 1]).idle(Some(3)), [key(2)]);
     }
 

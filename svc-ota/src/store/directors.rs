@@ -34,10 +34,15 @@ pub(crate) async fn held(tx: &Tx, tenant: TenantId) -> Result<Vec<PublicKey>, Er
     tx.query(sql, &[&tenant.text().as_str()]).await?.iter().map(public).collect()
 }
 
-pub(crate) async fn find(tx: &Tx, tenant: TenantId, key: &PublicKey) -> Result<Option<SealedDirector>, Error> {
+pub(crate) async fn find(
+    tx: &Tx,
+    tenant: TenantId,
+    key: &PublicKey,
+) -> Result<Option<SealedDirector>, Error> {
     let sql = "SELECT public_key, sealed_key FROM director_keys WHERE tenant_id = $1 AND public_key = $2";
     let row = tx.query_opt(sql, &[&tenant.text().as_str(), &key.as_bytes().as_slice()]).await?;
-    row.map(|row| Ok(SealedDirector { public: public(&row)?, sealed: row.try_get("sealed_key")? })).transpose()
+    row.map(|row| Ok(SealedDirector { public: public(&row)?, sealed: row.try_get("sealed_key")? }))
+        .transpose()
 }
 
 pub(crate) async fn insert(tx: &Tx, tenant: TenantId, key: &SealedDirector) -> Result<(), Error> {
@@ -82,7 +87,11 @@ pub(crate) async fn obeyed(tx: &Tx, asked: &[(TenantId, u32)]) -> Result<Vec<Obe
                AS k(tenant_id, keyset) CROSS JOIN LATERAL (SELECT version, signed FROM registry.keyset_v1 \
                WHERE tenant_id = k.tenant_id ORDER BY (version = k.keyset) DESC, version DESC LIMIT 1) v";
     let obeyed = |row: &Row| {
-        Ok(Obeyed { tenant: parsed(row, "tenant_id")?, keyset: unsigned(row, "keyset")?, named: named_by(row)? })
+        Ok(Obeyed {
+            tenant: parsed(row, "tenant_id")?,
+            keyset: unsigned(row, "keyset")?,
+            named: named_by(row)?,
+        })
     };
     tx.query(sql, &[&tenants, &versions]).await?.iter().map(obeyed).collect()
 }

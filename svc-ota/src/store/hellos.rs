@@ -81,7 +81,8 @@ impl Hellos {
     }
 }
 
-type Fields = (Option<u32>, Option<u32>, Option<u64>, Option<Vec<u8>>, Option<u64>, Option<Vec<u8>>, Option<u32>);
+type Fields =
+    (Option<u32>, Option<u32>, Option<u64>, Option<Vec<u8>>, Option<u64>, Option<Vec<u8>>, Option<u32>);
 
 fn hello((count, sequence, random, nonce, at, device_key, keyset): Fields) -> Option<Hello> {
     Some(Hello {

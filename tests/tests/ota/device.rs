@@ -39,8 +39,10 @@ pub(crate) struct Device {
     pub(crate) sequence: u32,
     pub(crate) slots: Vec<Slot>,
     pub(crate) app_floor: u64,
+    /// Version of the keyset it says it holds.
+    pub(crate) keyset: u32,
     pub(crate) result: Option<UpdateUp>,
-    director: PublicKey,
+    pub(crate) director: PublicKey,
     hellos: u32,
     nonce: [u8; 16],
     chain: Vec<CertificateDer<'static>>,
@@ -110,6 +112,7 @@ impl Device {
             sequence: 0,
             slots: Vec::new(),
             app_floor: 0,
+            keyset: 1,
             result: None,
             director: tenant.director,
             hellos: 0,
@@ -151,6 +154,7 @@ impl Device {
             board: BOARD.into(),
             slots: self.slots.clone(),
             app_floor: self.app_floor,
+            keyset_version: self.keyset,
             last_result: self.result.clone(),
             ..HelloUp::default()
         }
