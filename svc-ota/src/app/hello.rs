@@ -41,6 +41,8 @@ const TIME_FRESH_S: u64 = 60;
 pub(crate) struct Slot {
     pub(crate) manifest: Digest,
     pub(crate) staged: bool,
+    /// Confirmed once, and another one runs in its place.
+    pub(crate) previous: bool,
     pub(crate) running: bool,
 }
 
@@ -113,6 +115,13 @@ fn compare(deployment: &mut Deployment, said: &Said, now: SystemTime) {
             .is_ok_and(|counter| said.facts.floors.of(deployment.component) >= counter)
     {
         deployment.committed = true;
+        deployment.updated_at = now;
+    }
+    let owed = said.result.as_ref().is_some_and(|result| result.deployment == deployment.id);
+    let proven = slot.is_some_and(|slot| slot.confirmed && slot.running || slot.previous && restarted);
+    if deployment.state.started() && proven && !owed {
+        // Its result was stored and acknowledged once: a backup from before that was restored.
+        deployment.state = deployment.state.next(Event::AlreadyRunning).unwrap_or(deployment.state);
         deployment.updated_at = now;
     }
     if deployment.state.started() && restarted && slot.is_none() && said.result.is_none() {

@@ -46,6 +46,7 @@ pub(super) fn hello(bytes: &[u8]) -> Result<Option<Said>, Malformed> {
         Ok(Slot {
             manifest: digest(&slot.manifest_digest, "slots.manifest_digest")?,
             staged: slot.status() == SlotStatus::Staged,
+            previous: slot.status() == SlotStatus::Previous,
             running: slot.running,
         })
     });

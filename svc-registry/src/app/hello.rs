@@ -73,7 +73,9 @@ impl App {
         if !news.is_empty() {
             let tx = self.store.every().await?;
             let written = rows::save(&tx, &news, now).await?;
+            let ahead = rows::ahead_of_keysets(&tx, &news).await?;
             tx.commit().await?;
+            tell_ahead(&ahead);
             metrics::counter!("registry_reports_written_total").increment(written);
         }
         for (device, order) in &batch.wills {
@@ -86,6 +88,14 @@ impl App {
             Some(KeysetDue { device: *device, signed })
         });
         Ok(due.collect())
+    }
+}
+
+/// Keysets that devices hold and the database has lost: an older backup was restored.
+fn tell_ahead(ahead: &[(DeviceId, i32)]) {
+    metrics::counter!("registry_keysets_ahead_total").increment(ahead.len() as u64);
+    for (device, newest) in ahead {
+        tracing::warn!(%device, newest, "the device holds a keyset that is not known here: upload it again");
     }
 }
 

@@ -43,8 +43,10 @@ pub(crate) struct Device {
     /// Its version; empty: it does not say.
     pub(crate) microvisor: String,
     pub(crate) time_bound_s: u64,
+    /// Version of the keyset it says it holds.
+    pub(crate) keyset: u32,
     pub(crate) result: Option<UpdateUp>,
-    director: PublicKey,
+    pub(crate) director: PublicKey,
     hellos: u32,
     nonce: [u8; 16],
     chain: Vec<CertificateDer<'static>>,
@@ -117,6 +119,7 @@ impl Device {
             microvisor_floor: 0,
             microvisor: String::new(),
             time_bound_s: 0,
+            keyset: 1,
             result: None,
             director: tenant.director,
             hellos: 0,
@@ -161,6 +164,7 @@ impl Device {
             microvisor_floor: self.microvisor_floor,
             microvisor_version: self.microvisor.clone(),
             time_bound_s: self.time_bound_s,
+            keyset_version: self.keyset,
             last_result: self.result.clone(),
             ..HelloUp::default()
         }
