@@ -246,6 +246,20 @@ impl Image {
         Ok([self.limits().ram_at + VECTORS_STACK_BYTES, elf::entry(&self.read()?)?])
     }
 
+    /// Where a function of this image begins.
+    pub fn function(self, name: &str) -> Result<u32> {
+        let found = elf::symbol(&self.read()?, name)?;
+        // The lowest bit says that it is Thumb code.
+        found.map(|value| value & !1).with_context(|| format!("{} has no {name}", self.name()))
+    }
+
+    /// So many bytes of this image at an address.
+    pub fn code(self, at: u32, bytes: usize) -> Result<Vec<u8>> {
+        let start = at.checked_sub(self.limits().flash_at).context("an address before the image")? as usize;
+        let code = self.flat()?.get(start..start + bytes).map(<[u8]>::to_vec);
+        code.with_context(|| format!("{at:#x} is not in {}", self.name()))
+    }
+
     fn read(self) -> Result<Vec<u8>> {
         let file = self.built()?;
         std::fs::read(&file).with_context(|| format!("reading {}", file.display()))

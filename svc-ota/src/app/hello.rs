@@ -40,6 +40,7 @@ const TIME_FRESH_S: u64 = 60;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub(crate) manifest: Digest,
+    pub(crate) confirmed: bool,
     pub(crate) staged: bool,
     /// Confirmed once, and another one runs in its place.
     pub(crate) previous: bool,

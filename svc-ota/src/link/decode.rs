@@ -45,15 +45,15 @@ pub(super) fn hello(bytes: &[u8]) -> Result<Option<Said>, Malformed> {
     let slots = filled().map(|slot| {
         Ok(Slot {
             manifest: digest(&slot.manifest_digest, "slots.manifest_digest")?,
+            confirmed: slot.status() == SlotStatus::Confirmed,
             staged: slot.status() == SlotStatus::Staged,
             previous: slot.status() == SlotStatus::Previous,
             running: slot.running,
         })
     });
     let slots = slots.collect::<Result<Vec<_>, _>>()?;
-    let is_confirmed = |(slot, _): &(&message::Slot, _)| slot.status() == SlotStatus::Confirmed;
     let mut confirmed: Vec<Digest> =
-        filled().zip(&slots).filter(is_confirmed).map(|(_, slot)| slot.manifest).collect();
+        slots.iter().filter(|slot| slot.confirmed).map(|slot| slot.manifest).collect();
     confirmed.sort();
     confirmed.dedup();
     Ok(Some(Said {

@@ -8,4 +8,5 @@ mod frame;
 pub mod hostile;
 pub mod log;
 pub mod microvisor;
+pub mod power;
 pub mod wire;
