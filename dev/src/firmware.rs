@@ -27,6 +27,12 @@ pub enum Image {
     Unwell(&'static str),
     /// `apps/first`, which never rests.
     Busy(&'static str),
+    /// `apps/factory-test`, whose verdict is good.
+    FactoryTest,
+    /// `apps/factory-test`, whose verdict is this number.
+    FactoryTestFails(&'static str),
+    /// `apps/factory-test`, which never has one.
+    FactoryTestEndless,
     /// `apps/blinky-rust`.
     BlinkyRust,
     /// `apps/blinky-c`: built by make.
@@ -180,6 +186,9 @@ impl Image {
             Image::First(version) => format!("first-{version}"),
             Image::Unwell(version) => format!("first-{version}-unwell"),
             Image::Busy(version) => format!("first-{version}-busy"),
+            Image::FactoryTest => "factory-test".to_owned(),
+            Image::FactoryTestFails(verdict) => format!("factory-test-fails-{verdict}"),
+            Image::FactoryTestEndless => "factory-test-endless".to_owned(),
             Image::BlinkyRust => "blinky-rust".to_owned(),
             Image::BlinkyC => "blinky-c".to_owned(),
             Image::Embassy => "embassy".to_owned(),
@@ -272,6 +281,9 @@ impl Image {
             Image::First(_)
             | Image::Unwell(_)
             | Image::Busy(_)
+            | Image::FactoryTest
+            | Image::FactoryTestFails(_)
+            | Image::FactoryTestEndless
             | Image::BlinkyRust
             | Image::BlinkyC
             | Image::Embassy

@@ -148,6 +148,8 @@ pub enum StartReason {
     Restart,
     /// It was exchanged, for a newer version or back for the one before.
     Update,
+    /// It tests the hardware of a board that is being made; only such an application is asked for `tested`.
+    Test,
 }
 
 /// What the application wants of the network.
@@ -180,7 +182,7 @@ pub trait App {
     fn status(&mut self) -> AppStatus;
     /// Tells it that an update waits and that it may `apply`.
     fn update_waits(&mut self);
-    /// What it said of the board by `TestingComplete`, until it is started anew; only a board that is tested asks.
+    /// What it said of the board by `TestingComplete`, until it is stopped: only of one that was started as a [`StartReason::Test`].
     fn tested(&mut self) -> Option<u32> {
         None
     }

@@ -125,7 +125,10 @@ impl<B: Board> Device<'_, B> {
         self.counters.app_starts = self.counters.app_starts.saturating_add(1);
         self.note(Notice::AppStarted { slot: image.slot, trial });
         // A version that cannot be started shows as not running, which counts as a crash.
-        let why = core::mem::replace(&mut self.why, StartReason::Crash);
+        let mut why = core::mem::replace(&mut self.why, StartReason::Crash);
+        if self.commission.stage == Stage::Testing {
+            why = StartReason::Test;
+        }
         if why == StartReason::Update {
             // Another version: how the one before it ended delays it no more.
             self.life.off();

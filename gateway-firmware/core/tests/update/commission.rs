@@ -117,7 +117,7 @@ fn a_good_test_makes_a_product_once_and_for_all() {
         assert_eq!(bench.running().as_deref(), Some("v9"));
         says(&bench, &mut device, 0);
         assert_eq!(bench.running().as_deref(), Some("v1"));
-        assert_eq!(bench.app.borrow().reasons, [StartReason::Boot, StartReason::Update]);
+        assert_eq!(bench.app.borrow().reasons, [StartReason::Test, StartReason::Update]);
         assert!(notices(&mut device).contains(&Notice::Commission(Stage::Production)));
         assert!(device.may_connect());
         // Whatever a product says of itself now is nobody's concern.
@@ -169,6 +169,7 @@ fn a_test_that_crashes_or_is_cut_short_runs_again() {
     bench.advance_ms(60_000);
     device.poll();
     assert_eq!(bench.app.borrow().started, ["v9", "v9"]);
+    assert_eq!(bench.app.borrow().reasons, [StartReason::Test; 2]);
     let device = bench.boot();
     assert_eq!((device.commission(), bench.running().as_deref()), (Stage::Testing, Some("v9")));
 }

@@ -54,7 +54,9 @@ impl Part {
             let envelope = (slot + map::SLOT_ENVELOPE, map::SLOT_IMAGE - map::SLOT_ENVELOPE);
             let image = (slot + map::SLOT_IMAGE, map::SLOT_BYTES - map::SLOT_IMAGE);
             let named = [Part::SlotKeyset(index), Part::SlotEnvelope(index), Part::SlotImage(index)];
-            parts.extend([keyset, envelope, image].into_iter().zip(named).map(|((at, n), part)| (at, n, part)));
+            parts.extend(
+                [keyset, envelope, image].into_iter().zip(named).map(|((at, n), part)| (at, n, part)),
+            );
         }
         for (index, place) in layout.slots.iter().enumerate() {
             let bank = layout.store_at + index as u32 * BANK_BYTES;

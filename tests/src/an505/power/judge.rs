@@ -68,7 +68,8 @@ pub struct Judge {
 impl Facts {
     pub fn of(flash: &[u8]) -> Result<Facts> {
         let mut copy = flash.to_vec();
-        let (record, health) = Record::read(&mut region(&mut copy, map::BOOT_RECORD, map::BOOT_RECORD_BYTES)?);
+        let (record, health) =
+            Record::read(&mut region(&mut copy, map::BOOT_RECORD, map::BOOT_RECORD_BYTES)?);
         ensure!(health != pair::Health::Lost, "the boot record is lost");
         let mut counter = FlashCounter::new(region(&mut copy, map::COUNTER, map::COUNTER_BYTES)?);
         let app_floor = counter.value().ok().context("the counter is lost")?;

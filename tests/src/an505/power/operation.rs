@@ -105,7 +105,8 @@ mod tests {
             for mode in Mode::ALL {
                 let mut torn = before.clone();
                 operation.tear(&mut torn, mode, &mut Random::new(1, 2))?;
-                let between = |((torn, before), after): ((&u8, &u8), &u8)| (torn ^ before) & (torn ^ after) == 0;
+                let between =
+                    |((torn, before), after): ((&u8, &u8), &u8)| (torn ^ before) & (torn ^ after) == 0;
                 assert!(torn.iter().zip(&before).zip(&after).all(between));
                 assert!(!seen.contains(&torn) && torn != after);
                 seen.push(torn);

@@ -11,6 +11,7 @@ mod tell;
 use core::net::Ipv4Addr;
 
 use chip::clock::now_us;
+use gateway_core::commission::Stage;
 use gateway_core::device::{BootError, Next, Notice};
 use gateway_core::gateway::{Buffers, Gateway, Happening, Provisioning, RECEIVE_BYTES_MIN, SEND_BYTES_MIN};
 use gateway_core::net::identity::Identity;
@@ -82,11 +83,7 @@ pub extern "C" fn run() -> ! {
 pub fn run_dialing_from(us: u64) -> ! {
     match begin(us) {
         Ok(supervisor) => {
-            schedule::on_lan(|| {
-                lan9118::acknowledge();
-                measure::brought();
-                schedule::wake();
-            });
+            supervisor.listen();
             supervisor.turn_for_ever()
         }
         Err(unable) => stop_here(unable),
@@ -169,6 +166,17 @@ fn network(provision: &'static Provision<'static>) -> Result<&'static mut Ip, Un
 }
 
 impl Supervisor {
+    /// Hears the network from now on, if this board may: one that is being tested, or failed, is deaf.
+    fn listen(&self) {
+        if self.core.device().may_connect() {
+            schedule::on_lan(|| {
+                lan9118::acknowledge();
+                measure::brought();
+                schedule::wake();
+            });
+        }
+    }
+
     fn turn_for_ever(&mut self) -> ! {
         loop {
             let mut turns = 0;
@@ -191,9 +199,11 @@ impl Supervisor {
     fn turn(&mut self) -> bool {
         let heard = self.hear_application();
         self.measure.turns();
-        self.network.poll(now_us());
-        self.follow_wish();
-        let moved = self.carry();
+        let moved = self.core.device().may_connect() && {
+            self.network.poll(now_us());
+            self.follow_wish();
+            self.carry()
+        };
         gateway::publish(tell::facts(self.core, &mut self.wall));
         heard || moved
     }
@@ -202,10 +212,13 @@ impl Supervisor {
     /// costs a turn so much and no more.
     fn hear_application(&mut self) -> bool {
         let mut heard = false;
+        let testing = self.core.device().commission() == Stage::Testing;
         for _ in 0..EVENTS_MAX {
-            let Some(event) = application::take_event(self.core.app_log_has_room()) else { break };
+            let log = testing || self.core.app_log_has_room();
+            let Some(event) = application::take_event(log) else { break };
             heard = true;
             match event {
+                Event::Log { text, .. } if testing => tell::tests(&text),
                 Event::Log { at_ms, text } => self.core.app_log_of(at_ms, LogLevel::Info, &text),
                 Event::Fault(fault) => tell::fault(self.core, &fault),
                 // Levels, which the core asks for: `App::status`.
@@ -287,7 +300,8 @@ impl Supervisor {
             Next::At(ms) => Some(ms.saturating_mul(1000)),
             Next::Never => None,
         };
-        let network_us = self.network.deadline_us(now_us());
+        let deaf = !self.core.device().may_connect();
+        let network_us = self.network.deadline_us(now_us()).filter(|_| !deaf);
         let connection_us = self.connection.as_ref().and_then(Connection::deadline_us);
         // The watchdog wants to be fed, whoever sleeps.
         let rest_us = now_us() + REST_MAX_US;
@@ -303,6 +317,9 @@ impl Supervisor {
             tell::happened(happening);
             if happening == Happening::Device(Notice::Update(State::Fetching)) {
                 self.measure.update_started();
+            }
+            if happening == Happening::Device(Notice::Commission(Stage::Production)) {
+                self.listen();
             }
         }
     }

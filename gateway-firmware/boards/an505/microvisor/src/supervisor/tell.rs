@@ -9,6 +9,7 @@ use chip::clock::now_us;
 use chip::uart::Uart;
 use gateway_core::Facts as BoardFacts;
 use gateway_core::boot::first::{Handover, reason_name};
+use gateway_core::commission::Stage;
 use gateway_core::device::Notice;
 use gateway_core::gateway::{Gateway, Happening};
 use gateway_core::ports::BootReason;
@@ -42,10 +43,25 @@ pub(super) fn happened(happening: Happening) {
         Happening::EnrollRefused(reason) => say(format_args!("enrolment refused: {reason:?}")),
         Happening::Connected => say(format_args!("connected")),
         Happening::Disconnected(end) => say(format_args!("disconnected: {end:?}")),
+        Happening::Device(Notice::Commission(stage)) => commission(stage),
         Happening::Device(Notice::Update(state)) => say(format_args!("update: {state:?}")),
         Happening::Device(notice) => say(format_args!("{notice:?}")),
         Happening::Result(outcome, reason) => say(format_args!("result: {outcome:?} {reason:?}")),
     }
+}
+
+/// For whoever stands before the board: what its making has come to.
+fn commission(stage: Stage) {
+    match stage {
+        Stage::Testing => say(format_args!("being tested: no network, and nothing else runs")),
+        Stage::Production => say(format_args!("test passed: in production")),
+        Stage::Failed(status) => say(format_args!("test failed with {status}: locked")),
+    }
+}
+
+/// What the test of the hardware logs.
+pub(super) fn tests(text: &str) {
+    say(format_args!("test: {text}"));
 }
 
 /// Writes a line as it is.
