@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::command::{
     bootstrap, broker, bundle, claim, completion, context, crash, debug_session, deploy, device, doctor, key,
-    keys, keyset, logs, manual, new, run, telemetry, tenant, token,
+    keys, keyset, logs, manual, new, root, run, telemetry, tenant, token,
 };
 
 /// Update, watch and read a fleet of microcontrollers.
@@ -66,6 +66,9 @@ pub(crate) enum Command {
     /// Create and list tenants.
     #[command(subcommand)]
     Tenant(tenant::Command),
+    /// List, make and retire what brokers trust for devices.
+    #[command(subcommand)]
+    Root(root::Command),
     /// Make key files; register and list sign-in keys.
     #[command(subcommand)]
     Key(key::Command),

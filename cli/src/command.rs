@@ -22,6 +22,7 @@ pub(crate) mod keyset;
 pub(crate) mod logs;
 pub(crate) mod manual;
 pub(crate) mod new;
+pub(crate) mod root;
 pub(crate) mod run;
 pub(crate) mod telemetry;
 pub(crate) mod tenant;
@@ -37,6 +38,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         Command::Context(command) => context::run(global, command),
         Command::Token(args) => token::run(global, args).await,
         Command::Tenant(command) => tenant::run(global, command).await,
+        Command::Root(command) => root::run(global, command).await,
         Command::Key(command) => key::run(global, command).await,
         Command::Keys(command) => keys::run(global, command).await,
         Command::Keyset(command) => keyset::run(global, command).await,

@@ -49,6 +49,12 @@ pub const REASONS: &[Reason] = &[
         "Use what is there, or choose another name.",
     ),
     reason(
+        "ALREADY_REPLACED",
+        "FAILED_PRECONDITION",
+        "The device was replaced by another, or the replacement took another's place.",
+        "Look at `replaces` and `replaced_by` of both.",
+    ),
+    reason(
         "ASSERTIONS_PER_KEY",
         "RESOURCE_EXHAUSTED",
         "This key has signed in too often within the life of an assertion.",
@@ -129,10 +135,22 @@ pub const REASONS: &[Reason] = &[
         "Attach to it, or close it: `holdfast debug-session list --state open --device DEVICE`.",
     ),
     reason(
+        "DEVICE_QUARANTINED",
+        "FAILED_PRECONDITION",
+        "Two boards were seen to use the device's identity, so that neither is let in.",
+        "Find the copy; then release the device, or replace it.",
+    ),
+    reason(
         "DEVICE_REVOKED",
         "FAILED_PRECONDITION",
         "The device's identity was ended.",
         "Let the board enrol anew; it is another device then.",
+    ),
+    reason(
+        "DEVICE_ROOTS_MAX",
+        "RESOURCE_EXHAUSTED",
+        "As many device roots are trusted as brokers take.",
+        "Retire one that no device is under any more.",
     ),
     reason(
         "DIRECTOR_KEY_NOT_IN_KEYSET",
@@ -227,6 +245,12 @@ pub const REASONS: &[Reason] = &[
         "There is no such resource, or it is not the caller's to know of: both look the same.",
         "Check the id and the tenant of the context.",
     ),
+    reason(
+        "NOT_QUARANTINED",
+        "FAILED_PRECONDITION",
+        "The device is not in quarantine.",
+        "Nothing is to be done.",
+    ),
     reason("NOT_REVOKED", "FAILED_PRECONDITION", "Only a revoked device is deleted.", "Revoke it first."),
     reason(
         "OFFSET_MISMATCH",
@@ -271,6 +295,18 @@ pub const REASONS: &[Reason] = &[
         "PERMISSION_DENIED",
         "The key's role does not allow the method.",
         "An administrator registers a key with the role that the message names.",
+    ),
+    reason(
+        "ROOT_IN_USE",
+        "FAILED_PRECONDITION",
+        "Devices hold certificates under this device root.",
+        "Wait until they came over to the new one, or retire it by force: they renew by their birth certificates.",
+    ),
+    reason(
+        "ROOT_ISSUES",
+        "FAILED_PRECONDITION",
+        "Certificates are issued under this device root.",
+        "Make another one, and wait until that one issues.",
     ),
     reason(
         "SERVICE_CERTIFICATE_MISSING",

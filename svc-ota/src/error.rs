@@ -35,6 +35,8 @@ pub(crate) enum Error {
     InUse(&'static str),
     #[error("the device is revoked")]
     DeviceRevoked,
+    #[error("the device is in quarantine: two boards use its identity")]
+    DeviceQuarantined,
     #[error("the bundle is for board {bundle}, the device is a {device}")]
     OtherBoard { device: String, bundle: String },
     #[error(
@@ -127,6 +129,7 @@ impl From<Error> for Status {
             Error::Symbols(_) => status::invalid("data", message),
             Error::InUse(_) => status::precondition("BUNDLE_IN_USE", message),
             Error::DeviceRevoked => status::precondition("DEVICE_REVOKED", message),
+            Error::DeviceQuarantined => status::precondition("DEVICE_QUARANTINED", message),
             Error::OtherBoard { .. } => status::precondition("OTHER_BOARD", message),
             Error::MicrovisorTooOld { needed, running } => {
                 let versions = [("needed", needed), ("running", running)];

@@ -334,7 +334,7 @@ impl<'b, B: Board> Gateway<'b, B> {
                 unwanted: !self.demand.is_wanted(),
                 enrolled: true,
                 has_birth: !identity.birth().is_empty(),
-                renewal_due: identity.is_due_for_renewal(bound_s),
+                renewal_due: identity.is_due_for_renewal(bound_s) || self.session.renewal_asked(),
             },
         }
     }

@@ -40,6 +40,9 @@ pub(crate) async fn create(
     if device.revoked {
         return Err(Error::DeviceRevoked);
     }
+    if device.quarantined {
+        return Err(Error::DeviceQuarantined);
+    }
     if device.board != bundle.board {
         return Err(Error::OtherBoard { device: device.board, bundle: bundle.board });
     }

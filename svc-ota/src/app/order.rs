@@ -155,7 +155,9 @@ pub(crate) async fn newest_hellos(
     let texts: Vec<String> = ids.iter().map(DeviceId::to_string).collect();
     let (found, mut quiet) = tokio::join!(devices::find_all(tx, &texts), app.hellos.newest_all(ids));
     let newest = |(device, kept): (Device, Option<Link>)| {
-        let newest = newest(&device, kept.as_ref(), quiet.remove(&device.id))?;
+        // In quarantine whoever said hello may be the copy: nobody is told anything.
+        let newest =
+            newest(&device, kept.as_ref(), quiet.remove(&device.id)).filter(|_| !device.quarantined)?;
         Some((device.id, newest))
     };
     Ok(found?.into_iter().filter_map(newest).collect())

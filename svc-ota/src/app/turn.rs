@@ -170,7 +170,7 @@ struct Said {
     steps: Vec<Step>,
 }
 
-/// Hears messages in their order. Those of unknown and revoked devices are counted and dropped.
+/// Hears messages in their order. Those of devices that are unknown, revoked or in quarantine are counted and dropped.
 pub(crate) async fn take(
     app: &App,
     messages: &[(DeviceId, Message)],
@@ -234,7 +234,7 @@ async fn known(
     reporting.dedup();
     let (found, mut quiet) = tokio::join!(devices::find_all(tx, &texts), app.hellos.newest_all(&reporting));
     let mut known = HashMap::with_capacity(ids.len());
-    for (device, link) in found?.into_iter().filter(|(device, _)| !device.revoked) {
+    for (device, link) in found?.into_iter().filter(|(device, _)| !device.revoked && !device.quarantined) {
         let hello = order::newest(&device, link.as_ref(), quiet.remove(&device.id));
         known.insert(device.id, Known { device, link, hello, voices: Arc::default() });
     }

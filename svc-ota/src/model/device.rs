@@ -16,6 +16,8 @@ pub(crate) struct Device {
     /// SHA-256 of the public key it has now.
     pub(crate) key: Digest,
     pub(crate) revoked: bool,
+    /// Two boards use its identity: it is told nothing, and nothing it says counts, until an operator decided.
+    pub(crate) quarantined: bool,
 }
 
 /// The newest hello of a device.

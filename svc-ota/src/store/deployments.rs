@@ -151,7 +151,7 @@ pub(crate) async fn lock_gone(tx: &Tx, limit: i64) -> Result<Vec<Deployment>, Er
     tx.query(&sql, &[&limit]).await?.iter().map(deployment).collect()
 }
 
-/// Layers each of the devices may ask for now; nothing for one that is unknown or revoked.
+/// Layers each of the devices may ask for now; nothing for one that is unknown, revoked or in quarantine.
 pub(crate) async fn directed_layers(
     tx: &Tx,
     devices: &[DeviceId],
@@ -160,7 +160,7 @@ pub(crate) async fn directed_layers(
     let sql = format!(
         "SELECT DISTINCT k.id, l.digest, l.size, l.object FROM unnest($1::text[]) AS k(id) \
          CROSS JOIN LATERAL (SELECT tenant_id FROM registry.device_v1 \
-         WHERE device_id = k.id AND revoked_at IS NULL OFFSET 0) v \
+         WHERE device_id = k.id AND revoked_at IS NULL AND quarantined_at IS NULL OFFSET 0) v \
          CROSS JOIN LATERAL (SELECT bundle_id FROM deployments WHERE device_id = k.id AND tenant_id = v.tenant_id \
          AND sent_at IS NOT NULL AND {UNFINISHED} OFFSET 0) d \
          JOIN bundle_layers b ON b.bundle_id = d.bundle_id \

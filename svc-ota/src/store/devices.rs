@@ -14,14 +14,16 @@ use crate::model::device::{Device, Facts, Floors, Hello, Link};
 use crate::model::report::{Boot, Moment};
 
 pub(crate) async fn find(tx: &Tx, id: DeviceId) -> Result<Option<Device>, Error> {
-    let sql = "SELECT tenant_id, device_id, board, revoked_at IS NOT NULL AS revoked, key_digest \
+    let sql = "SELECT tenant_id, device_id, board, revoked_at IS NOT NULL AS revoked, \
+               quarantined_at IS NOT NULL AS quarantined, key_digest \
                FROM registry.device_v1 WHERE device_id = $1";
     tx.query_opt(sql, &[&id.text().as_str()]).await?.map(|row| device(&row)).transpose()
 }
 
 /// Those of these devices that exist, each with what was kept of it as long as its key is the same.
 pub(crate) async fn find_all(tx: &Tx, ids: &[String]) -> Result<Vec<(Device, Option<Link>)>, Error> {
-    let sql = "SELECT d.tenant_id, d.device_id, d.board, d.revoked_at IS NOT NULL AS revoked, d.key_digest, l.nonce, \
+    let sql = "SELECT d.tenant_id, d.device_id, d.board, d.revoked_at IS NOT NULL AS revoked, \
+               d.quarantined_at IS NOT NULL AS quarantined, d.key_digest, l.nonce, \
                l.boot_count, l.boot_random, l.sequence, l.heard_at, l.app_floor, l.confirmed, \
                l.microvisor_floor, l.microvisor, l.keyset_version \
                FROM registry.device_v1 d LEFT JOIN device_links l ON l.device_id = d.device_id AND l.key_digest = d.key_digest \
@@ -107,6 +109,7 @@ fn device(row: &Row) -> Result<Device, Error> {
         board: row.try_get("board")?,
         key: digest(row, "key_digest")?,
         revoked: row.try_get("revoked")?,
+        quarantined: row.try_get("quarantined")?,
     })
 }
 

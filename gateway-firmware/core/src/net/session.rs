@@ -27,6 +27,8 @@ use crate::update::State;
 
 /// Protocol version of `HelloUp`.
 pub const PROTOCOL: u32 = 0;
+/// Bytes of a challenge.
+pub const CHALLENGE_BYTES: usize = 16;
 /// A hello goes out at least so often.
 pub const HELLO_PERIOD_MS: u64 = 15 * 60 * 1000;
 /// A change of what a hello says is told so long after the newest: changes in a row are told as one, and void fewer
@@ -114,6 +116,10 @@ pub struct Session {
     crash_at_ms: u64,
     /// A hello of this connection was answered.
     answered: bool,
+    /// The newest challenge of this boot, said back in every hello.
+    challenge: Option<[u8; CHALLENGE_BYTES]>,
+    /// The service wants the certificate renewed; it says so again after every hello.
+    renewal_asked: bool,
     /// Telemetry had its turn: logs are next.
     logs_next: bool,
     fetch: Fetch,
@@ -132,6 +138,7 @@ impl Session {
         (self.progress, self.result) = (None, None);
         (self.progress_again, self.result_again) = (Again::default(), Again::default());
         (self.crash, self.crash_again, self.answered) = (None, Again::default(), false);
+        self.renewal_asked = false;
         self.fetch.restart();
     }
 
@@ -174,6 +181,11 @@ impl Session {
     /// The service had its say about this connection's hello, or time enough for it.
     pub fn is_settled(&self, now_ms: u64) -> bool {
         self.answered || !self.hello_due && now_ms >= self.hello_said_ms + HELLO_ANSWER_MAX_MS
+    }
+
+    /// The service wants the certificate renewed, however long it is good.
+    pub fn renewal_asked(&self) -> bool {
+        self.renewal_asked
     }
 
     /// When `say` has something to do without an event.
@@ -260,6 +272,7 @@ impl Session {
             }),
             last_result: last.as_ref().zip(last_id.as_ref()).map(|(result, id)| result_message(result, id)),
             microvisor_floor: face.microvisor_floor,
+            challenge: self.challenge.as_ref().map_or(&[], |challenge| challenge),
             ..Default::default()
         };
         mqtt.publish(&Topic::up(id, Channel::Hello).text(), Qos::AtLeastOnce, &hello)?;
