@@ -240,6 +240,13 @@ pub const REASONS: &[Reason] = &[
     )
     .with(&["layer"]),
     reason(
+        "MICROVISOR_TOO_OLD",
+        "FAILED_PRECONDITION",
+        "The bundle needs a newer microvisor than the device runs.",
+        "Deploy that microvisor first; the application may be deployed at once and waits for it.",
+    )
+    .with(&["needed", "running"]),
+    reason(
         "NOT_FOUND",
         "NOT_FOUND",
         "There is no such resource, or it is not the caller's to know of: both look the same.",
@@ -265,13 +272,6 @@ pub const REASONS: &[Reason] = &[
         "The bundle is for another board than the device is.",
         "Deploy a bundle made with the device's `--board`.",
     ),
-    reason(
-        "MICROVISOR_TOO_OLD",
-        "FAILED_PRECONDITION",
-        "The bundle needs a newer microvisor than the device runs.",
-        "Deploy that microvisor first; the application may be deployed at once and waits for it.",
-    )
-    .with(&["needed", "running"]),
     reason(
         "POSITION_AHEAD",
         "INVALID_ARGUMENT",
