@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::command::{
     bootstrap, broker, bundle, claim, completion, context, crash, debug_session, deploy, device, doctor, key,
-    keyset, logs, manual, new, root, run, telemetry, tenant, token,
+    keys, keyset, logs, manual, new, root, run, telemetry, tenant, token,
 };
 
 /// Update, watch and read a fleet of microcontrollers.
@@ -72,7 +72,10 @@ pub(crate) enum Command {
     /// Make key files; register and list sign-in keys.
     #[command(subcommand)]
     Key(key::Command),
-    /// Make, sign and publish the keys that devices believe.
+    /// Add, revoke and rotate the keys that devices believe, and see which devices know.
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Make, sign and publish keysets step by step.
     #[command(subcommand)]
     Keyset(keyset::Command),
     /// Create claims with which boards enrol.

@@ -17,6 +17,7 @@ pub(crate) mod deploy;
 pub(crate) mod device;
 pub(crate) mod doctor;
 pub(crate) mod key;
+pub(crate) mod keys;
 pub(crate) mod keyset;
 pub(crate) mod logs;
 pub(crate) mod manual;
@@ -39,6 +40,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         Command::Tenant(command) => tenant::run(global, command).await,
         Command::Root(command) => root::run(global, command).await,
         Command::Key(command) => key::run(global, command).await,
+        Command::Keys(command) => keys::run(global, command).await,
         Command::Keyset(command) => keyset::run(global, command).await,
         Command::Claim(command) => claim::run(global, command).await,
         Command::Device(command) => device::run(global, command).await,

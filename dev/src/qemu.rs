@@ -79,6 +79,7 @@ pub struct Machine {
     pace: Pace,
     gdb: Option<u16>,
     probed: bool,
+    halted: bool,
     vectors: Option<[u32; 2]>,
 }
 
@@ -99,6 +100,7 @@ impl Machine {
             pace: Pace::default(),
             gdb: None,
             probed: false,
+            halted: false,
             vectors: None,
         }
     }
@@ -136,7 +138,14 @@ impl Machine {
         self
     }
 
-    /// Power on. It runs when this returns.
+    /// It stands still before its first instruction, until a probe lets it go on.
+    #[must_use]
+    pub fn halted(mut self) -> Machine {
+        self.halted = true;
+        self.probed()
+    }
+
+    /// Power on. Unless it is to be [`Machine::halted`], it runs when this returns.
     pub async fn start(&self) -> Result<Board> {
         let folder = Folder::make()?;
         std::fs::create_dir_all(&self.logs).with_context(|| format!("making {}", self.logs.display()))?;
@@ -205,6 +214,9 @@ impl Machine {
         if self.probed {
             let socket = escaped(&folder.path("probe"))?;
             spec = spec.args(["-gdb", &format!("unix:{socket},server=on,wait=off")]);
+        }
+        if self.halted {
+            spec = spec.args(["-S"]);
         }
         self.plug(spec)
     }

@@ -156,7 +156,13 @@ pub const REASONS: &[Reason] = &[
         "DIRECTOR_KEY_NOT_IN_KEYSET",
         "FAILED_PRECONDITION",
         "The tenant's keyset does not name the key that signs directives, so no device would obey.",
-        "Publish a keyset with it: `holdfast keyset init`, or `holdfast keyset next`.",
+        "Publish a keyset with it: `holdfast keyset init`, or `holdfast keys rotate --director`.",
+    ),
+    reason(
+        "DIRECTOR_KEYS_MAX",
+        "RESOURCE_EXHAUSTED",
+        "The tenant has as many director keys as it may have: devices still hold keysets that name the old ones.",
+        "Delete those of older keysets: `holdfast keys forget`.",
     ),
     reason(
         "ETAG_MISMATCH",
@@ -259,6 +265,13 @@ pub const REASONS: &[Reason] = &[
         "The bundle is for another board than the device is.",
         "Deploy a bundle made with the device's `--board`.",
     ),
+    reason(
+        "MICROVISOR_TOO_OLD",
+        "FAILED_PRECONDITION",
+        "The bundle needs a newer microvisor than the device runs.",
+        "Deploy that microvisor first; the application may be deployed at once and waits for it.",
+    )
+    .with(&["needed", "running"]),
     reason(
         "POSITION_AHEAD",
         "INVALID_ARGUMENT",

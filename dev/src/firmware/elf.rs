@@ -1,9 +1,14 @@
-//! As much of ELF as says what is loaded where: the program headers of a 32-bit little-endian file.
+//! As much of ELF as says what is loaded where, and what is called how: program headers and symbols of a 32-bit little-endian file.
 
 use anyhow::{Context, Result, ensure};
 
 /// `p_type` of what is loaded (ELF, "Program Header").
 const PT_LOAD: u32 = 1;
+/// `sh_type` of the symbols (ELF, "Sections").
+const SHT_SYMTAB: u32 = 2;
+/// Bytes of a section's header, and of a symbol.
+const SECTION_BYTES: usize = 40;
+const SYMBOL_BYTES: usize = 16;
 
 /// A segment that is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +50,27 @@ pub(super) fn segments(elf: &[u8]) -> Result<Vec<Segment>> {
 pub(super) fn entry(elf: &[u8]) -> Result<u32> {
     segments(elf)?;
     word(elf, 24)
+}
+
+/// The value of a symbol; of a function in Thumb code its lowest bit is set.
+pub(super) fn symbol(elf: &[u8], name: &str) -> Result<Option<u32>> {
+    segments(elf)?;
+    let (table, count) = (word(elf, 32)? as usize, usize::from(half(elf, 48)?));
+    let section = |index: usize, offset| word(elf, table + index * SECTION_BYTES + offset);
+    for index in 0..count {
+        if section(index, 4)? != SHT_SYMTAB {
+            continue;
+        }
+        let (at, bytes) = (section(index, 16)? as usize, section(index, 20)? as usize);
+        let names = section(section(index, 24)? as usize, 16)? as usize;
+        for symbol in (at..at + bytes).step_by(SYMBOL_BYTES) {
+            let text = elf.get(names + word(elf, symbol)? as usize..).context("the ELF file is cut short")?;
+            if text.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(&[0])) {
+                return word(elf, symbol + 4).map(Some);
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn word(elf: &[u8], at: usize) -> Result<u32> {
@@ -90,5 +116,27 @@ mod tests {
             assert!(segments(&file[..end]).is_err(), "{end}");
         }
         assert!(segments(b"\x7fELF\x02\x01").is_err());
+    }
+
+    #[test]
+    fn a_symbol_has_a_value_and_what_is_not_called_so_has_none() {
+        let mut file = elf(&[]);
+        let (names, symbols) = (file.len() as u32, file.len() as u32 + 8);
+        file.extend(b"\0ab\0abc\0");
+        for [name, value] in [[1_u32, 10], [4, 13]] {
+            file.extend([name, value, 0, 0].into_iter().flat_map(u32::to_le_bytes));
+        }
+        let table = file.len() as u32;
+        for [kind, at, bytes, link] in [[SHT_SYMTAB, symbols, 32, 1], [3, names, 8, 0]] {
+            for field in [0, kind, 0, 0, at, bytes, link, 0, 0, 0] {
+                file.extend(field.to_le_bytes());
+            }
+        }
+        file[32..36].copy_from_slice(&table.to_le_bytes());
+        file[48..50].copy_from_slice(&2_u16.to_le_bytes());
+        assert_eq!(symbol(&file, "ab").expect("an ELF file"), Some(10));
+        assert_eq!(symbol(&file, "abc").expect("an ELF file"), Some(13));
+        assert_eq!(symbol(&file, "a").expect("an ELF file"), None);
+        assert!(symbol(&file[..file.len() - SECTION_BYTES], "a").is_err());
     }
 }

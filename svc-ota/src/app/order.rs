@@ -77,7 +77,9 @@ pub(crate) async fn plan(
     occasion: Occasion,
     now: SystemTime,
 ) -> Result<Option<Planned>, Error> {
-    let director = director::find(app, tx, deployment.tenant).await?;
+    let tenant = deployment.tenant;
+    let voices = director::voices(app, tx, hello.map(|hello| (tenant, hello.keyset))).await?;
+    let director = hello.and_then(|hello| voices.to(tenant, hello.keyset));
     let telling = tell(deployment, hello, director, occasion, now);
     deployments::save(tx, deployment).await?;
     Ok(planned(tx, telling).await?.pop())

@@ -149,6 +149,7 @@ impl App {
         if !(news.is_empty() && follow.is_empty() && twice.is_empty()) {
             let tx = self.store.every().await?;
             let written = if news.is_empty() { 0 } else { rows::save(&tx, news, now).await? };
+            let ahead = if news.is_empty() { Vec::new() } else { rows::ahead_of_keysets(&tx, news).await? };
             if !follow.is_empty() {
                 followed = kept::save(&tx, &follow).await?;
             }
@@ -156,6 +157,7 @@ impl App {
                 effects.extend(quarantine(&tx, device, living, now).await?);
             }
             tx.commit().await?;
+            tell_ahead(&ahead);
             metrics::counter!("registry_reports_written_total").increment(written);
             metrics::counter!("registry_clones_noticed_total").increment(effects.len() as u64);
         }
@@ -226,6 +228,14 @@ async fn quarantine(
     upkeep::request_disconnect(tx, tenant, &id).await?;
     tracing::warn!(%device, %tenant, "two boards are one device: it is in quarantine");
     Ok(Some(Effect::Disconnect(id)))
+}
+
+/// Keysets that devices hold and the database has lost: an older backup was restored.
+fn tell_ahead(ahead: &[(DeviceId, i32)]) {
+    metrics::counter!("registry_keysets_ahead_total").increment(ahead.len() as u64);
+    for (device, newest) in ahead {
+        tracing::warn!(%device, newest, "the device holds a keyset that is not known here: upload it again");
+    }
 }
 
 impl Batch {

@@ -58,6 +58,22 @@ pub(crate) async fn greeted(tx: &Tx, held: &[(DeviceId, i32)]) -> Result<HashMap
     Ok(known)
 }
 
+/// Those that hold a later keyset than their tenant's newest, and that one's version.
+pub(crate) async fn ahead_of_keysets(
+    tx: &Tx,
+    reports: &[(DeviceId, TenantId, &Report)],
+) -> Result<Vec<(DeviceId, i32)>, Error> {
+    let ids: Vec<String> = reports.iter().map(|(device, ..)| device.to_string()).collect();
+    let tenants: Vec<String> = reports.iter().map(|(_, tenant, _)| tenant.to_string()).collect();
+    let held: Vec<i32> = reports.iter().map(|(_, _, r)| r.keyset_version).collect();
+    let sql = "SELECT h.device_id, k.newest FROM unnest($1::text[], $2::text[], $3::int4[]) AS h(device_id, tenant_id, held)
+               CROSS JOIN LATERAL (SELECT coalesce(max(version), 0) AS newest FROM registry.keysets
+                   WHERE tenant_id = h.tenant_id) k
+               WHERE h.held > k.newest";
+    let rows = tx.query(sql, &[&ids, &tenants, &held]).await?;
+    rows.iter().map(|row| Ok((id(row, "device_id")?, get(row, "newest")?))).collect()
+}
+
 /// Writes reports, each unless a newer one is there, and tells the feed of those written. `reports` is in the order of
 /// device ids, as every batch, so that two batches cannot wait for each other.
 pub(crate) async fn save(

@@ -74,21 +74,42 @@ impl World {
         counter: u64,
         extra: &[&str],
     ) -> Result<PathBuf> {
-        let (file, key) = (self.path(&format!("an505-{version}.hfb")), self.path("keys/release.pem"));
+        self.signed_file(&self.path("keys/release.pem"), image, version, counter, extra).await
+    }
+
+    /// Makes a bundle of whatever image for it, signed by this key.
+    pub async fn signed_file(
+        &self,
+        key: &Path,
+        image: &Path,
+        version: &str,
+        counter: u64,
+        extra: &[&str],
+    ) -> Result<PathBuf> {
+        let file = self.path(&format!("an505-{version}.hfb"));
         let counter = counter.to_string();
         let mut create =
             vec!["bundle", "create", "--board", BOARD, "--version", version, "--counter", &counter];
-        create.extend(["--image", text(image)?, "--key", text(&key)?, "--out", text(&file)?]);
+        create.extend(["--image", text(image)?, "--key", text(key)?, "--out", text(&file)?]);
         create.extend_from_slice(extra);
         self.cli(&create).await?;
         Ok(file)
     }
 }
 
-/// Whether a device as the API shows it runs this version, confirmed.
+/// Whether a device as the API shows it runs this version of its application, confirmed.
 pub fn runs(device: &Value, version: &str) -> bool {
+    runs_confirmed(device, "app", version)
+}
+
+/// The same of its microvisor.
+pub fn runs_microvisor(device: &Value, version: &str) -> bool {
+    runs_confirmed(device, "microvisor", version) && device["microvisor_version"] == version
+}
+
+fn runs_confirmed(device: &Value, component: &str, version: &str) -> bool {
     let slots = device["slots"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let running = slots.iter().find(|slot| slot["component"] == "app" && slot["running"] == true);
+    let running = slots.iter().find(|slot| slot["component"] == component && slot["running"] == true);
     running.is_some_and(|slot| slot["version"] == version && slot["status"] == "confirmed")
 }
 

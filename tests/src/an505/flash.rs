@@ -13,6 +13,8 @@ use gateway_core::update::slots::Layout;
 
 /// Bytes that damage changes: more than any code would mend.
 const DAMAGE_BYTES: usize = 32;
+/// Bytes of one bank of the journal.
+pub const BANK_BYTES: u32 = gateway_core::store::STORE_BANK_BYTES.next_multiple_of(map::ERASE_BYTES);
 
 /// Changes every bit of a few bytes; done twice, they are as before.
 pub fn spoil(flash: &Path, at: u32) -> Result<()> {

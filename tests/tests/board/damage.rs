@@ -13,7 +13,7 @@ use factory::inspect::inspect;
 use factory::map;
 use gateway_core::boot::first::Record;
 use scenarios::an505::board::{is_online, runs};
-use scenarios::an505::flash::{fill_slot_b, spoil, store, write_record};
+use scenarios::an505::flash::{BANK_BYTES, fill_slot_b, spoil, store, write_record};
 use scenarios::an505::log::Log;
 use scenarios::world::{World, name};
 use serde_json::Value;
@@ -24,7 +24,6 @@ const SOON: Duration = Duration::from_secs(60);
 const ENTRY_BYTES: u32 = 32;
 const IDENTITY_COPY: u32 = map::IDENTITY_BYTES / 2;
 const PROVISION_COPY: u32 = map::PROVISION_BYTES / 2;
-const BANK_BYTES: u32 = 16 * 1024;
 
 /// A board without power, and what is known of it.
 struct Patient<'w> {

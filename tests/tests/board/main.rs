@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod examples;
 mod main_job;
+mod microvisor;
 mod network;
 mod older;
 mod pace;

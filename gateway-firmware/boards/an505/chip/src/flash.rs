@@ -2,6 +2,9 @@
 //!
 //! An erase clears 4 KiB to 0xFF, a write only clears bits and refuses to do otherwise, and whoever holds a window reaches
 //! nothing outside it. Provisioning has no window: nothing here can write there.
+//!
+//! Two functions change cells, and nothing else does: [`holdfast_flash_program`] and [`holdfast_flash_erase`]. They are symbols
+//! of every image that changes flash, so that a test can stop the machine there and let the power fail.
 
 use gateway_core::ports::{Flash, FlashError, Geometry};
 
@@ -33,6 +36,11 @@ impl Window {
     /// One of the microvisor's slots: 0 or 1.
     pub const fn slot(index: usize) -> Window {
         Window { start: at::SLOTS[index & 1], bytes: at::SLOT_BYTES }
+    }
+
+    /// Both of the microvisor's slots, one after the other.
+    pub const fn slots() -> Window {
+        Window { start: at::SLOTS[0], bytes: 2 * at::SLOT_BYTES }
     }
 
     /// The store flash.
@@ -73,7 +81,7 @@ impl Flash for Window {
             }
         }
         // SAFETY: as in `read`, the other way round. Every bit set in `bytes` is set in the cells, so this only clears.
-        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        unsafe { holdfast_flash_program(to, bytes.as_ptr(), bytes.len()) };
         Ok(())
     }
 
@@ -83,9 +91,33 @@ impl Flash for Window {
         }
         let to = self.address(at, at::ERASE_BYTES as usize)? as *mut u8;
         // SAFETY: `address` checked the whole unit; see `read`.
-        unsafe { core::ptr::write_bytes(to, 0xff, at::ERASE_BYTES as usize) };
+        unsafe { holdfast_flash_erase(to) };
         Ok(())
     }
+}
+
+/// Programs cells. Its name and its arguments are what `tests/src/an505/power` stops at.
+///
+/// # Safety
+///
+/// `to` is the address of `bytes` cells of one window, and every bit set at `from` is set in them.
+#[inline(never)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn holdfast_flash_program(to: *mut u8, from: *const u8, bytes: usize) {
+    // SAFETY: the caller's promise; no Rust reference points into the flash.
+    unsafe { core::ptr::copy_nonoverlapping(from, to, bytes) };
+}
+
+/// Erases one unit; as [`holdfast_flash_program`].
+///
+/// # Safety
+///
+/// `unit` is the address of an erase unit that one window has whole.
+#[inline(never)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn holdfast_flash_erase(unit: *mut u8) {
+    // SAFETY: the caller's promise; no Rust reference points into the flash.
+    unsafe { core::ptr::write_bytes(unit, 0xff, at::ERASE_BYTES as usize) };
 }
 
 /// What the factory wrote.
