@@ -42,7 +42,7 @@ impl<B: Board> Device<'_, B> {
 
     /// The microvisor is on trial, and nothing signed has answered a hello of this start.
     pub(crate) fn needs_answer(&self) -> bool {
-        self.own.trial_until_ms.is_some() && !self.time_heard
+        self.own.is_on_trial() && !self.time_heard
     }
 
     /// Lowest security counter of a microvisor that may run.
