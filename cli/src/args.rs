@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::command::{
-    bootstrap, broker, bundle, claim, completion, context, crash, debug_session, deploy, device, doctor, key,
-    keyset, logs, manual, new, run, telemetry, tenant, token,
+    bootstrap, broker, bundle, claim, completion, context, crash, debug_session, deploy, device, doctor,
+    factory, key, keys, keyset, logs, manual, new, root, run, telemetry, tenant, token,
 };
 
 /// Update, watch and read a fleet of microcontrollers.
@@ -66,10 +66,16 @@ pub(crate) enum Command {
     /// Create and list tenants.
     #[command(subcommand)]
     Tenant(tenant::Command),
+    /// List, make and retire what brokers trust for devices.
+    #[command(subcommand)]
+    Root(root::Command),
     /// Make key files; register and list sign-in keys.
     #[command(subcommand)]
     Key(key::Command),
-    /// Make, sign and publish the keys that devices believe.
+    /// Add, revoke and rotate the keys that devices believe, and see which devices know.
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Make, sign and publish keysets step by step.
     #[command(subcommand)]
     Keyset(keyset::Command),
     /// Create claims with which boards enrol.
@@ -103,6 +109,9 @@ pub(crate) enum Command {
     /// List, show and close debug sessions, and see what happened to them.
     #[command(subcommand)]
     DebugSession(debug_session::Command),
+    /// Make the flash files of boards before their first power on, and look into one.
+    #[command(subcommand)]
+    Factory(factory::Command),
     /// Print rules for another MQTT broker.
     #[command(subcommand)]
     Broker(broker::Command),

@@ -16,11 +16,14 @@ pub(crate) mod debug_session;
 pub(crate) mod deploy;
 pub(crate) mod device;
 pub(crate) mod doctor;
+pub(crate) mod factory;
 pub(crate) mod key;
+pub(crate) mod keys;
 pub(crate) mod keyset;
 pub(crate) mod logs;
 pub(crate) mod manual;
 pub(crate) mod new;
+pub(crate) mod root;
 pub(crate) mod run;
 pub(crate) mod telemetry;
 pub(crate) mod tenant;
@@ -36,7 +39,9 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         Command::Context(command) => context::run(global, command),
         Command::Token(args) => token::run(global, args).await,
         Command::Tenant(command) => tenant::run(global, command).await,
+        Command::Root(command) => root::run(global, command).await,
         Command::Key(command) => key::run(global, command).await,
+        Command::Keys(command) => keys::run(global, command).await,
         Command::Keyset(command) => keyset::run(global, command).await,
         Command::Claim(command) => claim::run(global, command).await,
         Command::Device(command) => device::run(global, command).await,
@@ -51,6 +56,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         Command::Doctor(args) => doctor::run(global, args).await,
         Command::DebugSession(command) => debug_session::run(global, command).await,
         Command::Broker(command) => broker::run(global, command),
+        Command::Factory(command) => factory::run(global, command),
         Command::Completion(args) => completion::run(args),
         Command::Manual(command) => manual::run(command),
     }

@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use p256::pkcs8::DecodePublicKey;
 use wire::sign::{Signer as _, SoftKey};
 
 /// A P-256 key whose private half is in this process.
@@ -33,6 +34,16 @@ impl KeyFile {
                 "{} is not a P-256 private key in PKCS#8 PEM; `holdfast key generate` makes one",
                 path.display()
             ),
+        }
+    }
+
+    /// The public half of the key in a file, which may hold that half alone.
+    pub(crate) fn public_in(path: &Path) -> Result<wire::PublicKey> {
+        let pem = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the key {}", path.display()))?;
+        match p256::PublicKey::from_public_key_pem(&pem) {
+            Ok(key) => Ok(wire::PublicKey::from_sec1(&key.to_sec1_bytes())?),
+            Err(_) => Ok(KeyFile::load(path)?.public_key()),
         }
     }
 
@@ -110,6 +121,21 @@ mod tests {
         assert!(KeyFile::create(&path).is_err());
         assert_eq!(KeyFile::load(&path).unwrap().public_der().unwrap(), key.public_der().unwrap());
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_public_half_is_read_from_either_half() {
+        use p256::pkcs8::{EncodePublicKey, LineEnding};
+        let folder = tempfile::tempdir().unwrap();
+        let (private, public) = (folder.path().join("key.pem"), folder.path().join("public.pem"));
+        let key = KeyFile::create(&private).unwrap();
+        let half = p256::PublicKey::from_public_key_der(&key.public_der().unwrap()).unwrap();
+        std::fs::write(&public, half.to_public_key_pem(LineEnding::LF).unwrap()).unwrap();
+        for file in [private, public] {
+            assert_eq!(KeyFile::public_in(&file).unwrap(), key.public_key());
+        }
+        std::fs::write(folder.path().join("x"), "hello").unwrap();
+        assert!(KeyFile::public_in(&folder.path().join("x")).is_err());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod crash;
 mod failure;
 mod fpu;
 mod image;
+mod keychange;
 mod keyfile;
 mod output;
 mod project;

@@ -13,7 +13,8 @@ use proto::ota::v1::{
 use proto::registry::v1::{
     ExchangeTokenRequest, ExchangeTokenResponse, claim_service_client::ClaimServiceClient,
     device_service_client::DeviceServiceClient, keyset_service_client::KeysetServiceClient,
-    tenant_service_client::TenantServiceClient, token_service_client::TokenServiceClient,
+    root_service_client::RootServiceClient, tenant_service_client::TenantServiceClient,
+    token_service_client::TokenServiceClient,
 };
 use serde::Serialize;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -89,6 +90,11 @@ impl Session {
 
     pub(crate) async fn tenants(&self) -> Result<TenantServiceClient<Authorized>> {
         Ok(TenantServiceClient::new(self.service(&self.context.registry).await?)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    pub(crate) async fn roots(&self) -> Result<RootServiceClient<Authorized>> {
+        Ok(RootServiceClient::new(self.service(&self.context.registry).await?)
             .max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 

@@ -1,6 +1,6 @@
-//! docs/coverage.md as data: which promise is proven by which test.
+//! docs/coverage.md and docs/unbrickable.md as data: which promise is proven by which test.
 //!
-//! A table row is `| promise | tests |`; each test is in back-quotes by its full name, `package::module::test` for a unit test and
+//! A table row is `| promise | tests |`, or has a figure in a third column; each test is in back-quotes by its full name, `package::module::test` for a unit test and
 //! `package::file::test` for one in `tests/`. A row without a test is a problem, and so is a name of another shape.
 
 /// One promise.
@@ -24,8 +24,8 @@ pub fn parse(text: &str) -> Table {
     for (index, line) in text.lines().enumerate() {
         let line_number = index + 1;
         let Some(cells) = cells(line) else { continue };
-        let [promise, tests] = cells[..] else {
-            table.problems.push(format!("line {line_number} has {} columns, not 2", cells.len()));
+        let ([promise, tests] | [promise, tests, _]) = cells[..] else {
+            table.problems.push(format!("line {line_number} has {} columns, not 2 or 3", cells.len()));
             continue;
         };
         if is_header(promise, tests) {
@@ -76,12 +76,14 @@ mod tests {
     #[test]
     fn a_row_gives_its_promise_and_its_tests() {
         let table = parse(
-            "# Coverage\n\n| promise | tests |\n|---|---|\n| it holds | `wire::id::holds`, `svc-ota::upload::holds` |\n",
+            "# Coverage\n\n| promise | tests |\n|---|---|\n| it holds | `wire::id::holds`, `svc-ota::upload::holds` |\n\
+             | so | `a::b` | 62 `ms` |\n",
         );
         assert_eq!(table.problems, Vec::<String>::new());
         let row = &table.rows[0];
         assert_eq!((row.line, row.promise.as_str()), (5, "it holds"));
         assert_eq!(row.tests, ["wire::id::holds", "svc-ota::upload::holds"]);
+        assert_eq!(table.rows[1].tests, ["a::b"], "a figure is none");
     }
 
     #[test]
@@ -91,7 +93,8 @@ mod tests {
             ("|  | `a::b` |", "names no promise"),
             ("| a promise | `nothing` |", "is not package"),
             ("| a promise | `a::b c` |", "is not package"),
-            ("| a | b | `a::b` |", "3 columns"),
+            ("| a | b | `a::b` |", "names no test"),
+            ("| a | `a::b` | 4 | 5 |", "4 columns"),
             ("no table", "no row"),
         ] {
             let problems = parse(row).problems.join("\n");

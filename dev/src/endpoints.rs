@@ -95,6 +95,23 @@ impl Stack {
         postgres::psql(port, postgres::DATABASE, self.settings.password("postgres"), script)
     }
 
+    /// Copies the database, all schemas, as `pg_dump` does: what an operator keeps.
+    pub fn backup(&self, to: &Path) -> Result<()> {
+        let port = self.settings.port(Part::Postgres, "sql");
+        postgres::dump(port, self.settings.password("postgres"), to)
+    }
+
+    /// Puts a backup in the place of the database. The services are stopped before, and started after.
+    pub fn restore(&self, from: &Path) -> Result<()> {
+        let port = self.settings.port(Part::Postgres, "sql");
+        postgres::restore(port, self.settings.password("postgres"), from)
+    }
+
+    /// The file with a service's master key.
+    pub fn master_key_file(&self, service: Service) -> PathBuf {
+        crate::stack::master_key(&self.dir, service)
+    }
+
     pub fn redis_url(&self) -> String {
         self.settings.redis_url()
     }

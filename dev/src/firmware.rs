@@ -19,12 +19,20 @@ pub enum Image {
     /// The first stage.
     Boot,
     Microvisor,
+    /// A microvisor that may misbehave: [`misbehaving`].
+    Trial,
     /// `apps/first`, which says that it works.
     First(&'static str),
     /// `apps/first`, which never says so.
     Unwell(&'static str),
     /// `apps/first`, which never rests.
     Busy(&'static str),
+    /// `apps/factory-test`, whose verdict is good.
+    FactoryTest,
+    /// `apps/factory-test`, whose verdict is this number.
+    FactoryTestFails(&'static str),
+    /// `apps/factory-test`, which never has one.
+    FactoryTestEndless,
     /// `apps/blinky-rust`.
     BlinkyRust,
     /// `apps/blinky-c`: built by make.
@@ -98,6 +106,19 @@ pub const HOSTILE: &[&str] = &[
     "vtor",
 ];
 
+/// What a microvisor on trial does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misbehaviour {
+    /// Nothing happens after its first instructions, and the watchdog is not fed.
+    Hang,
+    /// It faults at its start.
+    Fault,
+    /// It faults where no fault can be taken: the processor locks up, at which QEMU ends.
+    LockUp,
+    /// It works, and is connected no earlier than this after its start; none: never.
+    Online { from_ms: Option<u32> },
+}
+
 /// What an image may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Limits {
@@ -132,6 +153,8 @@ const APP: Limits = Limits {
     kept_bytes: 0,
 };
 
+/// What stands before the plan of [`Image::Trial`]; its source has the same.
+const TRIAL_MARK: &[u8; 16] = b"holdfast trial: ";
 /// The stack of an image that starts by itself, before it has its own.
 const VECTORS_STACK_BYTES: u32 = 4096;
 /// Where the store is in the flash (`chip::map::flash::STORE`), with the first application at its beginning for [`Image::Walls`].
@@ -159,9 +182,13 @@ impl Image {
         match self {
             Image::Boot => "boot".to_owned(),
             Image::Microvisor => "microvisor".to_owned(),
+            Image::Trial => "trial".to_owned(),
             Image::First(version) => format!("first-{version}"),
             Image::Unwell(version) => format!("first-{version}-unwell"),
             Image::Busy(version) => format!("first-{version}-busy"),
+            Image::FactoryTest => "factory-test".to_owned(),
+            Image::FactoryTestFails(verdict) => format!("factory-test-fails-{verdict}"),
+            Image::FactoryTestEndless => "factory-test-endless".to_owned(),
             Image::BlinkyRust => "blinky-rust".to_owned(),
             Image::BlinkyC => "blinky-c".to_owned(),
             Image::Embassy => "embassy".to_owned(),
@@ -250,10 +277,13 @@ impl Image {
     fn limits(self) -> Limits {
         match self {
             Image::Boot => BOOT,
-            Image::Microvisor | Image::Walls => MICROVISOR,
+            Image::Microvisor | Image::Trial | Image::Walls => MICROVISOR,
             Image::First(_)
             | Image::Unwell(_)
             | Image::Busy(_)
+            | Image::FactoryTest
+            | Image::FactoryTestFails(_)
+            | Image::FactoryTestEndless
             | Image::BlinkyRust
             | Image::BlinkyC
             | Image::Embassy
@@ -262,6 +292,25 @@ impl Image {
             | Image::Hostile(_) => APP,
         }
     }
+}
+
+/// [`Image::Trial`] as it lies in flash, told what to do wrong.
+pub fn misbehaving(how: Misbehaviour) -> Result<Vec<u8>> {
+    let mut image = Image::Trial.flat()?;
+    let (number, from_ms) = match how {
+        Misbehaviour::Hang => (1, 0),
+        Misbehaviour::Fault => (2, 0),
+        Misbehaviour::LockUp => (3, 0),
+        Misbehaviour::Online { from_ms } => (4, from_ms.unwrap_or(u32::MAX)),
+    };
+    let mut places = image.windows(TRIAL_MARK.len()).enumerate().filter(|(_, bytes)| *bytes == TRIAL_MARK);
+    let (Some((at, _)), None) = (places.next(), places.next()) else {
+        bail!("the image does not say once where it is told what to do");
+    };
+    let at = at + TRIAL_MARK.len();
+    let plan = image.get_mut(at..at + 8).context("the image ends in its plan")?;
+    plan.copy_from_slice(&[number, from_ms].map(u32::to_le_bytes).concat());
+    Ok(image)
 }
 
 /// Makes a flash file for [`Image::Walls`]: nothing but an application where the store begins.
@@ -308,6 +357,13 @@ mod tests {
         ] {
             assert!(map.contains(line), "the memory map has changed: no `{line}`");
         }
+    }
+
+    #[test]
+    fn the_mark_is_that_of_the_microvisor_for_trials() {
+        let source = include_str!("../../gateway-firmware/boards/an505/microvisor/src/bin/trial.rs");
+        let mark = std::str::from_utf8(TRIAL_MARK).expect("it is text");
+        assert!(source.contains(&format!("*b\"{mark}\"")));
     }
 
     #[test]

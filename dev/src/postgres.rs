@@ -216,6 +216,28 @@ pub(crate) fn open_folder(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Copies the database as it is at one moment into a file; whoever uses it goes on. Blocks.
+pub(crate) fn dump(port: u16, password: &str, to: &Path) -> Result<()> {
+    let mut command = client("pg_dump", port, password)?;
+    command.args(["--format=custom", "--dbname", DATABASE]).arg("--file").arg(to);
+    run(&mut command, None).map(drop)
+}
+
+/// Puts the database back as a dump has it; nobody may be connected. Blocks.
+pub(crate) fn restore(port: u16, password: &str, from: &Path) -> Result<()> {
+    psql(port, "postgres", password, &format!("DROP DATABASE {DATABASE} WITH (FORCE);"))?;
+    let mut command = client("pg_restore", port, password)?;
+    command.args(["--create", "--exit-on-error", "--dbname", "postgres"]).arg(from);
+    run(&mut command, None).map(drop)
+}
+
+/// A program that speaks to the cluster as its superuser.
+fn client(program: &str, port: u16, password: &str) -> Result<Command> {
+    let mut command = Command::new(places::program(program)?);
+    command.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &port.to_string()]).env("PGPASSWORD", password);
+    Ok(command)
+}
+
 /// Runs a short command and returns what it printed; an error quotes what it complained about.
 fn run(command: &mut Command, stdin: Option<&str>) -> Result<String> {
     use std::io::Write;

@@ -329,7 +329,7 @@ impl Drop for Stack {
     }
 }
 
-fn master_key(dir: &Path, service: Service) -> PathBuf {
+pub(crate) fn master_key(dir: &Path, service: Service) -> PathBuf {
     dir.join(format!("{}.master-key", service.name()))
 }
 

@@ -80,6 +80,11 @@ impl Call {
         Ok(Call { tenant, named: Some(named), validate_only })
     }
 
+    /// The caller's.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
     /// Nothing will come of it.
     pub fn validates_only(&self) -> bool {
         self.validate_only

@@ -49,6 +49,12 @@ pub const REASONS: &[Reason] = &[
         "Use what is there, or choose another name.",
     ),
     reason(
+        "ALREADY_REPLACED",
+        "FAILED_PRECONDITION",
+        "The device was replaced by another, or the replacement took another's place.",
+        "Look at `replaces` and `replaced_by` of both.",
+    ),
+    reason(
         "ASSERTIONS_PER_KEY",
         "RESOURCE_EXHAUSTED",
         "This key has signed in too often within the life of an assertion.",
@@ -129,16 +135,34 @@ pub const REASONS: &[Reason] = &[
         "Attach to it, or close it: `holdfast debug-session list --state open --device DEVICE`.",
     ),
     reason(
+        "DEVICE_QUARANTINED",
+        "FAILED_PRECONDITION",
+        "Two boards were seen to use the device's identity, so that neither is let in.",
+        "Find the copy; then release the device, or replace it.",
+    ),
+    reason(
         "DEVICE_REVOKED",
         "FAILED_PRECONDITION",
         "The device's identity was ended.",
         "Let the board enrol anew; it is another device then.",
     ),
     reason(
+        "DEVICE_ROOTS_MAX",
+        "RESOURCE_EXHAUSTED",
+        "As many device roots are trusted as brokers take.",
+        "Retire one that no device is under any more.",
+    ),
+    reason(
         "DIRECTOR_KEY_NOT_IN_KEYSET",
         "FAILED_PRECONDITION",
         "The tenant's keyset does not name the key that signs directives, so no device would obey.",
-        "Publish a keyset with it: `holdfast keyset init`, or `holdfast keyset next`.",
+        "Publish a keyset with it: `holdfast keyset init`, or `holdfast keys rotate --director`.",
+    ),
+    reason(
+        "DIRECTOR_KEYS_MAX",
+        "RESOURCE_EXHAUSTED",
+        "The tenant has as many director keys as it may have: devices still hold keysets that name the old ones.",
+        "Delete those of older keysets: `holdfast keys forget`.",
     ),
     reason(
         "ETAG_MISMATCH",
@@ -216,10 +240,23 @@ pub const REASONS: &[Reason] = &[
     )
     .with(&["layer"]),
     reason(
+        "MICROVISOR_TOO_OLD",
+        "FAILED_PRECONDITION",
+        "The bundle needs a newer microvisor than the device runs.",
+        "Deploy that microvisor first; the application may be deployed at once and waits for it.",
+    )
+    .with(&["needed", "running"]),
+    reason(
         "NOT_FOUND",
         "NOT_FOUND",
         "There is no such resource, or it is not the caller's to know of: both look the same.",
         "Check the id and the tenant of the context.",
+    ),
+    reason(
+        "NOT_QUARANTINED",
+        "FAILED_PRECONDITION",
+        "The device is not in quarantine.",
+        "Nothing is to be done.",
     ),
     reason("NOT_REVOKED", "FAILED_PRECONDITION", "Only a revoked device is deleted.", "Revoke it first."),
     reason(
@@ -258,6 +295,18 @@ pub const REASONS: &[Reason] = &[
         "PERMISSION_DENIED",
         "The key's role does not allow the method.",
         "An administrator registers a key with the role that the message names.",
+    ),
+    reason(
+        "ROOT_IN_USE",
+        "FAILED_PRECONDITION",
+        "Devices hold certificates under this device root.",
+        "Wait until they came over to the new one, or retire it by force: they renew by their birth certificates.",
+    ),
+    reason(
+        "ROOT_ISSUES",
+        "FAILED_PRECONDITION",
+        "Certificates are issued under this device root.",
+        "Make another one, and wait until that one issues.",
     ),
     reason(
         "SERVICE_CERTIFICATE_MISSING",

@@ -63,12 +63,12 @@ prop_compose! {
         boot in option::of(boot()), boot_reason in 0..8,
         (hardware_id, board, microvisor_version) in ("\\PC{0,8}", "\\PC{0,8}", "\\PC{0,8}"),
         slots in vec(slot(), 0..4), (app_floor, time_bound_s, microvisor_floor) in any::<(u64, u64, u64)>(), counters in option::of(counters()),
-        last_result in option::of(update_up()),
+        last_result in option::of(update_up()), challenge in vec(any::<u8>(), 0..20),
     ) -> owned::HelloUp {
         owned::HelloUp {
             protocol, nonce, boot, connection, sequence, boot_reason, hardware_id, board, microvisor_version,
             slots, app_floor, keyset_version, time_bound_s, counters, last_result,
-            microvisor_floor,
+            microvisor_floor, challenge,
         }
     }
 }
@@ -87,9 +87,11 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn hello_agrees(up in hello_up(), signed_time in bytes(), keyset in bytes()) {
+    fn hello_agrees(
+        up in hello_up(), signed_time in bytes(), keyset in bytes(), challenge in bytes(), renew: bool,
+    ) {
         assert_agrees!(up, HelloUp);
-        assert_agrees!(owned::HelloDown { signed_time, keyset }, HelloDown);
+        assert_agrees!(owned::HelloDown { signed_time, keyset, challenge, renew }, HelloDown);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The roots of the device and enrolment listeners, as svc-registry names them now.
 //!
-//! Level-triggered: asked every [`REFRESH`], sooner while there is no answer; the last answer holds meanwhile, which
+//! Level-triggered: asked every [`REFRESH`], which svc-registry counts on before a new root issues, sooner while there is no answer; the last answer holds meanwhile, which
 //! lets nobody in by itself, since every connection is asked about.
 
 use std::sync::Arc;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use kit::status;
 use tonic::{Code, Status};
+use wire::manifest::Version;
 use wire::{DeploymentId, Digest};
 
 use crate::model::bundle::{Mismatch, Refusal};
@@ -34,11 +35,17 @@ pub(crate) enum Error {
     InUse(&'static str),
     #[error("the device is revoked")]
     DeviceRevoked,
+    #[error("the device is in quarantine: two boards use its identity")]
+    DeviceQuarantined,
     #[error("the bundle is for board {bundle}, the device is a {device}")]
     OtherBoard { device: String, bundle: String },
     #[error(
-        "the tenant's keyset does not name its director key: publish a keyset with the key of GetDirectorKey \
-         (holdfast keyset create)"
+        "the bundle needs microvisor {needed} or newer, the device runs {running}: deploy that microvisor first"
+    )]
+    MicrovisorTooOld { needed: Version, running: Version },
+    #[error(
+        "the tenant's newest keyset does not name a director key that is ours: publish one that does \
+         (holdfast keys rotate --director)"
     )]
     DirectorUnknown,
     #[error("deployment {deployment} was granted go and is being installed")]
@@ -122,7 +129,14 @@ impl From<Error> for Status {
             Error::Symbols(_) => status::invalid("data", message),
             Error::InUse(_) => status::precondition("BUNDLE_IN_USE", message),
             Error::DeviceRevoked => status::precondition("DEVICE_REVOKED", message),
+            Error::DeviceQuarantined => status::precondition("DEVICE_QUARANTINED", message),
             Error::OtherBoard { .. } => status::precondition("OTHER_BOARD", message),
+            Error::MicrovisorTooOld { needed, running } => {
+                let versions = [("needed", needed), ("running", running)];
+                let versions = versions.map(|(name, version)| (name.to_owned(), version.to_string()));
+                let code = Code::FailedPrecondition;
+                status::with_metadata(code, "MICROVISOR_TOO_OLD", message, HashMap::from(versions))
+            }
             Error::DirectorUnknown => status::precondition("DIRECTOR_KEY_NOT_IN_KEYSET", message),
             Error::Started { .. } => status::precondition("DEPLOYMENT_STARTED", message),
             Error::Over { .. } => status::precondition("DEPLOYMENT_OVER", message),

@@ -12,7 +12,7 @@ use kit::tls::{Tls, TlsError};
 use kit::{Shutdown, Tasks, status};
 use rand::Rng;
 
-use crate::app::{App, sweep, watch};
+use crate::app::{App, director, sweep, watch};
 use crate::config::Config;
 use crate::error::Error;
 use crate::link::Outbox;
@@ -21,7 +21,8 @@ use crate::{grpc, link, store};
 
 /// How long a database that is not there yet is waited for.
 const MIGRATE_WAIT_MAX: Duration = Duration::from_secs(60);
-/// Sweeps between two looks at devices that are gone: it reads every unfinished deployment.
+/// Sweeps between two looks at devices that are gone, which reads every unfinished deployment, and at director keys that
+/// nobody obeys, which reads every device of a tenant that replaces one.
 const GONE_EVERY: u64 = 16;
 const MIGRATE_RETRY: Duration = Duration::from_millis(500);
 
@@ -140,16 +141,23 @@ async fn collect(app: Arc<App>, every: Duration, shutdown: Shutdown) {
                 ("forget requests", sweep::forget_requests(&app, now).await),
                 ("release layers", sweep::release_layers(&app, now).await),
                 ("empty trash", sweep::empty_trash(&app, now).await),
+                ("close directors", director::close_gone(&app).await),
             ];
             for (step, outcome) in counts {
                 if let Err(error) = outcome {
                     failed(step, &error);
                 }
             }
-            if rounds.is_multiple_of(GONE_EVERY)
-                && let Err(error) = sweep::end_gone(&app, now).await
-            {
-                failed("end gone", &error);
+            if rounds.is_multiple_of(GONE_EVERY) {
+                let counts = [
+                    ("end gone", sweep::end_gone(&app, now).await),
+                    ("forget directors", director::forget_idle(&app).await),
+                ];
+                for (step, outcome) in counts {
+                    if let Err(error) = outcome {
+                        failed(step, &error);
+                    }
+                }
             }
         };
         if shutdown.or(round).await.is_none() {

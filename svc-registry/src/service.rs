@@ -172,13 +172,14 @@ pub async fn write_trust(config: &Config, dir: &Path) -> Result<(), StartError> 
     migrated(&store).await?;
     let installation = Installation::open(&store, &master, SystemTime::now()).await?;
     let roots = [
-        ("device-roots.pem", installation.device_root()),
-        ("enroll-roots.pem", installation.enroll().certificate()),
+        ("device-roots.pem", app::device_roots_der(&store).await?),
+        ("enroll-roots.pem", vec![installation.enroll().certificate().to_vec()]),
     ];
     let written = |source| StartError::Write { dir: dir.to_path_buf(), source };
     std::fs::create_dir_all(dir).map_err(written)?;
-    for (name, der) in roots {
-        let text = pem::encode(&pem::Pem::new("CERTIFICATE", der));
+    for (name, ders) in roots {
+        let pems: Vec<pem::Pem> = ders.into_iter().map(|der| pem::Pem::new("CERTIFICATE", der)).collect();
+        let text = pem::encode_many(&pems);
         std::fs::write(dir.join(name), text).map_err(written)?;
     }
     Ok(())

@@ -76,7 +76,7 @@ pub(crate) struct Create {
     board: String,
     #[arg(long, value_enum, default_value = "app")]
     component: ComponentArg,
-    /// Version people will see.
+    /// Version people will see; a microvisor's is MAJOR.MINOR.PATCH, which `--microvisor-min` is compared with.
     #[arg(long, value_name = "VERSION")]
     version: String,
     /// Security counter: a device never goes below the highest one committed.
@@ -90,7 +90,7 @@ pub(crate) struct Create {
     /// What a new version must do to be kept.
     #[arg(long, value_enum, default_value = "healthy")]
     confirm: ConfirmArg,
-    /// How long a new version may take until it is healthy.
+    /// How long a new version may take until it is healthy; a microvisor: until the server has answered it.
     #[arg(long, value_parser = parse_duration, default_value = "5m", value_name = "TIME")]
     trial: Duration,
     /// How long it must then stay up.

@@ -24,7 +24,10 @@ const DEPLOYMENT: &str = "holdfast.ota.v1.Deployment";
 
 /// Tell one device to run a bundle, and watch until it is confirmed or taken back.
 ///
-/// Exits 0 when the device confirmed the bundle and 7 when the update ended otherwise.
+/// Exits 0 when the device confirmed the bundle and 7 when the update ended otherwise. A microvisor is confirmed when this server answers it; one
+/// that was not reached before its deadline is taken back as `inconclusive`, one that crashes or hangs as `failed`.
+///
+/// A device has one update at a time: of two, its microvisor's goes first, and the other waits as `pending`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  holdfast deploy dv… bn…\n  holdfast deploy dv… app-1.2.0.hfb")]
 pub(crate) struct Args {
@@ -195,9 +198,22 @@ fn state(deployment: &Deployment) -> String {
 }
 
 fn ending(deployment: &Deployment) -> String {
-    let reason =
-        if deployment.reason.is_empty() { String::new() } else { format!(" ({})", deployment.reason) };
+    let reason = match deployment.reason.as_str() {
+        "" => String::new(),
+        reason => format!(" ({reason}{})", meaning(reason)),
+    };
     format!("version {} was not confirmed: {}{reason}", deployment.version, state(deployment))
+}
+
+/// Reasons about which different things are to be done.
+fn meaning(reason: &str) -> &'static str {
+    match reason {
+        "inconclusive" => {
+            ": the server did not answer it before its deadline; it may be good, deploy it again"
+        }
+        "failed" => ": it crashed or hung as often as it may start; the version before runs",
+        _ => "",
+    }
 }
 
 fn show(global: &Global, deployment: &Deployment) -> Result<()> {
@@ -208,6 +224,7 @@ fn show(global: &Global, deployment: &Deployment) -> Result<()> {
         ("name", deployment.name.clone()),
         ("device", output::id(&deployment.device).to_owned()),
         ("bundle", output::id(&deployment.bundle).to_owned()),
+        ("component", deployment.component.clone()),
         ("version", deployment.version.clone()),
         ("state", state(deployment)),
         ("reason", deployment.reason.clone()),
@@ -226,6 +243,7 @@ fn list(global: &Global, deployments: &[Deployment]) -> Result<()> {
         vec![
             output::id(&d.name).to_owned(),
             output::id(&d.device).to_owned(),
+            d.component.clone(),
             d.version.clone(),
             state(d),
             d.reason.clone(),
@@ -233,7 +251,7 @@ fn list(global: &Global, deployments: &[Deployment]) -> Result<()> {
         ]
     };
     output::table(
-        &["ID", "DEVICE", "VERSION", "STATE", "REASON", "UPDATED"],
+        &["ID", "DEVICE", "COMPONENT", "VERSION", "STATE", "REASON", "UPDATED"],
         &deployments.iter().map(row).collect::<Vec<_>>(),
     )
 }

@@ -5,8 +5,8 @@ use clap::Subcommand;
 use proto::registry::v1::watch_devices_response::Kind;
 use proto::registry::v1::{
     AcceptPendingEnrollmentRequest, BatchDeleteDevicesRequest, BatchGetDevicesRequest, Device, DeviceSlot,
-    ListDevicesRequest, ListPendingEnrollmentsRequest, PendingEnrollment, Presence, RevokeDeviceRequest,
-    WatchDevicesResponse,
+    ListDevicesRequest, ListPendingEnrollmentsRequest, PendingEnrollment, Presence, ReleaseDeviceRequest,
+    RevokeDeviceRequest, WatchDevicesResponse,
 };
 
 use crate::args::{Global, Page};
@@ -17,6 +17,7 @@ use crate::session::Session;
 
 mod changes;
 mod label;
+mod replace;
 mod wait;
 
 use changes::Changes;
@@ -31,7 +32,8 @@ pub(crate) enum Command {
     /// List devices.
     #[command(after_help = "Example:\n  holdfast device list --filter 'labels.site=berlin AND board=host'")]
     List {
-        /// Terms joined by AND: labels.KEY=VALUE, board=NAME, hardware_id=ID, version=V, revoked=true|false.
+        /// Terms joined by AND: labels.KEY=VALUE, board=NAME, hardware_id=ID, version=V, revoked=true|false,
+        /// quarantined=true|false.
         #[arg(long, default_value = "", value_name = "TERMS")]
         filter: String,
         #[command(flatten)]
@@ -68,6 +70,26 @@ pub(crate) enum Command {
     },
     /// End a device's identity and its connection, now and for good.
     Revoke { device: String },
+    /// End a quarantine, once one of the two boards that used the identity is gone.
+    ///
+    /// If both are still there they are noticed again. A board in quarantine asks once a minute whether it may come back.
+    #[command(
+        after_help = "Example:\n  holdfast device list --filter quarantined=true\n  holdfast device release dv…"
+    )]
+    Release { device: String },
+    /// Let another board take a device's place: its labels, and what it was to run.
+    ///
+    /// The board that is broken is revoked. The replacement enrols first, and keeps its own id and key. Done again, the command goes on
+    /// where it ended.
+    #[command(
+        after_help = "Example:\n  holdfast device replace dv… \"$(holdfast device wait --filter hardware_id=serial-8)\""
+    )]
+    Replace {
+        /// The device whose board is broken, lost or copied.
+        device: String,
+        /// The device whose board takes its place.
+        replacement: String,
+    },
     /// Forget revoked devices: all that are named, or none.
     ///
     /// More than 1000 devices are forgotten by the thousand.
@@ -127,6 +149,15 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
                 .await?
                 .into_inner(),
         ),
+        Command::Release { device } => {
+            let request = ReleaseDeviceRequest {
+                name: name(device),
+                request_id: fresh_request_id(),
+                ..Default::default()
+            };
+            show(global, &client.release_device(request).await?.into_inner())
+        }
+        Command::Replace { device, replacement } => replace::run(global, &session, device, replacement).await,
         Command::Delete { devices } => delete(&session, devices).await,
         Command::Pending(page) => {
             let all = collect(page.limit, async |page_token| {
@@ -212,6 +243,7 @@ fn running(device: &Device) -> Option<&DeviceSlot> {
 fn presence(device: &Device) -> &'static str {
     match (device.revoke_time.is_some(), device.presence()) {
         (true, _) => "revoked",
+        (false, _) if device.quarantine_time.is_some() => "quarantined",
         (_, Presence::Online) => "online",
         (_, Presence::Offline) => "offline",
         (_, Presence::Unspecified) => "unknown",
@@ -266,6 +298,9 @@ fn show(global: &Global, device: &Device) -> Result<()> {
         ("labels", labels(device)),
         ("created", output::time(device.create_time.as_ref())),
         ("revoked", output::time(device.revoke_time.as_ref())),
+        ("quarantined", output::time(device.quarantine_time.as_ref())),
+        ("replaces", output::id(&device.replaces).to_owned()),
+        ("replaced by", output::id(&device.replaced_by).to_owned()),
         ("certificate ends", output::time(device.certificate_expire_time.as_ref())),
         ("last hello", output::time(device.last_hello_time.as_ref())),
         ("microvisor", device.microvisor_version.clone()),

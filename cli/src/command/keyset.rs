@@ -98,7 +98,7 @@ pub(crate) struct Create {
 
 /// A release key file and its scope.
 #[derive(Debug, Clone)]
-struct ReleaseRef {
+pub(super) struct ReleaseRef {
     file: PathBuf,
     component: Option<Component>,
     board: Option<String>,
@@ -117,8 +117,8 @@ impl FromStr for ReleaseRef {
 }
 
 impl ReleaseRef {
-    fn spec(&self) -> Result<ReleaseKeySpec> {
-        let key = KeyFile::load(&self.file)?.public_key();
+    pub(super) fn spec(&self) -> Result<ReleaseKeySpec> {
+        let key = KeyFile::public_in(&self.file)?;
         Ok(ReleaseKeySpec { key, component: self.component, board: self.board.clone() })
     }
 }
@@ -210,7 +210,7 @@ async fn upload(global: &Global, session: &Session, signed: Vec<u8>) -> Result<(
     print(global, &reply.into_inner().signed)
 }
 
-async fn get(session: &Session, id: &str) -> Result<Keyset> {
+pub(super) async fn get(session: &Session, id: &str) -> Result<Keyset> {
     let name = format!("{}/keysets/{id}", session.tenant());
     Ok(session.keysets().await?.get_keyset(GetKeysetRequest { name }).await?.into_inner())
 }
@@ -242,7 +242,7 @@ fn tenant_id(session: &Session) -> Result<wire::TenantId> {
 }
 
 /// The first certificate of each PEM file, as DER.
-fn anchors(files: &[&Path]) -> Result<Vec<Vec<u8>>> {
+pub(super) fn anchors(files: &[&Path]) -> Result<Vec<Vec<u8>>> {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     let anchor = |file: &&Path| {
         let der = CertificateDer::from_pem_file(file)
@@ -271,7 +271,7 @@ fn describe(release: &keyset::ReleaseKey<'_>) -> Result<String> {
     ))
 }
 
-fn print(global: &Global, signed: &[u8]) -> Result<()> {
+pub(super) fn print(global: &Global, signed: &[u8]) -> Result<()> {
     let keyset = keyset::read(signed).context("a malformed keyset")?;
     let roots: Vec<String> =
         keyset.root_keys.iter().map(|key| Ok(hex::encode(key.hash()?.0))).collect::<Result<_>>()?;

@@ -29,6 +29,10 @@ enum App {
     First,
     /// Attacks the walls around it.
     Probe,
+    /// A microvisor that misbehaves as a test tells it to.
+    Trial,
+    /// Tests a board in the factory: one that finds it good, one that does not, and one that never ends.
+    FactoryTest,
     /// The first, but it never rests: for a clock that follows the instructions.
     Busy,
     /// The examples: a blinky and a system of tasks in Rust (embassy), and the same two in C, by make.
@@ -41,7 +45,9 @@ impl App {
     fn images(self) -> Vec<Image> {
         match self {
             App::First => FIRST.to_vec(),
+            App::FactoryTest => FACTORY_TEST.to_vec(),
             App::Probe => vec![Image::Walls, Image::Probe],
+            App::Trial => vec![Image::Trial],
             App::Busy => vec![Image::Busy("1.0.0")],
             App::Examples => vec![Image::BlinkyRust, Image::BlinkyC, Image::Embassy, Image::RtosC],
             App::Hostile => HOSTILE.iter().copied().map(Image::Hostile).collect(),
@@ -56,6 +62,10 @@ const BOOT: &str = "boot";
 
 /// The versions of the first application: two that work, and one that never says so.
 const FIRST: [Image; 3] = [Image::First("1.0.0"), Image::First("2.0.0"), Image::Unwell("3.0.0")];
+
+/// The tests of a board: its verdict is good, a number, or never given.
+const FACTORY_TEST: [Image; 3] =
+    [Image::FactoryTest, Image::FactoryTestFails("7"), Image::FactoryTestEndless];
 
 impl Arguments {
     /// Everything there is.
@@ -72,7 +82,7 @@ impl Arguments {
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let compiler = Compiler::choose(arguments.compiler).await?;
     let apps = arguments.app.map_or_else(
-        || vec![App::First, App::Probe, App::Busy, App::Examples, App::Hostile],
+        || vec![App::First, App::FactoryTest, App::Probe, App::Trial, App::Busy, App::Examples, App::Hostile],
         |app| vec![app],
     );
     let mut images = vec![Image::Boot, Image::Microvisor];
@@ -130,8 +140,12 @@ async fn cargo(compiler: Compiler, image: Image) -> Result<PathBuf> {
     let (package, program, profile) = match image {
         Image::Boot => ("boot", "boot", BOOT),
         Image::Microvisor => ("microvisor", "microvisor", RELEASE),
+        Image::Trial => ("microvisor", "trial", RELEASE),
         Image::Walls => ("microvisor", "walls", RELEASE),
         Image::First(_) | Image::Unwell(_) | Image::Busy(_) => ("first", "first", RELEASE),
+        Image::FactoryTest | Image::FactoryTestFails(_) | Image::FactoryTestEndless => {
+            ("factory-test", "factory-test", RELEASE)
+        }
         Image::Probe => ("probe", "probe", RELEASE),
         Image::BlinkyRust => ("blinky-rust", "blinky-rust", RELEASE),
         Image::Embassy => ("embassy", "embassy", RELEASE),
@@ -144,7 +158,7 @@ async fn cargo(compiler: Compiler, image: Image) -> Result<PathBuf> {
         Image::Hostile(_) => command.arg("--bins"),
         _ => command.args(["--bin", program]),
     };
-    // What `apps/first` is told when it is built.
+    // What `apps/first` and `apps/factory-test` are told when they are built.
     match image {
         Image::First(version) => drop(command.env("HOLDFAST_APP_VERSION", version)),
         Image::Unwell(version) => {
@@ -153,6 +167,8 @@ async fn cargo(compiler: Compiler, image: Image) -> Result<PathBuf> {
         Image::Busy(version) => {
             command.env("HOLDFAST_APP_VERSION", version).env("HOLDFAST_APP_BUSY", "1");
         }
+        Image::FactoryTestFails(verdict) => drop(command.env("HOLDFAST_TEST_FAILS", verdict)),
+        Image::FactoryTestEndless => drop(command.env("HOLDFAST_TEST_ENDLESS", "1")),
         _ => {}
     }
     run_command(command, &format!("building {}", image.name())).await?;

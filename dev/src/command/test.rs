@@ -1,7 +1,7 @@
 //! `cargo dev test`: one build, every test program, one plain last line.
 //!
 //! Everything is built before anything runs, since scenarios start our binaries. Full runs also hold docs/coverage.md to its
-//! word: each test it names must have run and passed. The names that ran are in `target/tests-ran.txt`. A test may leave a
+//! word, and docs/unbrickable.md: each test they name must have run and passed. The names that ran are in `target/tests-ran.txt`. A test may leave a
 //! table for people (`dev::leave_report`): it is printed at the end, whatever came of the test.
 
 use std::collections::BTreeSet;
@@ -191,18 +191,18 @@ fn print_reports() -> Result<()> {
 
 /// Every promise of docs/coverage.md must be proven by a test that just passed.
 fn check_coverage(tally: &mut Tally) -> Result<()> {
-    let file = dev::root().join("docs/coverage.md");
-    let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    let table = coverage::parse(&text);
-    for problem in &table.problems {
-        tally.failed.insert(format!("docs/coverage.md: {problem}"));
-    }
-    for row in &table.rows {
-        for test in row.tests.iter().filter(|test| !tally.passed.contains(*test)) {
-            tally.failed.insert(format!(
-                "docs/coverage.md:{}: `{test}` did not run and pass ({})",
-                row.line, row.promise
-            ));
+    for page in ["docs/coverage.md", "docs/unbrickable.md"] {
+        let file = dev::root().join(page);
+        let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        let table = coverage::parse(&text);
+        for problem in &table.problems {
+            tally.failed.insert(format!("{page}: {problem}"));
+        }
+        for row in &table.rows {
+            for test in row.tests.iter().filter(|test| !tally.passed.contains(*test)) {
+                let (line, promise) = (row.line, &row.promise);
+                tally.failed.insert(format!("{page}:{line}: `{test}` did not run and pass ({promise})"));
+            }
         }
     }
     Ok(())

@@ -118,8 +118,19 @@ pub struct Call {
     pub parameters: &'static [Parameter],
     /// It may be made from an exception handler.
     pub from_handler: bool,
-    /// It does something; every other call answers `Unavailable`, whatever was passed.
+    /// It does something, for an application of a product; every other call answers it `Unavailable`, whatever was passed.
     pub works: bool,
+    /// The same for the application that tests a board's hardware in the factory.
+    pub tests: bool,
+}
+
+/// Who calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// An exception handler of the application's.
+    pub in_handler: bool,
+    /// It is what tests the board's hardware.
+    pub testing: bool,
 }
 
 impl Call {
@@ -130,11 +141,12 @@ impl Call {
     pub fn judge(
         &self,
         passed: Arguments,
-        in_handler: bool,
+        caller: Caller,
         regions: &[Region],
         reachable: impl Fn(u32, u32, Access) -> bool,
     ) -> Result<Arguments, Status> {
-        if !self.works || (in_handler && !self.from_handler) {
+        let works = if caller.testing { self.tests } else { self.works };
+        if !works || (caller.in_handler && !self.from_handler) {
             return Err(Status::Unavailable);
         }
         let arguments = self.narrow(passed);
@@ -187,10 +199,11 @@ mod tests {
     use crate::table::{CALLS, call_at};
 
     const RAM: Region = Region { at: 0x2820_0000, bytes: 0x8_0000, write: true };
+    const PRODUCT: Caller = Caller { in_handler: false, testing: false };
     const CODE: Region = Region { at: 0x20_0000, bytes: 0x1000, write: false };
 
     fn judge(slot: u8, passed: Arguments) -> Result<Arguments, Status> {
-        call_at(slot).expect("a call").judge(passed, false, &[CODE, RAM], |_, _, _| true)
+        call_at(slot).expect("a call").judge(passed, PRODUCT, &[CODE, RAM], |_, _, _| true)
     }
 
     #[test]
@@ -252,12 +265,27 @@ mod tests {
     fn what_does_not_work_or_is_called_from_a_handler_is_unavailable_whatever_it_passes() {
         for call in CALLS {
             let passed = [RAM.at, 512, RAM.at, RAM.at];
-            let verdict = call.judge(passed, true, &[RAM], |_, _, _| true);
-            assert!(call.from_handler || verdict == Err(Status::Unavailable), "{}", call.name);
-            if !call.works {
-                assert_eq!(call.judge(passed, false, &[RAM], |_, _, _| true), Err(Status::Unavailable));
+            for (testing, works) in [(false, call.works), (true, call.tests)] {
+                let handler = Caller { in_handler: true, testing };
+                let verdict = call.judge(passed, handler, &[RAM], |_, _, _| true);
+                assert!(call.from_handler && works || verdict == Err(Status::Unavailable), "{}", call.name);
+                if !works {
+                    let thread = Caller { in_handler: false, testing };
+                    let verdict = call.judge(passed, thread, &[RAM], |_, _, _| true);
+                    assert_eq!(verdict, Err(Status::Unavailable), "{}", call.name);
+                }
             }
         }
+    }
+
+    #[test]
+    fn a_test_of_the_hardware_has_calls_of_its_own_and_no_server() {
+        let only = |testing: bool| {
+            let ours = move |call: &&Call| call.works != call.tests && call.tests == testing;
+            CALLS.iter().filter(ours).map(|call| call.slot)
+        };
+        assert!(only(true).eq([55, 56, 57]));
+        assert!(only(false).eq([36, 37, 129]));
     }
 
     #[test]
@@ -265,7 +293,7 @@ mod tests {
         let passed = [RAM.at, 512, 0, 0];
         for call in CALLS.iter().filter(|call| call.works) {
             let pointers = call.parameters.iter().any(|one| matches!(one.kind, Kind::Pointer(_)));
-            let verdict = call.judge(passed, false, &[RAM], |_, _, _| false);
+            let verdict = call.judge(passed, PRODUCT, &[RAM], |_, _, _| false);
             assert_eq!(verdict.is_err(), pointers, "{}", call.name);
         }
     }
@@ -277,10 +305,14 @@ mod tests {
             index in 0..CALLS.len(),
             passed in prop::array::uniform4(prop_oneof![any::<u32>(), Just(RAM.at), Just(CODE.at), 0u32..2000]),
             in_handler: bool,
+            testing: bool,
         ) {
             let call = &CALLS[index];
-            if let Ok(arguments) = call.judge(passed, in_handler, &[CODE, RAM], |_, _, _| true) {
-                prop_assert!(call.works && (call.from_handler || !in_handler));
+            let caller = Caller { in_handler, testing };
+            if let Ok(arguments) = call.judge(passed, caller, &[CODE, RAM], |_, _, _| true) {
+                let works = if testing { call.tests } else { call.works };
+                prop_assert!(works);
+                prop_assert!(call.from_handler || !in_handler);
                 for (parameter, at) in call.parameters.iter().zip(arguments) {
                     match parameter.kind {
                         Kind::Value => {}

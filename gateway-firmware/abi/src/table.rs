@@ -1,7 +1,7 @@
 //! The table of calls.
 //!
 //! It is in the order of slots; where a slot is missing, the ancestor never had a call there, and the gateway page has
-//! nothing that could be entered. What is `LATER` exists and answers `Unavailable`.
+//! nothing that could be entered. What is `LATER` exists and answers `Unavailable`; what is `TESTS` does so for a product.
 
 use core::mem::offset_of;
 
@@ -13,7 +13,9 @@ use crate::structures::*;
 use crate::telemetry::{CONTENT_TYPE_BYTES_MAX, TELEMETRY_BYTES_MAX};
 use crate::{DEVICE_ID_BYTES, LOG_BUFFER_BYTES_MAX, LOG_BUFFER_UNIT_BYTES, LOG_MESSAGE_BYTES_MAX};
 
-use Standing::{Later as LATER, Works as WORKS, WorksAnywhere as WORKS_ANYWHERE};
+use Standing::{
+    Later as LATER, Product as PRODUCT, Tests as TESTS, Works as WORKS, WorksAnywhere as WORKS_ANYWHERE,
+};
 
 /// The call of a slot, if it has one.
 pub fn call_at(slot: u8) -> Option<&'static Call> {
@@ -58,8 +60,8 @@ pub const CALLS: &[Call] = &[
     call(33, "mvReadHttpResponseBody", LATER, &[value("handle"), value("offset"), bytes("buf", Write, any(3)), value("size")]),
     call(34, "mvReadHttpResponseHeader", LATER, &[value("handle"), value("header_index"), bytes("buf", Write, any(3)), value("size")]),
     call(35, "mvReadHttpResponseData", LATER, &[value("handle"), writes::<HttpResponseData>("response_data")]),
-    call(36, "mvServerLoggingInit", WORKS, &[lent("buffer", LOG_BUFFER), value("length_bytes")]),
-    call(37, "mvServerLog", WORKS, &[bytes("message", Read, LOG_MESSAGE), narrow16("length_bytes")]),
+    call(36, "mvServerLoggingInit", PRODUCT, &[lent("buffer", LOG_BUFFER), value("length_bytes")]),
+    call(37, "mvServerLog", PRODUCT, &[bytes("message", Read, LOG_MESSAGE), narrow16("length_bytes")]),
     call(38, "mvSendConfigFetchRequest", LATER, &[value("handle"), reads::<ConfigKeyFetchParams>("request")]),
     call(39, "mvReadConfigFetchResponseData", LATER, &[value("handle"), writes::<ConfigResponseData>("response_data")]),
     call(40, "mvReadConfigResponseItem", LATER, &[value("handle"), reads::<ConfigResponseReadItemParams>("params")]),
@@ -77,9 +79,9 @@ pub const CALLS: &[Call] = &[
     call(52, "mvMqttRequestUnsubscribe", LATER, &[value("handle"), reads::<MqttUnsubscribeRequest>("request")]),
     call(53, "mvMqttRequestConnect", LATER, &[value("handle"), reads::<MqttConnectRequest>("request")]),
     call(54, "mvMqttReadSubscribeResponse", LATER, &[value("handle"), reads::<MqttSubscribeResponse>("response_data")]),
-    call(55, "mvTestingComplete", LATER, &[value("status")]),
-    call(56, "mvTestLog", LATER, &[bytes("message", Read, LOG_MESSAGE), narrow16("length_bytes")]),
-    call(57, "mvTestLoggingInit", LATER, &[lent("buffer", LOG_BUFFER), value("length_bytes")]),
+    call(55, "mvTestingComplete", TESTS, &[value("status")]),
+    call(56, "mvTestLog", TESTS, &[bytes("message", Read, LOG_MESSAGE), narrow16("length_bytes")]),
+    call(57, "mvTestLoggingInit", TESTS, &[lent("buffer", LOG_BUFFER), value("length_bytes")]),
     call(58, "mvPowerSave", LATER, &[value("mode")]),
     call(59, "mvSystemLedEnable", WORKS, &[value("enable")]),
     call(60, "mvOpenSystemNotification", WORKS, &[reads::<OpenSystemNotificationParams>("params"), writes::<u32>("handle")]),
@@ -96,7 +98,7 @@ pub const CALLS: &[Call] = &[
     call(72, "mvSetWifiConfig", LATER, &[reads::<WifiConfig>("params")]),
     call(73, "mvGetWifiConfig", LATER, &[reads::<WifiConfigOut>("params")]),
     call(128, "hfHealthy", WORKS, &[]),
-    call(129, "hfTelemetryPublish", WORKS, &[bytes("content_type", Read, CONTENT_TYPE), value("content_type_length"), bytes("data", Read, TELEMETRY), value("length")]),
+    call(129, "hfTelemetryPublish", PRODUCT, &[bytes("content_type", Read, CONTENT_TYPE), value("content_type_length"), bytes("data", Read, TELEMETRY), value("length")]),
 ];
 
 /// Where in `CALLS` a slot is: a lookup a call, and calls are frequent.
@@ -117,6 +119,10 @@ enum Standing {
     Works,
     /// It works in an exception handler too: it is over in a moment and changes nothing.
     WorksAnywhere,
+    /// It works, but not for what tests the hardware: there is no server in a factory.
+    Product,
+    /// It works for what tests the hardware, and for nothing else.
+    Tests,
 }
 
 const DEVICE_ID: By = By {
@@ -177,7 +183,9 @@ const fn any(parameter: usize) -> By {
 
 const fn call(slot: u8, name: &'static str, standing: Standing, parameters: &'static [Parameter]) -> Call {
     let from_handler = matches!(standing, Standing::WorksAnywhere);
-    Call { slot, name, parameters, from_handler, works: !matches!(standing, Standing::Later) }
+    let works = !matches!(standing, Standing::Later | Standing::Tests);
+    let tests = !matches!(standing, Standing::Later | Standing::Product);
+    Call { slot, name, parameters, from_handler, works, tests }
 }
 
 const fn value(name: &'static str) -> Parameter {

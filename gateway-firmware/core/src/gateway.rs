@@ -11,6 +11,7 @@ use wire::msg::{LogLevel, LogSource};
 use wire::{ClientNonce, DeviceId, Direction, Topic};
 
 use self::judge::{Declined, judge, load_identity};
+use crate::commission::Stage;
 use crate::device::{BootId, Device, Next, Notice};
 use crate::logs::{LOG_BATCH_BYTES_MAX, Logs};
 use crate::net::demand::{Demand, Needs, Network, NetworkStatus, reason};
@@ -285,6 +286,9 @@ impl<'b, B: Board> Gateway<'b, B> {
         let device = self.device.poll();
         let now_ms = self.device.now_ms();
         self.tell();
+        if !self.device.may_connect() {
+            return device;
+        }
         // What could not be read for want of room to answer may be readable now.
         self.read();
         if let Err(fault) = self.mqtt.poll(now_ms) {
@@ -330,7 +334,7 @@ impl<'b, B: Board> Gateway<'b, B> {
                 unwanted: !self.demand.is_wanted(),
                 enrolled: true,
                 has_birth: !identity.birth().is_empty(),
-                renewal_due: identity.is_due_for_renewal(bound_s),
+                renewal_due: identity.is_due_for_renewal(bound_s) || self.session.renewal_asked(),
             },
         }
     }
@@ -344,10 +348,11 @@ impl<'b, B: Board> Gateway<'b, B> {
             app: device.running.as_ref().map(|_| device.demand),
             time_known: device.time_heard,
             owes: !device.results().is_empty() || !device.crashes().held().is_empty(),
-            updating: matches!(
-                device.state,
-                State::Fetching | State::Verified | State::Ready | State::Installing | State::Trial
-            ),
+            updating: device.own.is_on_trial()
+                || matches!(
+                    device.state,
+                    State::Fetching | State::Verified | State::Ready | State::Installing | State::Trial
+                ),
             online,
             settled: online && session.is_settled(now_ms),
             busy: !logs.is_empty() || !device.telemetry.is_empty(),
@@ -568,13 +573,16 @@ fn is_of_app(notice: Notice) -> bool {
 
 fn level(notice: Notice) -> LogLevel {
     match notice {
-        Notice::StoreFailed(_) | Notice::StoreUnrepaired => LogLevel::Error,
+        Notice::StoreFailed(_) | Notice::StoreUnrepaired | Notice::Commission(Stage::Failed(_)) => {
+            LogLevel::Error
+        }
         Notice::StoreRepaired
         | Notice::AppCrashed
         | Notice::AppHung
         | Notice::CrashReport { .. }
         | Notice::NoApp
         | Notice::FellBack(_)
+        | Notice::MicrovisorReverted(_)
         | Notice::UpdateRefused(_) => LogLevel::Warn,
         _ => LogLevel::Info,
     }

@@ -12,6 +12,7 @@
 #![no_std]
 
 pub mod boot;
+pub mod commission;
 pub mod counter;
 pub mod crash;
 mod crc;

@@ -74,6 +74,18 @@ mod switch {
         BoardName,
         /// Manifests for other components are taken.
         ComponentName,
+        /// A microvisor is called confirmed, and the first stage is not told.
+        ExchangeRecord,
+        /// A microvisor is kept that no server has answered.
+        ExchangeWord,
+        /// A slot is written while the one that runs is damaged.
+        ExchangeWhole,
+        /// A root is revoked that a slot of the microvisor still needs.
+        RootsInUse,
+        /// A microvisor is tried whose keyset the first stage will not believe.
+        ExchangeRoots,
+        /// A microvisor is tried that the application does not run on.
+        ExchangeMinimum,
         /// Manifests below the floor are taken and started.
         Floor,
         /// A manifest is tried again for the deployment that it failed.
@@ -95,7 +107,7 @@ mod switch {
     }
 
     impl Mutation {
-        pub const ALL: [Mutation; 30] = [
+        pub const ALL: [Mutation; 36] = [
             Mutation::RecordCrc,
             Mutation::BankCrc,
             Mutation::BankCommitFirst,
@@ -117,6 +129,12 @@ mod switch {
             Mutation::TargetDigest,
             Mutation::BoardName,
             Mutation::ComponentName,
+            Mutation::ExchangeRecord,
+            Mutation::ExchangeWord,
+            Mutation::ExchangeWhole,
+            Mutation::RootsInUse,
+            Mutation::ExchangeRoots,
+            Mutation::ExchangeMinimum,
             Mutation::Floor,
             Mutation::Rejection,
             Mutation::GoTarget,

@@ -8,6 +8,7 @@
 
 use core::fmt::Debug;
 
+use crate::boot::first::{Handover, SlotLayout};
 use crate::crash::Crash;
 
 /// What a flash is made of; the numbers the store's layout is computed from.
@@ -147,6 +148,8 @@ pub enum StartReason {
     Restart,
     /// It was exchanged, for a newer version or back for the one before.
     Update,
+    /// It tests the hardware of a board that is being made; only such an application is asked for `tested`.
+    Test,
 }
 
 /// What the application wants of the network.
@@ -179,9 +182,80 @@ pub trait App {
     fn status(&mut self) -> AppStatus;
     /// Tells it that an update waits and that it may `apply`.
     fn update_waits(&mut self);
+    /// What it said of the board by `TestingComplete`, until it is stopped: only of one that was started as a [`StartReason::Test`].
+    fn tested(&mut self) -> Option<u32> {
+        None
+    }
     /// How it ended, once, when its life is no longer `Running`. None: this board does not know.
     fn take_crash(&mut self) -> Option<Crash> {
         None
+    }
+}
+
+/// What an exchange of the microvisor itself works on.
+#[derive(Debug)]
+pub struct Exchange<'a, F: Flash> {
+    /// Both of its slots, one after the other, of one size.
+    pub slots: &'a mut F,
+    /// Where the parts of one are.
+    pub layout: SlotLayout,
+    /// The first stage's record.
+    pub record: &'a mut F,
+    /// What the first stage chose for this start.
+    pub handover: &'a Handover,
+}
+
+/// The microvisor as something that can be exchanged, where a first stage starts it.
+pub trait Firmware {
+    type Flash: Flash;
+
+    /// What the first stage chose for this start. None: nothing exchanges the microvisor of this board.
+    fn handover(&self) -> Option<&Handover>;
+
+    /// What an exchange works on, where there is a handover.
+    fn exchange(&mut self) -> Option<Exchange<'_, Self::Flash>>;
+
+    /// Starts the board anew because of an update of the microvisor. A board does not come back from this.
+    fn restart(&mut self);
+}
+
+/// A board whose microvisor nothing exchanges.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoFirmware;
+
+impl Firmware for NoFirmware {
+    type Flash = NoFlash;
+
+    fn handover(&self) -> Option<&Handover> {
+        None
+    }
+
+    fn exchange(&mut self) -> Option<Exchange<'_, NoFlash>> {
+        None
+    }
+
+    fn restart(&mut self) {}
+}
+
+/// A flash that nobody has.
+#[derive(Debug, Clone, Copy)]
+pub enum NoFlash {}
+
+impl Flash for NoFlash {
+    fn geometry(&self) -> Geometry {
+        match *self {}
+    }
+
+    fn read(&mut self, _: u32, _: &mut [u8]) -> Result<(), FlashError> {
+        match *self {}
+    }
+
+    fn write(&mut self, _: u32, _: &[u8]) -> Result<(), FlashError> {
+        match *self {}
+    }
+
+    fn erase(&mut self, _: u32) -> Result<(), FlashError> {
+        match *self {}
     }
 }
 
@@ -195,6 +269,7 @@ pub trait Board {
     type Reset: Reset + Debug;
     type Watchdog: Watchdog + Debug;
     type App: App + Debug;
+    type Firmware: Firmware + Debug;
     /// Checks ECDSA signatures: `wire::cose::P256`, or something faster.
     type Verify: wire::cose::Verify + Debug;
 }
@@ -210,5 +285,6 @@ pub struct Ports<B: Board> {
     pub reset: B::Reset,
     pub watchdog: B::Watchdog,
     pub app: B::App,
+    pub firmware: B::Firmware,
     pub verify: B::Verify,
 }

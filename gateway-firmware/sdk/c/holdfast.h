@@ -480,6 +480,34 @@ enum MvStatus mvServerLoggingInit(uint8_t *buffer, uint32_t length_bytes);
  */
 enum MvStatus mvServerLog(const uint8_t *message, uint16_t length_bytes);
 
+/* The test of a board in the factory: for the application that is the test, and no other */
+
+/**
+ * As mvServerLoggingInit, for messages to the factory's console.
+ *
+ * MV_STATUS_INVALIDBUFFERALIGNMENT, MV_STATUS_INVALIDBUFFERSIZE, MV_STATUS_PARAMETERFAULT: as there
+ * MV_STATUS_UNAVAILABLE: this board is not being tested
+ */
+enum MvStatus mvTestLoggingInit(uint8_t *buffer, uint32_t length_bytes);
+
+/**
+ * Says something on the factory's console: 1 to MV_LOG_MESSAGE_BYTES_MAX bytes of UTF-8, without a terminator. It is copied.
+ *
+ * MV_STATUS_INVALIDBUFFERSIZE: it is empty, or there is no room for it: this one is lost
+ * MV_STATUS_LOGMESSAGETOOLONG: it is more than MV_LOG_MESSAGE_BYTES_MAX bytes
+ * MV_STATUS_PARAMETERFAULT: `message` is not whole in the application's memory
+ * MV_STATUS_UNAVAILABLE: this board is not being tested, no memory was lent by mvTestLoggingInit, or the test is over
+ */
+enum MvStatus mvTestLog(const uint8_t *message, uint16_t length_bytes);
+
+/**
+ * Ends the test. 0 makes the board a product, for good: this application is ended, and the first one of production starts. Anything
+ * else is shown and locks the board: nothing runs on it any more. It returns; the end comes soon after.
+ *
+ * MV_STATUS_UNAVAILABLE: this board is not being tested, or the verdict was given already
+ */
+enum MvStatus mvTestingComplete(uint32_t status);
+
 /* Holdfast's own */
 
 /**

@@ -547,17 +547,6 @@ enum MvStatus mvSetWifiConfig(const struct MvWifiConfig *params);
 
 enum MvStatus mvGetWifiConfig(const struct MvWifiConfigOut *params);
 
-/* Tests of the ancestor's own. */
-
-/** INVALIDBUFFERALIGNMENT, INVALIDBUFFERSIZE, PARAMETERFAULT, UNAVAILABLE. */
-enum MvStatus mvTestLoggingInit(uint8_t *buffer, uint32_t length_bytes);
-
-/** INVALIDBUFFERSIZE, LOGMESSAGETOOLONG, PARAMETERFAULT, UNAVAILABLE. */
-enum MvStatus mvTestLog(const uint8_t *message, uint16_t length_bytes);
-
-/** UNAVAILABLE. */
-enum MvStatus mvTestingComplete(uint32_t status);
-
 #ifdef __cplusplus
 }
 #endif

@@ -47,7 +47,7 @@ impl World {
         let stack = Stack::start(Options::only([Part::Postgres])).await.unwrap();
         stack
             .sql(&format!(
-                "CREATE TABLE registry.device_v1 (tenant_id text, device_id text PRIMARY KEY, revoked_at timestamptz);
+                "CREATE TABLE registry.device_v1 (tenant_id text, device_id text PRIMARY KEY, revoked_at timestamptz, quarantined_at timestamptz);
                  GRANT SELECT ON registry.device_v1 TO holdfast_logs;
                  INSERT INTO registry.device_v1 VALUES
                      ('{TENANT}', '{DEVICE}', NULL), ('{TENANT}', '{OTHER}', NULL), ('{TENANT}', '{REVOKED}', now());"

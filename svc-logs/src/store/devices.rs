@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use kit::pg::{Error, Tx};
 use wire::{DeviceId, TenantId};
 
-/// The tenants of those devices that exist and are not revoked.
+/// The tenants of those devices that exist and are neither revoked nor in quarantine: what they have to say they keep until it is taken.
 pub(crate) async fn tenants(tx: &Tx, devices: &[String]) -> Result<HashMap<DeviceId, TenantId>, Error> {
     let rows = tx
         .query(
             "SELECT device_id::text, tenant_id::text FROM registry.device_v1 \
-             WHERE device_id = ANY($1) AND revoked_at IS NULL",
+             WHERE device_id = ANY($1) AND revoked_at IS NULL AND quarantined_at IS NULL",
             &[&devices],
         )
         .await?;

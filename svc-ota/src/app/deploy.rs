@@ -5,12 +5,15 @@ use std::time::SystemTime;
 use kit::once::{Call, Known};
 use kit::pg::micros;
 use kit::trace::Trace;
+use wire::manifest::Component;
 use wire::{BundleId, DeploymentId, DeviceId, TenantId};
 
 use super::order::{self, Occasion};
 use super::{App, Effect, director};
 use crate::error::Error;
+use crate::model;
 use crate::model::deployment::Deployment;
+use crate::model::precedence::goes_before;
 use crate::model::report::Moment;
 use crate::model::state::{Event, State};
 use crate::store::{Tx, bundles, deployments, devices};
@@ -37,16 +40,28 @@ pub(crate) async fn create(
     if device.revoked {
         return Err(Error::DeviceRevoked);
     }
+    if device.quarantined {
+        return Err(Error::DeviceQuarantined);
+    }
     if device.board != bundle.board {
         return Err(Error::OtherBoard { device: device.board, bundle: bundle.board });
     }
-    believes_the_director(app, &tx, tenant).await?;
-    if let Some(mut before) = deployments::lock_unfinished(&tx, device.id, bundle.component).await? {
+    believes_the_director(&tx, tenant).await?;
+    let (mut before, mut beside) = unfinished(&tx, device.id, bundle.component).await?;
+    let link = devices::find_all(&tx, &[device.id.to_string()]).await?.pop().and_then(|(_, link)| link);
+    let running = link.as_ref().and_then(|link| link.facts.microvisor);
+    let coming = beside.as_ref().filter(|beside| beside.component == Component::Microvisor);
+    let coming = coming.and_then(|coming| coming.version.parse().ok());
+    let needed = model::bundle::reread(&bundle.envelope)?.microvisor_min;
+    model::bundle::runs_on(needed, running, coming)
+        .map_err(|running| Error::MicrovisorTooOld { needed, running })?;
+    let in_its_place = before.as_ref().is_some_and(|before| has_its_turn(before, beside.as_ref()));
+    if let Some(before) = &mut before {
         before.state =
             before.state.next(Event::Supersede).map_err(|_| Error::Started { deployment: before.id })?;
         before.updated_at = now;
         before.next_send_at = None;
-        deployments::save(&tx, &before).await?;
+        deployments::save(&tx, before).await?;
     }
     let mut deployment = Deployment {
         tenant,
@@ -77,7 +92,15 @@ pub(crate) async fn create(
         return Err(Error::Conflict);
     }
     let hello = order::newest_hello(app, &tx, device.id).await?;
+    let waits = !in_its_place && beside.as_ref().is_some_and(|it| goes_before(it, &deployment));
+    let hello = hello.filter(|_| !waits);
     let planned = order::plan(app, &tx, &mut deployment, hello, Occasion::News, now).await?;
+    if let Some(beside) =
+        beside.as_mut().filter(|it| it.next_send_at.is_some() && goes_before(&deployment, it))
+    {
+        beside.next_send_at = None;
+        deployments::save(&tx, beside).await?;
+    }
     if !call.end(tx, &deployment.id.to_string()).await? {
         return Ok((deployment, Vec::new()));
     }
@@ -87,15 +110,28 @@ pub(crate) async fn create(
     Ok((deployment, effects.into_iter().collect()))
 }
 
+/// The device's unfinished one of the component and that of the other one, locked.
+async fn unfinished(
+    tx: &Tx,
+    device: DeviceId,
+    component: Component,
+) -> Result<(Option<Deployment>, Option<Deployment>), Error> {
+    let locked = deployments::lock_all(tx, &[device.to_string()], &[]).await?;
+    let unfinished = locked.into_iter().filter(|deployment| !deployment.state.is_final());
+    let (mut same, mut other): (Vec<_>, Vec<_>) = unfinished.partition(|it| it.component == component);
+    Ok((same.pop(), other.pop()))
+}
+
+/// The device was told of it, and may be at work on it: what takes its place has its turn.
+fn has_its_turn(before: &Deployment, beside: Option<&Deployment>) -> bool {
+    before.sent_at.is_some() && !beside.is_some_and(|beside| goes_before(beside, before))
+}
+
 /// A directive is good for nothing unless the devices' keyset names the key that signs it.
-async fn believes_the_director(app: &App, tx: &Tx, tenant: TenantId) -> Result<(), Error> {
-    let ours = director::find(app, tx, tenant).await?;
-    let signed = devices::keyset(tx, tenant).await?;
-    let keyset =
-        signed.as_deref().map(wire::keyset::read).transpose().map_err(|_| Error::Corrupt("keyset"))?;
-    match (ours, keyset) {
-        (Some(ours), Some(keyset)) if keyset.director_key == ours.public() => Ok(()),
-        _ => Err(Error::DirectorUnknown),
+async fn believes_the_director(tx: &Tx, tenant: TenantId) -> Result<(), Error> {
+    match director::directorship(tx, tenant).await?.governing() {
+        Some(_) => Ok(()),
+        None => Err(Error::DirectorUnknown),
     }
 }
 
@@ -128,7 +164,10 @@ pub(crate) async fn cancel(
     let now = micros(now);
     let tx = app.pg.tx(tenant).await?;
     let known = call.begin(&tx, now).await?;
-    let mut deployment = deployments::lock(&tx, tenant, id).await?.ok_or(Error::NotFound)?;
+    let device = deployments::find(&tx, tenant, id).await?.ok_or(Error::NotFound)?.device;
+    let locked = deployments::lock_all(&tx, &[device.to_string()], &[id.to_string()]).await?;
+    let (mine, others): (Vec<_>, Vec<_>) = locked.into_iter().partition(|deployment| deployment.id == id);
+    let mut deployment = mine.into_iter().next().ok_or(Error::NotFound)?;
     if known == Known::New && !deployment.is_still(etag) {
         return Err(Error::Changed);
     }
@@ -136,19 +175,25 @@ pub(crate) async fn cancel(
         call.end(tx, "").await?;
         return Ok((deployment, Vec::new()));
     }
+    let next = others.into_iter().find(|other| goes_before(&deployment, other));
     deployment.state =
         deployment.state.next(Event::Cancel).map_err(|illegal| match illegal.state.started() {
             true => Error::Started { deployment: id },
             false => Error::Over { deployment: id, state: illegal.state },
         })?;
     deployment.updated_at = now;
-    let hello = order::newest_hello(app, &tx, deployment.device).await?;
-    let planned = order::plan(app, &tx, &mut deployment, hello, Occasion::News, now).await?;
+    let hello = order::newest_hello(app, &tx, device).await?;
+    let mut planned =
+        Vec::from_iter(order::plan(app, &tx, &mut deployment, hello, Occasion::News, now).await?);
+    // What waited for it has its turn.
+    if let Some(mut next) = next {
+        planned.extend(order::plan(app, &tx, &mut next, hello, Occasion::News, now).await?);
+    }
     if !call.end(tx, "").await? {
         return Ok((deployment, Vec::new()));
     }
-    app.directed.forget(deployment.device);
+    app.directed.forget(device);
     metrics::counter!("ota_deployments_total", "event" => "cancelled").increment(1);
-    let effects = planned.map(|planned| planned.signed(now)).transpose()?;
-    Ok((deployment, effects.into_iter().collect()))
+    let effects = planned.into_iter().map(|planned| planned.signed(now));
+    Ok((deployment, effects.collect::<Result<_, _>>()?))
 }

@@ -5,7 +5,7 @@
 use std::time::SystemTime;
 
 use wire::directive::{self, Directive};
-use wire::{DeviceId, Digest, Nonce};
+use wire::{DeploymentId, DeviceId, Digest, Nonce};
 
 use super::director::Director;
 use super::order::{self, Occasion};
@@ -13,7 +13,7 @@ use super::turn::{Answer, Held, Known};
 use super::{Effect, report};
 use crate::error::Error;
 use crate::model::deployment::Deployment;
-use crate::model::device::{Hello, Link};
+use crate::model::device::{Facts, Hello, Link};
 use crate::model::report::{Moment, Report};
 use crate::model::state::{Event, Order, State};
 
@@ -23,13 +23,18 @@ pub(crate) struct Said {
     pub(crate) nonce: Nonce,
     pub(crate) moment: Moment,
     pub(crate) slots: Vec<Slot>,
-    pub(crate) app_floor: u64,
+    /// The microvisor that runs is on trial: an answer is what it needs to be confirmed.
+    pub(crate) on_trial: bool,
+    pub(crate) facts: Facts,
+    /// Version of the keyset it holds.
+    pub(crate) keyset: u32,
     /// What the device knows of the time, Unix seconds: at least this late.
     pub(crate) time_bound_s: u64,
     pub(crate) result: Option<Report>,
 }
 
-/// A device whose bound is no further behind is not told the time: the signature would cost both more than it is worth.
+/// A device whose bound is no further behind is not told the time: the signature would cost both more than it is worth. A microvisor on
+/// trial always is.
 const TIME_FRESH_S: u64 = 60;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +42,8 @@ pub(crate) struct Slot {
     pub(crate) manifest: Digest,
     pub(crate) confirmed: bool,
     pub(crate) staged: bool,
+    /// Confirmed once, and another one runs in its place.
+    pub(crate) previous: bool,
     pub(crate) running: bool,
 }
 
@@ -46,32 +53,44 @@ pub(super) fn hear(held: &mut Held, known: &Known, said: &Said, now: SystemTime)
         metrics::counter!("ota_hellos_total", "kind" => "stale").increment(1);
         return Answer::default();
     }
-    let hello = Hello { nonce: said.nonce, moment: said.moment, heard_at: now, key: known.device.key };
+    let hello = Hello {
+        nonce: said.nonce,
+        moment: said.moment,
+        heard_at: now,
+        key: known.device.key,
+        keyset: said.keyset,
+    };
     let mut answer = match &said.result {
         Some(result) => report::take(held, known, result, None, now),
         None => Answer::default(),
     };
-    let mut answerable = false;
+    let unknown = known.link.is_none();
+    let mut open: Vec<DeploymentId> = Vec::new();
     for row in held.open(known.device.id) {
-        answerable = true;
         let deployment = row.change();
         compare(deployment, said, now);
-        if known.link.is_none() {
+        if unknown {
             // Nothing is known of this board: what was reported of the deployment before came from another.
             deployment.latest = Moment::default();
         }
-        let worth = worth_telling(deployment, said, hello);
-        answer.tellings.extend(order::tell(deployment, worth, known.director.clone(), Occasion::News, now));
+        open.push(deployment.id);
     }
-    let newest = Link { hello, app_floor: said.app_floor, confirmed: confirmed(&said.slots) };
+    for id in &open {
+        let waits = held.waits(*id);
+        let Some(row) = held.named(&known.device, *id) else { continue };
+        let worth = if waits { None } else { worth_telling(row, said, hello) };
+        let director = known.director(hello);
+        answer.tellings.extend(order::tell(row.change(), worth, director, Occasion::News, now));
+    }
+    let newest = Link { hello, facts: said.facts.clone() };
     let news = known
         .link
         .as_ref()
-        .is_none_or(|old| (old.app_floor, &old.confirmed) != (newest.app_floor, &newest.confirmed));
+        .is_none_or(|old| (&old.facts, old.hello.keyset) != (&newest.facts, newest.hello.keyset));
     metrics::counter!("ota_hellos_total", "kind" => if news { "news" } else { "same" }).increment(1);
-    answer.keep = (news || answerable).then_some(newest);
+    answer.keep = (news || !open.is_empty()).then_some(newest);
     answer.hello = Some(hello);
-    answer.time = said.time_bound_s.saturating_add(TIME_FRESH_S) < order::unix_seconds(now);
+    answer.time = said.on_trial || said.time_bound_s.saturating_add(TIME_FRESH_S) < order::unix_seconds(now);
     answer
 }
 
@@ -93,9 +112,17 @@ fn compare(deployment: &mut Deployment, said: &Said, now: SystemTime) {
     let restarted = said.moment.boot != deployment.latest.boot && deployment.latest != Moment::default();
     if deployment.state == State::Confirmed
         && !deployment.committed
-        && u64::try_from(deployment.security_counter).is_ok_and(|counter| said.app_floor >= counter)
+        && u64::try_from(deployment.security_counter)
+            .is_ok_and(|counter| said.facts.floors.of(deployment.component) >= counter)
     {
         deployment.committed = true;
+        deployment.updated_at = now;
+    }
+    let owed = said.result.as_ref().is_some_and(|result| result.deployment == deployment.id);
+    let proven = slot.is_some_and(|slot| slot.confirmed && slot.running || slot.previous && restarted);
+    if deployment.state.started() && proven && !owed {
+        // Its result was stored and acknowledged once: a backup from before that was restored.
+        deployment.state = deployment.state.next(Event::AlreadyRunning).unwrap_or(deployment.state);
         deployment.updated_at = now;
     }
     if deployment.state.started() && restarted && slot.is_none() && said.result.is_none() {
@@ -113,12 +140,4 @@ fn worth_telling(deployment: &Deployment, said: &Said, hello: Hello) -> Option<H
         _ => true,
     };
     worth.then_some(hello)
-}
-
-fn confirmed(slots: &[Slot]) -> Vec<Digest> {
-    let mut digests: Vec<Digest> =
-        slots.iter().filter(|slot| slot.confirmed).map(|slot| slot.manifest).collect();
-    digests.sort();
-    digests.dedup();
-    digests
 }

@@ -77,7 +77,9 @@ pub(crate) async fn plan(
     occasion: Occasion,
     now: SystemTime,
 ) -> Result<Option<Planned>, Error> {
-    let director = director::find(app, tx, deployment.tenant).await?;
+    let tenant = deployment.tenant;
+    let voices = director::voices(app, tx, hello.map(|hello| (tenant, hello.keyset))).await?;
+    let director = hello.and_then(|hello| voices.to(tenant, hello.keyset));
     let telling = tell(deployment, hello, director, occasion, now);
     deployments::save(tx, deployment).await?;
     Ok(planned(tx, telling).await?.pop())
@@ -153,7 +155,9 @@ pub(crate) async fn newest_hellos(
     let texts: Vec<String> = ids.iter().map(DeviceId::to_string).collect();
     let (found, mut quiet) = tokio::join!(devices::find_all(tx, &texts), app.hellos.newest_all(ids));
     let newest = |(device, kept): (Device, Option<Link>)| {
-        let newest = newest(&device, kept.as_ref(), quiet.remove(&device.id))?;
+        // In quarantine whoever said hello may be the copy: nobody is told anything.
+        let newest =
+            newest(&device, kept.as_ref(), quiet.remove(&device.id)).filter(|_| !device.quarantined)?;
         Some((device.id, newest))
     };
     Ok(found?.into_iter().filter_map(newest).collect())

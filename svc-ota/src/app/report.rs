@@ -3,6 +3,8 @@
 
 use std::time::SystemTime;
 
+use wire::DeploymentId;
+
 use super::order::{self, Occasion};
 use super::turn::{Answer, Held, Known, Row, Step};
 use crate::model::device::Hello;
@@ -20,7 +22,9 @@ pub(super) fn take(
     let device = &known.device;
     let Some(row) = held.named(device, report.deployment) else {
         count_lie("foreign_deployment");
-        return Answer::default();
+        // A restored backup knows nothing of what came after it. Kept, the result would take the place of later ones for ever.
+        let acknowledge = report.phase.is_result().then_some(report.moment);
+        return Answer { acknowledge, ..Answer::default() };
     };
     let mut answer = Answer::default();
     match judge(&row.known(), report) {
@@ -40,16 +44,46 @@ pub(super) fn take(
                 answer.tellings.extend(plan(row, known, hello, now));
             }
         }
-        Verdict::Take(state) => return accept(row, known, state, report, hello, now),
+        Verdict::Take(state) => {
+            let id = row.id;
+            let go = !held.started_beside(id);
+            let Some(row) = held.named(device, id) else { return answer };
+            answer = accept(row, known, state, go, report, hello, now);
+            let ended = row.state.is_final();
+            answer.tellings.extend(turn_to_others(held, known, id, ended, hello, now));
+        }
     }
     answer
 }
 
-/// The deployment moves to `state`, or stays there with new numbers.
+/// What the device's other deployments wait for, or no longer wait for, now that this one moved.
+fn turn_to_others(
+    held: &mut Held,
+    known: &Known,
+    moved: DeploymentId,
+    ended: bool,
+    hello: Option<Hello>,
+    now: SystemTime,
+) -> Vec<order::Telling> {
+    let mut tellings = Vec::new();
+    for id in held.beside(moved) {
+        let waits = held.waits(id);
+        let Some(row) = held.named(&known.device, id) else { continue };
+        if waits && row.next_send_at.is_some() {
+            row.change().next_send_at = None;
+        } else if !waits && ended {
+            tellings.extend(plan(row, known, hello, now));
+        }
+    }
+    tellings
+}
+
+/// The deployment moves to `state`, or stays there with new numbers; `go` is granted if it may be.
 fn accept(
     row: &mut Row,
     known: &Known,
     state: State,
+    go: bool,
     report: &Report,
     hello: Option<Hello>,
     now: SystemTime,
@@ -63,7 +97,7 @@ fn accept(
         reason: report.reason.clone(),
     });
     // Rollouts will ask here whether they are paused; a single deployment goes at once.
-    let granted = if state == State::Ready { state.next(Event::Go).ok() } else { None };
+    let granted = if state == State::Ready && go { state.next(Event::Go).ok() } else { None };
     deployment.state = granted.unwrap_or(state);
     deployment.reason.clone_from(&report.reason);
     deployment.bytes_done = report.bytes_done;
@@ -104,7 +138,8 @@ fn repeated(row: &mut Row, known: &Known, report: &Report, hello: Option<Hello>,
 }
 
 fn plan(row: &mut Row, known: &Known, hello: Option<Hello>, now: SystemTime) -> Option<order::Telling> {
-    order::tell(row.change(), hello, known.director.clone(), Occasion::News, now)
+    let director = hello.and_then(|hello| known.director(hello));
+    order::tell(row.change(), hello, director, Occasion::News, now)
 }
 
 /// Something a device said that cannot be true.

@@ -32,11 +32,13 @@ pub(crate) async fn resend(app: &App, now: SystemTime) -> Result<Vec<Effect>, Er
     }
     let devices: Vec<DeviceId> = due.iter().map(|deployment| deployment.device).collect();
     let hellos = order::newest_hellos(app, &tx, &devices).await?;
+    let asked = due.iter().filter_map(|it| Some((it.tenant, hellos.get(&it.device)?.keyset)));
+    let voices = director::voices(app, &tx, asked).await?;
     let mut tellings = Vec::new();
     for deployment in &mut due {
         let recent = |hello: &&Hello| now.duration_since(hello.heard_at).is_ok_and(|ago| ago < HELLO_RECENT);
         let hello = hellos.get(&deployment.device).filter(recent).copied();
-        let director = director::find(app, &tx, deployment.tenant).await?;
+        let director = hello.and_then(|hello| voices.to(deployment.tenant, hello.keyset));
         tellings.extend(order::tell(deployment, hello, director, Occasion::Silence, now));
     }
     deployments::save_all(&tx, &due.iter().collect::<Vec<_>>()).await?;

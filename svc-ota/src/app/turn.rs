@@ -13,12 +13,13 @@ use std::time::SystemTime;
 use wire::manifest::Component;
 use wire::{DeploymentId, DeviceId, Nonce, TenantId};
 
-use super::director::{self, Director};
+use super::director::{self, Director, Voices};
 use super::order::{self, Telling};
 use super::{App, Effect, hello, report};
 use crate::error::Error;
 use crate::model::deployment::Deployment;
 use crate::model::device::{Device, Hello, Link};
+use crate::model::precedence;
 use crate::model::report::{Moment, Report};
 use crate::model::state::State;
 use crate::store::{Scope, Tx, deployments, devices};
@@ -41,7 +42,15 @@ pub(super) struct Known {
     pub(super) link: Option<Link>,
     /// The newest there is.
     pub(super) hello: Option<Hello>,
-    pub(super) director: Option<Arc<Director>>,
+    /// Who speaks to the devices of this turn.
+    pub(super) voices: Arc<Voices>,
+}
+
+impl Known {
+    /// Whom the device obeys, as it said in this hello.
+    pub(super) fn director(&self, hello: Hello) -> Option<Arc<Director>> {
+        self.voices.to(self.device.tenant, hello.keyset)
+    }
 }
 
 /// What follows from one message.
@@ -120,6 +129,26 @@ impl Held {
         rows.find(|row| !row.state.is_final()).map(|row| row.id)
     }
 
+    /// Another one of its device goes first.
+    pub(super) fn waits(&self, id: DeploymentId) -> bool {
+        let Some(row) = self.0.get(&id) else { return false };
+        let mut others = self.0.values().filter(|other| other.device == row.device);
+        others.any(|other| precedence::goes_before(other, row))
+    }
+
+    /// Something of the device has begun to change what it runs, beside this one.
+    pub(super) fn started_beside(&self, id: DeploymentId) -> bool {
+        let Some(row) = self.0.get(&id) else { return false };
+        self.0.values().any(|other| other.device == row.device && other.id != id && other.state.started())
+    }
+
+    /// The device's unfinished ones beside this one.
+    pub(super) fn beside(&self, id: DeploymentId) -> Vec<DeploymentId> {
+        let Some(row) = self.0.get(&id) else { return Vec::new() };
+        let mine = |other: &&Row| other.device == row.device && other.id != id && !other.state.is_final();
+        self.0.values().filter(mine).map(|other| other.id).collect()
+    }
+
     /// All about which the device may have to be told something, oldest first.
     pub(super) fn open(&mut self, device: DeviceId) -> impl Iterator<Item = &mut Row> {
         self.0.values_mut().filter(move |row| row.device == device && row.is_open())
@@ -141,7 +170,7 @@ struct Said {
     steps: Vec<Step>,
 }
 
-/// Hears messages in their order. Those of unknown and revoked devices are counted and dropped.
+/// Hears messages in their order. Those of devices that are unknown, revoked or in quarantine are counted and dropped.
 pub(crate) async fn take(
     app: &App,
     messages: &[(DeviceId, Message)],
@@ -205,11 +234,18 @@ async fn known(
     reporting.dedup();
     let (found, mut quiet) = tokio::join!(devices::find_all(tx, &texts), app.hellos.newest_all(&reporting));
     let mut known = HashMap::with_capacity(ids.len());
-    for (device, link) in found?.into_iter().filter(|(device, _)| !device.revoked) {
-        let director = director::find(app, tx, device.tenant).await?;
+    for (device, link) in found?.into_iter().filter(|(device, _)| !device.revoked && !device.quarantined) {
         let hello = order::newest(&device, link.as_ref(), quiet.remove(&device.id));
-        known.insert(device.id, Known { device, link, hello, director });
+        known.insert(device.id, Known { device, link, hello, voices: Arc::default() });
     }
+    let said = messages.iter().filter_map(|(device, message)| match message {
+        Message::Hello(said) => Some((known.get(device)?.device.tenant, said.keyset)),
+        Message::Report(_) => None,
+    });
+    let kept = known.values().filter_map(|known| Some((known.device.tenant, known.hello?.keyset)));
+    let asked: Vec<(TenantId, u32)> = said.chain(kept).collect();
+    let voices = Arc::new(director::voices(app, tx, asked).await?);
+    known.values_mut().for_each(|known| known.voices = voices.clone());
     Ok(known)
 }
 
@@ -237,8 +273,8 @@ impl Said {
         self.acknowledged.extend(answer.acknowledge.map(|result| (device, result)));
         if let Some(hello) = answer.hello {
             self.heard.push((device, hello));
-            if let Some(director) = known.director.as_ref().filter(|_| answer.time) {
-                self.times.insert(device, (hello.nonce, director.clone()));
+            if let Some(director) = known.director(hello).filter(|_| answer.time) {
+                self.times.insert(device, (hello.nonce, director));
             }
             known.hello = Some(hello);
         }

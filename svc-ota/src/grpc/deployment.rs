@@ -10,9 +10,9 @@ use proto::name::{BundleName, DeploymentName, DeviceName, TenantName};
 use proto::ota::v1::deployment::State as StateMessage;
 use proto::ota::v1::deployment_service_server::DeploymentService;
 use proto::ota::v1::{
-    CancelDeploymentRequest, CreateDeploymentRequest, Deployment, DirectorKey, GetDeploymentRequest,
-    GetDirectorKeyRequest, ListDeploymentsRequest, ListDeploymentsResponse, WatchDeploymentRequest,
-    WatchDeploymentResponse,
+    CancelDeploymentRequest, CreateDeploymentRequest, Deployment, DirectorKey, ForgetDirectorKeysRequest,
+    ForgetDirectorKeysResponse, GetDeploymentRequest, GetDirectorKeyRequest, ListDeploymentsRequest,
+    ListDeploymentsResponse, RotateDirectorKeyRequest, WatchDeploymentRequest, WatchDeploymentResponse,
 };
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -141,6 +141,29 @@ impl DeploymentService for Deployments {
         let der = key.spki_der().map_err(|error| status::internal(&error))?;
         Ok(Response::new(DirectorKey { public_key: der.to_vec() }))
     }
+
+    async fn rotate_director_key(
+        &self,
+        request: Request<RotateDirectorKeyRequest>,
+    ) -> Result<Response<DirectorKey>, Status> {
+        let parent: TenantName = name("parent", &request.get_ref().parent)?;
+        let tenant = tenant(&request, parent.tenant)?;
+        let call = Call::take(&mut request.into_inner(), tenant)?;
+        let key = director::rotate(&self.app, &call, tenant, SystemTime::now()).await?;
+        let der = key.map(|key| key.spki_der()).transpose().map_err(|error| status::internal(&error))?;
+        Ok(Response::new(DirectorKey { public_key: der.map(|der| der.to_vec()).unwrap_or_default() }))
+    }
+
+    async fn forget_director_keys(
+        &self,
+        request: Request<ForgetDirectorKeysRequest>,
+    ) -> Result<Response<ForgetDirectorKeysResponse>, Status> {
+        let parent: TenantName = name("parent", &request.get_ref().parent)?;
+        let tenant = tenant(&request, parent.tenant)?;
+        let call = Call::take(&mut request.into_inner(), tenant)?;
+        let forgotten = director::forget(&self.app, &call, tenant, SystemTime::now()).await?;
+        Ok(Response::new(ForgetDirectorKeysResponse { forgotten: forgotten as i32 }))
+    }
 }
 
 /// Sends the deployment as it is and each change, from the revision that was `seen` on, until it is final. A database
@@ -238,5 +261,6 @@ fn message(it: model::Deployment) -> Deployment {
         committed: it.committed,
         version: it.version,
         etag,
+        component: it.component.to_string(),
     }
 }

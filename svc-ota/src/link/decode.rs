@@ -1,10 +1,14 @@
 //! Devices' messages: protobuf in, checked domain values out. Every field that can be wrong is named when it is.
 
 use prost::Message;
-use proto::device::v1::{BootId, HelloUp, LayerUp, SlotStatus, UpdateReason, UpdateState, UpdateUp};
+use proto::device::v1::{
+    self as message, BootId, HelloUp, LayerUp, SlotStatus, UpdateReason, UpdateState, UpdateUp,
+};
+use wire::manifest::Component;
 use wire::{DeviceId, Digest, Nonce};
 
 use crate::app::hello::{Said, Slot};
+use crate::model::device::{Facts, Floors};
 use crate::model::directed::Window;
 use crate::model::report::{Boot, Moment, Report};
 use crate::model::state::Phase;
@@ -37,22 +41,39 @@ pub(super) fn hello(bytes: &[u8]) -> Result<Option<Said>, Malformed> {
         return Err(Malformed("slots"));
     }
     // An empty slot has no digest; it says nothing here.
-    let slots = message.slots.iter().filter(|slot| !slot.manifest_digest.is_empty()).map(|slot| {
+    let filled = || message.slots.iter().filter(|slot| !slot.manifest_digest.is_empty());
+    let slots = filled().map(|slot| {
         Ok(Slot {
             manifest: digest(&slot.manifest_digest, "slots.manifest_digest")?,
             confirmed: slot.status() == SlotStatus::Confirmed,
             staged: slot.status() == SlotStatus::Staged,
+            previous: slot.status() == SlotStatus::Previous,
             running: slot.running,
         })
     });
+    let slots = slots.collect::<Result<Vec<_>, _>>()?;
+    let mut confirmed: Vec<Digest> =
+        slots.iter().filter(|slot| slot.confirmed).map(|slot| slot.manifest).collect();
+    confirmed.sort();
+    confirmed.dedup();
     Ok(Some(Said {
         nonce: Nonce::try_from(message.nonce.as_slice()).map_err(|_| Malformed("nonce"))?,
         moment: Moment { boot: boot(message.boot)?, sequence: message.sequence },
-        slots: slots.collect::<Result<_, _>>()?,
-        app_floor: message.app_floor,
+        on_trial: filled().any(is_microvisor_on_trial),
+        slots,
+        facts: Facts {
+            floors: Floors { app: message.app_floor, microvisor: message.microvisor_floor },
+            microvisor: message.microvisor_version.parse().ok(),
+            confirmed,
+        },
+        keyset: message.keyset_version,
         time_bound_s: message.time_bound_s,
         result: message.last_result.map(report).transpose()?,
     }))
+}
+
+fn is_microvisor_on_trial(slot: &message::Slot) -> bool {
+    slot.running && slot.status() == SlotStatus::Trial && slot.component == Component::Microvisor.name()
 }
 
 pub(super) fn update(bytes: &[u8]) -> Result<Report, Malformed> {
@@ -151,6 +172,35 @@ mod tests {
             HelloUp { boot: Some(BootId { counter: 1, random: 2 }), connection: 3, ..HelloUp::default() };
         assert!(hello(&will.encode_to_vec()).unwrap().is_none());
         assert!(hello(&good_hello().encode_to_vec()).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_microvisor_on_trial_is_seen_and_nothing_else_is_taken_for_it() {
+        let slot = |component: &str, status: SlotStatus, running| message::Slot {
+            component: component.into(),
+            status: status.into(),
+            manifest_digest: vec![1; 32],
+            running,
+            ..Default::default()
+        };
+        let cases = [
+            (slot("microvisor", SlotStatus::Trial, true), true),
+            (slot("microvisor", SlotStatus::Trial, false), false),
+            (slot("microvisor", SlotStatus::Confirmed, true), false),
+            (slot("app", SlotStatus::Trial, true), false),
+        ];
+        for (slot, on_trial) in cases {
+            let message = HelloUp { slots: vec![slot.clone()], ..good_hello() };
+            let said = hello(&message.encode_to_vec()).unwrap().unwrap();
+            assert_eq!(said.on_trial, on_trial, "{slot:?}");
+            let confirmed = slot.status() == SlotStatus::Confirmed;
+            assert_eq!(said.facts.confirmed.len(), usize::from(confirmed));
+        }
+        let message =
+            HelloUp { app_floor: 3, microvisor_floor: 4, microvisor_version: "1.2.3".into(), ..good_hello() };
+        let facts = hello(&message.encode_to_vec()).unwrap().unwrap().facts;
+        assert_eq!((facts.floors.of(Component::App), facts.floors.of(Component::Microvisor)), (3, 4));
+        assert_eq!(facts.microvisor.map(|version| version.to_string()).as_deref(), Some("1.2.3"));
     }
 
     #[test]

@@ -175,7 +175,7 @@ impl Outbox {
 fn encode(effect: Effect) -> (DeviceId, Channel, Vec<u8>) {
     match effect {
         Effect::Time { device, directive } => {
-            let message = HelloDown { signed_time: directive, keyset: Vec::new() };
+            let message = HelloDown { signed_time: directive, ..HelloDown::default() };
             (device, Channel::Hello, message.encode_to_vec())
         }
         Effect::Direct { device, directive, envelope, .. } => {

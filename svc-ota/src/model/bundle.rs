@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use wire::cose::P256;
 use wire::keyset::{self, Keyset};
 use wire::limits::{BLOCK_BYTES, ENVELOPE_BYTES_MAX, LAYER_BYTES_MAX};
-use wire::manifest::{self, Component, ManifestError};
+use wire::manifest::{self, Component, ManifestError, Version};
 use wire::suit::SuitError;
 use wire::{BundleId, Digest, Hasher, TenantId};
 
@@ -20,6 +20,8 @@ pub(crate) struct Candidate {
     pub(crate) board: String,
     pub(crate) version: String,
     pub(crate) security_counter: i64,
+    /// Oldest microvisor it runs on.
+    pub(crate) microvisor_min: Version,
     /// Bytes a device that holds nothing has to fetch: a layer that is there twice counts twice.
     pub(crate) bytes: u64,
     /// Distinct ones, in the manifest's order.
@@ -62,6 +64,8 @@ pub(crate) enum Refusal {
     Manifest(ManifestError),
     #[error("the security counter is above {}", i64::MAX)]
     SecurityCounter,
+    #[error("a microvisor's version is MAJOR.MINOR.PATCH: applications say which they need")]
+    MicrovisorVersion,
     #[error("a layer has {bytes} bytes, more than {LAYER_BYTES_MAX}")]
     LayerTooLong { bytes: u32 },
     #[error("layer {digest} is listed twice with different sizes or blocks")]
@@ -82,6 +86,7 @@ impl Refusal {
             Refusal::Manifest(ManifestError::Signature) => "bad_signature",
             Refusal::Manifest(_) => "malformed",
             Refusal::SecurityCounter => "security_counter",
+            Refusal::MicrovisorVersion => "microvisor_version",
             Refusal::LayerTooLong { .. } => "layer_too_long",
             Refusal::LayerTwice { .. } => "layer_twice",
         }
@@ -106,7 +111,23 @@ pub(crate) fn reread(envelope: &[u8]) -> Result<Candidate, Refusal> {
     facts(&manifest::read(envelope).map_err(Refusal::Manifest)?)
 }
 
+/// Whether a device may be directed to what needs this microvisor: by what it runs (none: nobody knows, and it judges for itself), or by the
+/// microvisor that is to come before. The error is what it runs.
+pub(crate) fn runs_on(
+    needed: Version,
+    running: Option<Version>,
+    coming: Option<Version>,
+) -> Result<(), Version> {
+    match running {
+        Some(running) if running < needed && coming.is_none_or(|coming| coming < needed) => Err(running),
+        _ => Ok(()),
+    }
+}
+
 fn facts(manifest: &manifest::Manifest<'_>) -> Result<Candidate, Refusal> {
+    if manifest.component == Component::Microvisor && manifest.version.parse::<Version>().is_err() {
+        return Err(Refusal::MicrovisorVersion);
+    }
     let mut layers: Vec<CandidateLayer> = Vec::with_capacity(manifest.layers.len());
     for layer in &manifest.layers {
         let blocks = layer.blocks.as_chunks::<32>().0.iter().copied().map(Digest).collect();
@@ -126,6 +147,7 @@ fn facts(manifest: &manifest::Manifest<'_>) -> Result<Candidate, Refusal> {
         board: manifest.board.to_owned(),
         version: manifest.version.to_owned(),
         security_counter: i64::try_from(manifest.security_counter).map_err(|_| Refusal::SecurityCounter)?,
+        microvisor_min: manifest.microvisor_min,
         bytes: manifest.layers.iter().map(|layer| u64::from(layer.bytes)).sum(),
         layers,
     })
@@ -203,6 +225,18 @@ impl<'a> LayerCheck<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bundle_goes_to_what_runs_its_microvisor_or_will() {
+        let version = |minor| Version { major: 1, minor, patch: 0 };
+        let needed = version(2);
+        assert_eq!(runs_on(needed, Some(version(2)), None), Ok(()));
+        assert_eq!(runs_on(needed, Some(version(3)), None), Ok(()));
+        assert_eq!(runs_on(needed, Some(version(1)), None), Err(version(1)));
+        assert_eq!(runs_on(needed, Some(version(1)), Some(version(1))), Err(version(1)));
+        assert_eq!(runs_on(needed, Some(version(1)), Some(version(2))), Ok(()));
+        assert_eq!(runs_on(needed, None, None), Ok(()), "it judges for itself");
+    }
 
     fn layer(bytes: &[u8]) -> CandidateLayer {
         let blocks = bytes.chunks(BLOCK_BYTES).map(|block| {

@@ -57,9 +57,7 @@ impl Deployment {
 
     /// What its device is to be told.
     pub(crate) fn order(&self) -> Option<Order> {
-        // hello reports the application's floor only: a microvisor's commit could never be seen to have arrived.
-        let committed = self.committed || self.component != Component::App;
-        let order = self.state.order(Done { committed, stopped: self.stopped })?;
+        let order = self.state.order(Done { committed: self.committed, stopped: self.stopped })?;
         // Who was told nothing need not be told to stop.
         (order != Order::Cancel || self.sent_at.is_some()).then_some(order)
     }
@@ -67,7 +65,7 @@ impl Deployment {
     /// Its device may have to be told something about it; the store selects the same.
     pub(crate) fn is_open(&self) -> bool {
         match self.state {
-            State::Confirmed => !self.committed && self.component == Component::App,
+            State::Confirmed => !self.committed,
             State::Cancelled => !self.stopped && self.sent_at.is_some(),
             state => !state.is_final(),
         }

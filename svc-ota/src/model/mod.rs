@@ -6,6 +6,8 @@ pub(crate) mod bundle;
 pub(crate) mod deployment;
 pub(crate) mod device;
 pub(crate) mod directed;
+pub(crate) mod director;
+pub(crate) mod precedence;
 pub(crate) mod report;
 pub(crate) mod staging;
 pub(crate) mod state;

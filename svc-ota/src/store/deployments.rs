@@ -3,7 +3,6 @@
 use std::time::SystemTime;
 
 use kit::pg::{Row, ToSql};
-use wire::manifest::Component;
 use wire::{DeploymentId, DeviceId, TenantId};
 
 use super::{Tx, digest, parsed, unsigned};
@@ -19,7 +18,7 @@ const COLUMNS: &str = "deployment_id, tenant_id, device_id, bundle_id, manifest_
 const UNFINISHED: &str =
     "state IN ('pending', 'fetching', 'verified', 'polite', 'ready', 'granted', 'installing', 'trial')";
 /// What [`Deployment::is_open`] says, except that these are finished.
-const OPEN: &str = "(state = 'confirmed' AND NOT committed AND component = 'app') \
+const OPEN: &str = "(state = 'confirmed' AND NOT committed) \
     OR (state = 'cancelled' AND NOT stopped AND sent_at IS NOT NULL)";
 
 /// False when the device has an unfinished one of the component that appeared just now.
@@ -51,26 +50,6 @@ pub(crate) async fn insert(tx: &Tx, it: &Deployment) -> Result<bool, Error> {
 pub(crate) async fn find(tx: &Tx, tenant: TenantId, id: DeploymentId) -> Result<Option<Deployment>, Error> {
     let sql = format!("SELECT {COLUMNS} FROM deployments WHERE tenant_id = $1 AND deployment_id = $2");
     let row = tx.query_opt(&sql, &[&tenant.text().as_str(), &id.text().as_str()]).await?;
-    row.map(|row| deployment(&row)).transpose()
-}
-
-pub(crate) async fn lock(tx: &Tx, tenant: TenantId, id: DeploymentId) -> Result<Option<Deployment>, Error> {
-    let sql =
-        format!("SELECT {COLUMNS} FROM deployments WHERE tenant_id = $1 AND deployment_id = $2 FOR UPDATE");
-    let row = tx.query_opt(&sql, &[&tenant.text().as_str(), &id.text().as_str()]).await?;
-    row.map(|row| deployment(&row)).transpose()
-}
-
-/// The device's unfinished one of a component, locked.
-pub(crate) async fn lock_unfinished(
-    tx: &Tx,
-    device: DeviceId,
-    component: Component,
-) -> Result<Option<Deployment>, Error> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM deployments WHERE device_id = $1 AND component = $2 AND {UNFINISHED} FOR UPDATE"
-    );
-    let row = tx.query_opt(&sql, &[&device.text().as_str(), &component.name()]).await?;
     row.map(|row| deployment(&row)).transpose()
 }
 
@@ -172,7 +151,7 @@ pub(crate) async fn lock_gone(tx: &Tx, limit: i64) -> Result<Vec<Deployment>, Er
     tx.query(&sql, &[&limit]).await?.iter().map(deployment).collect()
 }
 
-/// Layers each of the devices may ask for now; nothing for one that is unknown or revoked.
+/// Layers each of the devices may ask for now; nothing for one that is unknown, revoked or in quarantine.
 pub(crate) async fn directed_layers(
     tx: &Tx,
     devices: &[DeviceId],
@@ -181,7 +160,7 @@ pub(crate) async fn directed_layers(
     let sql = format!(
         "SELECT DISTINCT k.id, l.digest, l.size, l.object FROM unnest($1::text[]) AS k(id) \
          CROSS JOIN LATERAL (SELECT tenant_id FROM registry.device_v1 \
-         WHERE device_id = k.id AND revoked_at IS NULL OFFSET 0) v \
+         WHERE device_id = k.id AND revoked_at IS NULL AND quarantined_at IS NULL OFFSET 0) v \
          CROSS JOIN LATERAL (SELECT bundle_id FROM deployments WHERE device_id = k.id AND tenant_id = v.tenant_id \
          AND sent_at IS NOT NULL AND {UNFINISHED} OFFSET 0) d \
          JOIN bundle_layers b ON b.bundle_id = d.bundle_id \

@@ -5,23 +5,27 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use kit::pg::Row;
+use wire::manifest::Component;
 use wire::{DeviceId, Digest, Nonce, TenantId};
 
 use super::{Tx, digest, parsed, unsigned};
 use crate::error::Error;
-use crate::model::device::{Device, Hello, Link};
+use crate::model::device::{Device, Facts, Floors, Hello, Link};
 use crate::model::report::{Boot, Moment};
 
 pub(crate) async fn find(tx: &Tx, id: DeviceId) -> Result<Option<Device>, Error> {
-    let sql = "SELECT tenant_id, device_id, board, revoked_at IS NOT NULL AS revoked, key_digest \
+    let sql = "SELECT tenant_id, device_id, board, revoked_at IS NOT NULL AS revoked, \
+               quarantined_at IS NOT NULL AS quarantined, key_digest \
                FROM registry.device_v1 WHERE device_id = $1";
     tx.query_opt(sql, &[&id.text().as_str()]).await?.map(|row| device(&row)).transpose()
 }
 
 /// Those of these devices that exist, each with what was kept of it as long as its key is the same.
 pub(crate) async fn find_all(tx: &Tx, ids: &[String]) -> Result<Vec<(Device, Option<Link>)>, Error> {
-    let sql = "SELECT d.tenant_id, d.device_id, d.board, d.revoked_at IS NOT NULL AS revoked, d.key_digest, l.nonce, \
-               l.boot_count, l.boot_random, l.sequence, l.heard_at, l.app_floor, l.confirmed \
+    let sql = "SELECT d.tenant_id, d.device_id, d.board, d.revoked_at IS NOT NULL AS revoked, \
+               d.quarantined_at IS NOT NULL AS quarantined, d.key_digest, l.nonce, \
+               l.boot_count, l.boot_random, l.sequence, l.heard_at, l.app_floor, l.confirmed, \
+               l.microvisor_floor, l.microvisor, l.keyset_version \
                FROM registry.device_v1 d LEFT JOIN device_links l ON l.device_id = d.device_id AND l.key_digest = d.key_digest \
                WHERE d.device_id = ANY ($1)";
     let row = |row: &Row| {
@@ -49,25 +53,36 @@ pub(crate) async fn save_links(tx: &Tx, links: &BTreeMap<DeviceId, (TenantId, Li
     let randoms: Vec<i64> = moments().map(|moment| moment.boot.random.cast_signed()).collect();
     let sequences: Vec<i64> = moments().map(|moment| i64::from(moment.sequence)).collect();
     let heard: Vec<SystemTime> = links.iter().map(|link| link.hello.heard_at).collect();
-    let floors: Vec<i64> =
-        links.iter().map(|link| i64::try_from(link.app_floor).unwrap_or(i64::MAX)).collect();
-    let confirmed: Vec<String> = links.iter().map(|link| array(&link.confirmed)).collect();
+    let facts = || links.iter().map(|link| &link.facts);
+    let floors = |of| facts().map(|facts| i64::try_from(facts.floors.of(of)).unwrap_or(i64::MAX)).collect();
+    let app_floors: Vec<i64> = floors(Component::App);
+    let floors: Vec<i64> = floors(Component::Microvisor);
+    let microvisors: Vec<String> = facts()
+        .map(|facts| facts.microvisor.map(|version| version.to_string()).unwrap_or_default())
+        .collect();
+    let confirmed: Vec<String> = facts().map(|facts| array(&facts.confirmed)).collect();
     let keys: Vec<&[u8]> = links.iter().map(|link| link.hello.key.0.as_slice()).collect();
+    let keysets: Vec<i64> = links.iter().map(|link| i64::from(link.hello.keyset)).collect();
     // A replica that heard an older hello meanwhile must not undo a newer one.
     tx.execute(
         "INSERT INTO device_links AS l (device_id, tenant_id, nonce, boot_count, boot_random, sequence, heard_at, \
-         app_floor, confirmed, key_digest) \
-         SELECT id, tenant, nonce, count, random, seq, heard, floor, confirmed::bytea[], key \
+         app_floor, confirmed, key_digest, microvisor_floor, microvisor, keyset_version) \
+         SELECT id, tenant, nonce, count, random, seq, heard, app_floor, confirmed::bytea[], key, floor, microvisor, keyset \
          FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[], \
-         $8::bigint[], $9::text[], $10::bytea[]) \
-         AS k(id, tenant, nonce, count, random, seq, heard, floor, confirmed, key) \
+         $8::bigint[], $9::text[], $10::bytea[], $11::bigint[], $12::text[], $13::bigint[]) \
+         AS k(id, tenant, nonce, count, random, seq, heard, app_floor, confirmed, key, floor, microvisor, keyset) \
          ON CONFLICT (device_id) DO UPDATE SET nonce = excluded.nonce, boot_count = excluded.boot_count, \
          boot_random = excluded.boot_random, sequence = excluded.sequence, heard_at = excluded.heard_at, \
-         app_floor = excluded.app_floor, confirmed = excluded.confirmed, key_digest = excluded.key_digest \
+         app_floor = excluded.app_floor, confirmed = excluded.confirmed, key_digest = excluded.key_digest, \
+         microvisor_floor = excluded.microvisor_floor, microvisor = excluded.microvisor, \
+         keyset_version = excluded.keyset_version \
          WHERE (l.boot_count, l.sequence) < (excluded.boot_count, excluded.sequence) \
          OR (l.boot_count = excluded.boot_count AND l.boot_random <> excluded.boot_random) \
          OR l.key_digest <> excluded.key_digest",
-        &[&ids, &tenants, &nonces, &counts, &randoms, &sequences, &heard, &floors, &confirmed, &keys],
+        &[
+            &ids, &tenants, &nonces, &counts, &randoms, &sequences, &heard, &app_floors, &confirmed, &keys, &floors,
+            &microvisors, &keysets,
+        ],
     )
     .await?;
     Ok(())
@@ -94,6 +109,7 @@ fn device(row: &Row) -> Result<Device, Error> {
         board: row.try_get("board")?,
         key: digest(row, "key_digest")?,
         revoked: row.try_get("revoked")?,
+        quarantined: row.try_get("quarantined")?,
     })
 }
 
@@ -111,9 +127,17 @@ fn link_of(row: &Row) -> Result<Link, Error> {
             heard_at: row.try_get("heard_at")?,
             // Only links of the device's own key are read.
             key: digest(row, "key_digest")?,
+            keyset: unsigned(row, "keyset_version")?,
         },
-        app_floor: unsigned(row, "app_floor")?,
-        confirmed: confirmed.collect::<Result<_, _>>()?,
+        facts: Facts {
+            floors: Floors {
+                app: unsigned(row, "app_floor")?,
+                microvisor: unsigned(row, "microvisor_floor")?,
+            },
+            // Empty: unknown.
+            microvisor: row.try_get::<_, &str>("microvisor")?.parse().ok(),
+            confirmed: confirmed.collect::<Result<_, _>>()?,
+        },
     })
 }
 

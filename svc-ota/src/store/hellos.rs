@@ -13,18 +13,18 @@ use crate::model::report::{Boot, Moment};
 
 /// A device not heard of for so long is forgotten.
 const LEASE: Duration = Duration::from_secs(24 * 3600);
-/// ARGV: lease; then count, sequence, random, nonce, at and device key of each. Ordered by (boot counter, sequence), never by
+/// ARGV: lease; then count, sequence, random, nonce, at, device key and keyset of each. Ordered by (boot counter, sequence), never by
 /// arrival; two boots of one counter, or another key: the one that speaks now.
 const REMEMBER: &str = r"
 for i, key in ipairs(KEYS) do
-    local at = 6 * i - 4
+    local at = 7 * i - 5
     local old = redis.call('HMGET', key, 'count', 'sequence', 'random', 'key')
     local older = tonumber(old[1] or -1)
     local count, sequence, random = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]
     local known = old[4] == ARGV[at + 5] and (older > count or (older == count and old[3] == random and tonumber(old[2]) >= sequence))
     if not known then
         redis.call('HSET', key, 'count', ARGV[at], 'sequence', ARGV[at + 1], 'random', random,
-            'nonce', ARGV[at + 3], 'at', ARGV[at + 4], 'key', ARGV[at + 5])
+            'nonce', ARGV[at + 3], 'at', ARGV[at + 4], 'key', ARGV[at + 5], 'keyset', ARGV[at + 6])
         redis.call('EXPIRE', key, ARGV[1])
     end
 end
@@ -57,7 +57,8 @@ impl Hellos {
                 .arg(hello.moment.boot.random)
                 .arg(hello.nonce.0.as_slice())
                 .arg(at)
-                .arg(hello.key.0.as_slice());
+                .arg(hello.key.0.as_slice())
+                .arg(hello.keyset);
         }
         let remembered: Result<u64, _> = call.invoke_async(&mut self.redis.clone()).await;
         if let Err(error) = remembered {
@@ -72,7 +73,7 @@ impl Hellos {
         }
         let mut commands = redis::pipe();
         for device in devices {
-            commands.hmget(key(*device), &["count", "sequence", "random", "nonce", "at", "key"]);
+            commands.hmget(key(*device), &["count", "sequence", "random", "nonce", "at", "key", "keyset"]);
         }
         let answer: Result<Vec<Fields>, _> = commands.query_async(&mut self.redis.clone()).await;
         let fields = answer.inspect_err(|error| count_failure("newest", error)).unwrap_or_default();
@@ -80,14 +81,17 @@ impl Hellos {
     }
 }
 
-type Fields = (Option<u32>, Option<u32>, Option<u64>, Option<Vec<u8>>, Option<u64>, Option<Vec<u8>>);
+type Fields =
+    (Option<u32>, Option<u32>, Option<u64>, Option<Vec<u8>>, Option<u64>, Option<Vec<u8>>, Option<u32>);
 
-fn hello((count, sequence, random, nonce, at, device_key): Fields) -> Option<Hello> {
+fn hello((count, sequence, random, nonce, at, device_key, keyset): Fields) -> Option<Hello> {
     Some(Hello {
         nonce: Nonce::try_from(nonce?.as_slice()).ok()?,
         moment: Moment { boot: Boot { count: count?, random: random? }, sequence: sequence? },
         heard_at: SystemTime::UNIX_EPOCH + Duration::from_millis(at?),
         key: Digest::try_from(device_key?.as_slice()).ok()?,
+        // One that an older version of this service remembered.
+        keyset: keyset.unwrap_or_default(),
     })
 }
 

@@ -3,6 +3,7 @@
 
 use std::time::SystemTime;
 
+use wire::key::Digest;
 use wire::{ClaimId, DeviceId, TenantId};
 
 use super::App;
@@ -30,16 +31,19 @@ pub(crate) type Authorization = Result<TenantId, &'static str>;
 
 const UNKNOWN: &str = "unknown";
 const REVOKED: &str = "revoked";
+const QUARANTINED: &str = "quarantined";
+/// The device has shown a newer certificate.
+const SUPERSEDED: &str = "superseded";
 const WRONG_ISSUER: &str = "wrong_issuer";
 const WRONG_KEY: &str = "wrong_key";
 const EXPIRED: &str = "expired";
 
 impl App {
-    pub(crate) fn trust(&self) -> Trust {
-        Trust {
-            device_roots: vec![self.installation.device_root().to_vec()],
-            enroll_roots: vec![self.installation.enroll().certificate().to_vec()],
-        }
+    pub(crate) async fn trust(&self) -> Result<Trust, Error> {
+        let tx = self.store.every().await?;
+        let device_roots = authority::device_root_certificates(&tx).await?;
+        tx.commit().await?;
+        Ok(Trust { device_roots, enroll_roots: vec![self.installation.enroll().certificate().to_vec()] })
     }
 
     /// On the device listener.
@@ -47,17 +51,30 @@ impl App {
         let Ok(device) = asked.common_name.parse::<DeviceId>() else { return Ok(Err(UNKNOWN)) };
         let tx = self.store.every().await?;
         let Some(identity) = enroll::by_id(&tx, device).await? else { return Ok(Err(UNKNOWN)) };
-        let issuer = authority::intermediate(&tx, identity.tenant).await?;
-        tx.commit().await?;
-        Ok(if identity.known.revoked {
+        let issuer_stands = authority::issuer_stands(&tx, identity.tenant, &asked.issuer_key_digest).await?;
+        let newest = identity.leaf.as_ref().map(|leaf| Digest::of(&leaf.der).0);
+        let shown =
+            |digest: Option<[u8; 32]>| digest.is_some_and(|it| it.as_slice() == asked.certificate_digest);
+        let answer = if identity.known.revoked {
             Err(REVOKED)
-        } else if issuer.is_none_or(|issuer| issuer.key_digest.as_slice() != asked.issuer_key_digest) {
+        } else if identity.known.quarantined {
+            Err(QUARANTINED)
+        } else if !issuer_stands {
             Err(WRONG_ISSUER)
         } else if identity.known.key.as_slice() != asked.key_digest {
             Err(WRONG_KEY)
+        } else if !shown(newest) && !shown(identity.leaf_before) {
+            Err(SUPERSEDED)
         } else {
             Ok(identity.tenant)
-        })
+        };
+        if let (Ok(_), Some(newest), Some(_)) =
+            (answer, newest.filter(|_| shown(newest)), identity.leaf_before)
+        {
+            enroll::end_leaf_before(&tx, device, &newest).await?;
+        }
+        tx.commit().await?;
+        Ok(answer)
     }
 
     /// On the enrolment listener: a claim's or a birth certificate.
@@ -88,6 +105,8 @@ impl App {
         let Some(identity) = enroll::by_id(&tx, device).await? else { return Ok(Err(UNKNOWN)) };
         Ok(if identity.known.revoked {
             Err(REVOKED)
+        } else if identity.known.quarantined {
+            Err(QUARANTINED)
         } else if identity.known.key.as_slice() != asked.key_digest
             || identity.birth_digest.is_none_or(|digest| digest.as_slice() != asked.certificate_digest)
         {

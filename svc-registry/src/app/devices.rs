@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::model::device::{self, Relabel};
 use crate::model::{Device, Filter, Presence};
 use crate::store::devices::{self, Change};
-use crate::store::{Tx, upkeep};
+use crate::store::{Tx, lives, upkeep};
 
 /// A device and what is known of it now.
 #[derive(Debug, Clone)]
@@ -135,6 +135,33 @@ impl App {
         Ok((shown, effects))
     }
 
+    /// Ends a quarantine: whichever board of the two comes then is the device, until the other one is heard again.
+    pub(crate) async fn release_device(
+        &self,
+        actor: &Actor,
+        call: &Call,
+        tenant: TenantId,
+        id: DeviceId,
+        etag: &str,
+        now: SystemTime,
+    ) -> Result<Shown, Error> {
+        let tx = self.store.tx(tenant).await?;
+        if call.begin(&tx, now).await? == Known::New {
+            let device = still(devices::lock_many(&tx, tenant, &[id]).await?.get(&id), etag)?.clone();
+            if device.revoked_at.is_some() {
+                return Err(Error::precondition("DEVICE_REVOKED", "the device is revoked for good"));
+            }
+            if !devices::release(&tx, tenant, id).await? {
+                return Err(Error::precondition("NOT_QUARANTINED", "the device is not in quarantine"));
+            }
+            lives::forget(&tx, id).await?;
+            note(&tx, actor, tenant, &[id], (Change::Released, "release_device")).await?;
+        }
+        let device = found(devices::get_device(&tx, tenant, id).await?)?;
+        call.end(tx, "").await?;
+        self.show_one(device, now).await
+    }
+
     /// Those that are revoked; all or none, each once, with the etag it must still have.
     pub(crate) async fn delete_devices(
         &self,
@@ -169,7 +196,8 @@ impl App {
         let seen = self.leases.of(&asked, now).await;
         let show = |(device, seen): (Device, crate::store::presence::Seen)| {
             let reported_at = device.report.as_ref().map(|reported| reported.at);
-            let presence = if device.revoked_at.is_some() && seen.presence == Presence::Online {
+            let out = device.revoked_at.is_some() || device.quarantined_at.is_some();
+            let presence = if out && seen.presence == Presence::Online {
                 // Its lease outlives its connection by a moment.
                 Presence::Offline
             } else {
@@ -186,7 +214,7 @@ impl App {
 }
 
 /// A device that is there and as its etag says.
-fn still<'d>(device: Option<&'d Device>, etag: &str) -> Result<&'d Device, Error> {
+pub(super) fn still<'d>(device: Option<&'d Device>, etag: &str) -> Result<&'d Device, Error> {
     let device = device.ok_or(Error::NotFound)?;
     if device.is_still(etag) { Ok(device) } else { Err(Error::Changed) }
 }
@@ -200,7 +228,7 @@ async fn in_order(tx: &Tx, tenant: TenantId, ids: &[DeviceId]) -> Result<Vec<Dev
 }
 
 /// Tells the feed and the audit trail.
-async fn note(
+pub(super) async fn note(
     tx: &Tx,
     actor: &Actor,
     tenant: TenantId,

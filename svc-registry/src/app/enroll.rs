@@ -10,8 +10,7 @@ use wire::key::Digest;
 use wire::limits::{BOARD_BYTES_MAX, HARDWARE_ID_BYTES_MAX};
 use wire::{ClaimId, ClientNonce, DeviceId, PendingId, PublicKey, TenantId};
 
-use super::installation::open_signer;
-use super::tenants::intermediate_owner;
+use super::installation::tenant_authority;
 use super::{App, Effect, micros};
 use crate::ca::{self, Issued, Signer, Vouching, VouchingFor};
 use crate::error::Error;
@@ -84,6 +83,8 @@ struct Scene {
     holder: Option<Identity>,
     subject: Option<Identity>,
     signer: Signer,
+    /// Key digest of `signer`.
+    issuer: [u8; 32],
     keyset: Option<Vec<u8>>,
     decision: Decision,
 }
@@ -168,13 +169,10 @@ impl App {
                 old_key_agrees: holder.as_ref().is_some_and(|holder| old_key_agrees(proven.request, holder)),
             },
         );
-        let Some(stored) = authority::intermediate(&tx, tenant).await? else {
-            return Err(Error::NoKeys);
-        };
-        let signer = open_signer(&self.master, &stored, &intermediate_owner(tenant))?;
+        let (signer, issuer) = tenant_authority(&tx, &self.master, tenant, now).await?;
         let keyset = keysets::version(&tx, tenant, 1).await?.map(|keyset| keyset.signed);
         tx.commit().await?;
-        Ok(Ok(Scene { tenant, claim, holder, subject: owner, signer, keyset, decision }))
+        Ok(Ok(Scene { tenant, claim, holder, subject: owner, signer, issuer, keyset, decision }))
     }
 
     /// None: something changed meanwhile; look again.
@@ -243,7 +241,7 @@ impl App {
             tx.rollback().await?;
             return Ok(None);
         }
-        if !keep(&tx, proven, scene.tenant, device, &leaf, Some(&birth)).await? {
+        if !keep(&tx, proven, scene, device, &leaf, Some(&birth)).await? {
             return Ok(None);
         }
         devices::changed(&tx, scene.tenant, &[device], Change::Created).await?;
@@ -263,7 +261,7 @@ impl App {
         let public_key = proven.key.spki_der().map_err(|_| ca::Error::PublicKey)?;
         let tx = self.store.every().await?;
         if !rows::rekey(&tx, device, &holder.known.key, &proven.key_digest, &public_key).await?
-            || !keep(&tx, proven, scene.tenant, device, &leaf, Some(&birth)).await?
+            || !keep(&tx, proven, scene, device, &leaf, Some(&birth)).await?
         {
             return Ok(None);
         }
@@ -287,7 +285,7 @@ impl App {
         if let (Some(leaf), Some(birth)) = (&subject.leaf, &subject.birth) {
             let age = now.duration_since(leaf.issued_at).unwrap_or_default();
             let fresh = age < RESEND_MAX.min(self.settings.device_certificate / 10);
-            if fresh && leaf.expires_at > now {
+            if fresh && leaf.expires_at > now && leaf.issuer == Some(scene.issuer) {
                 return Ok(Some((leaf.der.clone(), birth.clone())));
             }
         }
@@ -297,7 +295,7 @@ impl App {
             None => Some(ca::birth(self.installation.enroll(), device, &proven.key, now)?),
         };
         let tx = self.store.every().await?;
-        if !keep(&tx, proven, scene.tenant, device, &leaf, birth.as_ref()).await? {
+        if !keep(&tx, proven, scene, device, &leaf, birth.as_ref()).await? {
             return Ok(None);
         }
         tx.commit().await?;
@@ -353,12 +351,13 @@ impl App {
 async fn keep(
     tx: &Tx,
     proven: &Proven<'_>,
-    tenant: TenantId,
+    scene: &Scene,
     device: DeviceId,
     leaf: &Issued,
     birth: Option<&Issued>,
 ) -> Result<bool, Error> {
-    if !rows::set_certificates(tx, device, &proven.key_digest, leaf, birth).await? {
+    let tenant = scene.tenant;
+    if !rows::set_certificates(tx, device, &proven.key_digest, (leaf, &scene.issuer), birth).await? {
         return Ok(false);
     }
     let (subject, key) = (device.to_string(), &proven.key_digest);

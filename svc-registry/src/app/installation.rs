@@ -1,5 +1,5 @@
-//! What the installation has one of: the two roots and the key that signs tokens. Made at the first start, by
-//! whichever replica comes first; sealed at rest, each under its row's name.
+//! What the installation has: the enrolment root, its device roots, and the key that signs tokens. The first of each is made at the
+//! first start, by whichever replica comes first; sealed at rest, each under its row's name.
 
 use std::time::SystemTime;
 
@@ -8,11 +8,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::EncodingKey;
 use kit::seal::MasterKey;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use wire::TenantId;
 use wire::key::Digest;
 use zeroize::Zeroizing;
 
 use crate::ca::{self, Made, Signer};
 use crate::error::Error;
+use crate::model::roots;
 use crate::store::authority::{self as rows, StoredAuthority, StoredSigningKey};
 use crate::store::{Store, Tx};
 
@@ -21,7 +23,6 @@ const ENROLL: &str = "enroll";
 
 /// The installation's own keys, unsealed where they are used at every request.
 pub(crate) struct Installation {
-    device_root: Vec<u8>,
     enroll: Signer,
     kid: String,
     signing: EncodingKey,
@@ -39,7 +40,7 @@ impl Installation {
     pub(crate) async fn open(store: &Store, master: &MasterKey, now: SystemTime) -> Result<Self, Error> {
         let tx = store.every().await?;
         rows::lock_installation(&tx).await?;
-        let device = root(&tx, master, DEVICE, now).await?;
+        root(&tx, master, DEVICE, now).await?;
         let enroll = root(&tx, master, ENROLL, now).await?;
         if rows::signing_keys(&tx).await?.is_empty() {
             rows::insert_signing_key(&tx, &new_signing_key(master)?).await?;
@@ -49,17 +50,11 @@ impl Installation {
         let newest = keys.first().ok_or(Error::NoKeys)?;
         let pkcs8 = master.open(&newest.sealed_key, &signing_owner(&newest.kid))?;
         Ok(Self {
-            device_root: device.certificate,
             enroll: open_signer(master, &enroll, &root_owner(ENROLL))?,
             kid: newest.kid.clone(),
             signing: EncodingKey::from_ec_der(pkcs8.expose()),
             jwks: jwks(&keys),
         })
-    }
-
-    /// The root of the device listener's tree, DER.
-    pub(crate) fn device_root(&self) -> &[u8] {
-        &self.device_root
     }
 
     /// The root of the enrolment listener's tree.
@@ -81,27 +76,70 @@ impl Installation {
     }
 }
 
-/// The device root with its key, for as long as it takes to sign an intermediate.
-pub(crate) async fn device_root_signer(tx: &Tx, master: &MasterKey) -> Result<Signer, Error> {
-    let stored = rows::root(tx, DEVICE).await?.ok_or(Error::NoKeys)?;
-    open_signer(master, &stored, &root_owner(DEVICE))
+/// Certificates of the device roots that are trusted, for a broker that asks nobody.
+pub(crate) async fn device_roots_der(store: &Store) -> Result<Vec<Vec<u8>>, Error> {
+    let tx = store.every().await?;
+    let roots = rows::device_root_certificates(&tx).await?;
+    tx.commit().await?;
+    Ok(roots)
 }
 
-pub(crate) fn open_signer(
+/// One more device root. The caller holds the installation's lock.
+pub(super) async fn make_device_root(
+    tx: &Tx,
     master: &MasterKey,
-    stored: &StoredAuthority,
-    owner: &str,
-) -> Result<Signer, Error> {
-    let pkcs8 = master.open(&stored.sealed_key, owner)?;
+    now: SystemTime,
+) -> Result<[u8; 32], Error> {
+    let made = ca::device_root(now)?;
+    let stored = sealed(master, &made, &root_owner(DEVICE))?;
+    rows::insert_root(tx, DEVICE, &stored, now).await?;
+    Ok(stored.key_digest)
+}
+
+/// What issues a tenant's certificates now: its intermediate under the root that issues, made when it is needed first.
+pub(super) async fn tenant_authority(
+    tx: &Tx,
+    master: &MasterKey,
+    tenant: TenantId,
+    now: SystemTime,
+) -> Result<(Signer, [u8; 32]), Error> {
+    let roots = rows::device_roots(tx).await?;
+    let root = roots::issuing(&roots, now).ok_or(Error::NoKeys)?.key_digest;
+    let owner = intermediate_owner(tenant);
+    if let Some(stored) = rows::intermediate(tx, tenant, &root).await? {
+        return Ok((open_signer(master, &stored, &owner)?, stored.key_digest));
+    }
+    let stored_root = rows::device_root(tx, &root).await?.ok_or(Error::NoKeys)?;
+    let signer = open_signer(master, &stored_root, &root_owner(DEVICE))?;
+    let stored = sealed(master, &ca::intermediate(&signer, tenant, now)?, &owner)?;
+    if rows::insert_intermediate(tx, tenant, &root, &stored).await? {
+        return Ok((open_signer(master, &stored, &owner)?, stored.key_digest));
+    }
+    // Another transaction was faster.
+    let stored = rows::intermediate(tx, tenant, &root).await?.ok_or(Error::NoKeys)?;
+    Ok((open_signer(master, &stored, &owner)?, stored.key_digest))
+}
+
+fn open_signer(master: &MasterKey, stored: &StoredAuthority, owner: &str) -> Result<Signer, Error> {
+    let pkcs8 = match stored.sealed_by_key {
+        true => master.open(&stored.sealed_key, &owner_of_key(owner, &stored.key_digest))?,
+        false => master.open(&stored.sealed_key, owner)?,
+    };
     Ok(Signer::new(&stored.certificate, pkcs8.expose())?)
 }
 
-pub(crate) fn sealed(master: &MasterKey, made: &Made, owner: &str) -> Result<StoredAuthority, Error> {
+fn sealed(master: &MasterKey, made: &Made, owner: &str) -> Result<StoredAuthority, Error> {
     Ok(StoredAuthority {
         certificate: made.certificate.clone(),
         key_digest: made.key_digest,
-        sealed_key: master.seal(&made.pkcs8, owner)?,
+        sealed_key: master.seal(&made.pkcs8, &owner_of_key(owner, &made.key_digest))?,
+        sealed_by_key: true,
     })
+}
+
+/// Several keys may be of one kind or tenant: none opens in the place of another.
+fn owner_of_key(owner: &str, key_digest: &[u8; 32]) -> String {
+    format!("{owner}/{}", hex::encode(key_digest))
 }
 
 async fn root(tx: &Tx, master: &MasterKey, kind: &str, now: SystemTime) -> Result<StoredAuthority, Error> {
@@ -110,12 +148,16 @@ async fn root(tx: &Tx, master: &MasterKey, kind: &str, now: SystemTime) -> Resul
     }
     let made = if kind == DEVICE { ca::device_root(now)? } else { ca::enroll_root(now)? };
     let stored = sealed(master, &made, &root_owner(kind))?;
-    rows::insert_root(tx, kind, &stored).await?;
+    rows::insert_root(tx, kind, &stored, now).await?;
     Ok(stored)
 }
 
 fn root_owner(kind: &str) -> String {
     format!("registry.roots/{kind}")
+}
+
+fn intermediate_owner(tenant: TenantId) -> String {
+    format!("registry.intermediates/{tenant}")
 }
 
 fn signing_owner(kid: &str) -> String {

@@ -1,5 +1,5 @@
 //! Boards that wait because their hardware id is held by another key. Accepting one ends the old identity and makes a
-//! new one for the waiting key; the board gets its certificates when it asks again. It does not count against its
+//! new one for the waiting key, which takes its place; the board gets its certificates when it asks again. It does not count against its
 //! claim: the operator's word is worth more.
 
 use std::time::SystemTime;
@@ -8,6 +8,7 @@ use kit::once::{Call, Known};
 use wire::{DeviceId, PendingId, TenantId};
 
 use super::devices::revoke;
+use super::replace::take_place;
 use super::{Actor, App, Effect, Page, Shown, found, micros, one_more};
 use crate::error::Error;
 use crate::model::{Pending, Presence};
@@ -67,6 +68,13 @@ impl App {
         rows::delete_pending(&tx, tenant, id).await?;
         devices::changed(&tx, tenant, &[device], Change::Created).await?;
         upkeep::audit(&tx, tenant, &actor.subject, "accept_pending", &device.to_string()).await?;
+        let both = waiting.pending.holder.map_or(vec![device], |old| vec![old, device]);
+        let both = devices::lock_many(&tx, tenant, &both).await?;
+        if let Some((old, new)) = waiting.pending.holder.and_then(|old| both.get(&old)).zip(both.get(&device))
+            && old.replaced_by.is_none()
+        {
+            take_place(&tx, actor, old, new).await?;
+        }
         let shown = found(devices::get_device(&tx, tenant, device).await?)?;
         if !call.end(tx, &device.to_string()).await? {
             effects.clear();

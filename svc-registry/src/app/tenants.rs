@@ -6,17 +6,11 @@ use std::time::SystemTime;
 use kit::once::{Call, Known};
 use wire::{KeyId, PublicKey, TenantId};
 
-use super::installation::{device_root_signer, sealed};
+use super::installation::tenant_authority;
 use super::{Actor, App, Page, found, micros, new_tenant_id, one_more};
-use crate::ca;
 use crate::error::Error;
 use crate::model::{Invalid, Key, Role, Tenant, field};
 use crate::store::{Tx, authority, tenants, upkeep};
-
-/// Associated data of a tenant's sealed CA key.
-pub(super) fn intermediate_owner(tenant: TenantId) -> String {
-    format!("registry.intermediates/{tenant}")
-}
 
 /// SubjectPublicKeyInfo DER of a P-256 key, in its one encoding.
 pub(super) fn public_key(field: &'static str, der: &[u8]) -> Result<Vec<u8>, Error> {
@@ -66,10 +60,7 @@ impl App {
         now: SystemTime,
     ) -> Result<(), Error> {
         tenants::insert_tenant(tx, tenant).await?;
-        let root = device_root_signer(tx, &self.master).await?;
-        let made = ca::intermediate(&root, tenant.id, now)?;
-        let stored = sealed(&self.master, &made, &intermediate_owner(tenant.id))?;
-        authority::insert_intermediate(tx, tenant.id, &stored).await?;
+        tenant_authority(tx, &self.master, tenant.id, now).await?;
         tenants::insert_key(tx, key).await?;
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::app::Asked;
 #[async_trait]
 impl AuthorityService for Api {
     async fn get_trust(&self, _: Request<GetTrustRequest>) -> Result<Response<GetTrustResponse>, Status> {
-        let trust = self.app.trust();
+        let trust = self.app.trust().await?;
         let answer = GetTrustResponse { device_roots: trust.device_roots, enroll_roots: trust.enroll_roots };
         Ok(Response::new(answer))
     }

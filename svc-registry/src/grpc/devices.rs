@@ -13,8 +13,9 @@ use proto::registry::v1::{
     AcceptPendingEnrollmentRequest, BatchDeleteDevicesRequest, BatchGetDevicesRequest,
     BatchGetDevicesResponse, BatchUpdateDevicesRequest, BatchUpdateDevicesResponse, DeleteDeviceRequest,
     Device as PbDevice, GetDeviceRequest, ListDevicesRequest, ListDevicesResponse,
-    ListPendingEnrollmentsRequest, ListPendingEnrollmentsResponse, RevokeDeviceRequest, UpdateDeviceRequest,
-    WatchDevicesRequest, WatchDevicesResponse,
+    ListPendingEnrollmentsRequest, ListPendingEnrollmentsResponse, ReleaseDeviceRequest,
+    ReplaceDeviceRequest, RevokeDeviceRequest, UpdateDeviceRequest, WatchDevicesRequest,
+    WatchDevicesResponse,
 };
 use tonic::{Request, Response, Status, async_trait};
 use wire::{DeviceId, PendingId, TenantId};
@@ -102,6 +103,40 @@ impl DeviceService for Api {
         let now = SystemTime::now();
         let revoked = self.app.revoke_device(&actor, &call, tenant, device.id, &asked.etag, now);
         let (shown, effects) = revoked.await?;
+        self.link.carry_out(&effects).await?;
+        Ok(Response::new(encode::device(shown)))
+    }
+
+    async fn release_device(
+        &self,
+        request: Request<ReleaseDeviceRequest>,
+    ) -> Result<Response<PbDevice>, Status> {
+        let device = name::<DeviceId>("name", &request.get_ref().name)?;
+        let tenant = own(&request, device.tenant)?;
+        let actor = actor(&request)?;
+        let mut asked = request.into_inner();
+        let call = Call::take(&mut asked, tenant)?;
+        let now = SystemTime::now();
+        let shown = self.app.release_device(&actor, &call, tenant, device.id, &asked.etag, now).await?;
+        Ok(Response::new(encode::device(shown)))
+    }
+
+    async fn replace_device(
+        &self,
+        request: Request<ReplaceDeviceRequest>,
+    ) -> Result<Response<PbDevice>, Status> {
+        let device = name::<DeviceId>("name", &request.get_ref().name)?;
+        let replacement = name::<DeviceId>("replacement", &request.get_ref().replacement)?;
+        let tenant = own(&request, device.tenant)?;
+        if replacement.tenant != tenant {
+            return Err(status::not_found());
+        }
+        let actor = actor(&request)?;
+        let mut asked = request.into_inner();
+        let call = Call::take(&mut asked, tenant)?;
+        let (both, now) = ((device.id, replacement.id), SystemTime::now());
+        let replaced = self.app.replace_device(&actor, &call, tenant, both, &asked.etag, now).await;
+        let (shown, effects) = replaced?;
         self.link.carry_out(&effects).await?;
         Ok(Response::new(encode::device(shown)))
     }

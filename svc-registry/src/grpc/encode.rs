@@ -7,7 +7,7 @@ use proto::name::{ClaimName, DeviceName, KeyName, KeysetName, KeysetVersion, Pen
 use proto::registry::v1 as pb;
 use wire::TenantId;
 
-use crate::app::Shown;
+use crate::app::{RootShown, Shown};
 use crate::model::{Claim, Device, Key, Pending, Presence, Role, SignedKeyset, Slot, Tenant};
 
 pub(crate) fn time(at: SystemTime) -> Timestamp {
@@ -52,6 +52,8 @@ pub(crate) fn device(shown: Shown) -> pb::Device {
     let Shown { device, presence, last_hello_at } = shown;
     let etag = device.etag();
     let name = device_name(&device);
+    let named = |id: wire::DeviceId| DeviceName::new(device.tenant, id).to_string();
+    let (replaces, replaced_by) = (device.replaces.map(named), device.replaced_by.map(named));
     let report = device.report.map(|reported| reported.report);
     let report = report.as_ref();
     pb::Device {
@@ -71,6 +73,26 @@ pub(crate) fn device(shown: Shown) -> pb::Device {
         boot_reason: report.map(|r| r.boot_reason.to_owned()).unwrap_or_default(),
         boot_count: report.map_or(0, |r| r.order.boot_count.into()),
         etag,
+        quarantine_time: device.quarantined_at.map(time),
+        replaces: replaces.unwrap_or_default(),
+        replaced_by: replaced_by.unwrap_or_default(),
+    }
+}
+
+pub(crate) fn device_root(shown: RootShown) -> pb::DeviceRoot {
+    use pb::device_root::State;
+    let RootShown { stored, issuing } = shown;
+    let state = match (stored.retired_at, issuing) {
+        (Some(_), _) => State::Retired,
+        (None, true) => State::Issuing,
+        (None, false) => State::Trusted,
+    };
+    pb::DeviceRoot {
+        root: hex::encode(stored.root.key_digest),
+        state: state.into(),
+        devices: stored.devices,
+        create_time: Some(time(stored.root.made_at)),
+        retire_time: stored.retired_at.map(time),
     }
 }
 

@@ -9,6 +9,7 @@ mod claims;
 mod devices;
 mod encode;
 mod keysets;
+mod roots;
 mod tenants;
 mod tokens;
 
@@ -25,6 +26,7 @@ use proto::registry::v1::authority_service_server::AuthorityServiceServer;
 use proto::registry::v1::claim_service_server::ClaimServiceServer;
 use proto::registry::v1::device_service_server::DeviceServiceServer;
 use proto::registry::v1::keyset_service_server::KeysetServiceServer;
+use proto::registry::v1::root_service_server::RootServiceServer;
 use proto::registry::v1::tenant_service_server::TenantServiceServer;
 use proto::registry::v1::token_service_server::TokenServiceServer;
 use tonic::service::Routes;
@@ -55,6 +57,7 @@ impl Api {
             .add_service(ClaimServiceServer::new(self.clone()))
             .add_service(DeviceServiceServer::new(self.clone()))
             .add_service(KeysetServiceServer::new(self.clone()))
+            .add_service(RootServiceServer::new(self.clone()))
             .add_service(AuthorityServiceServer::new(self))
     }
 }

@@ -8,6 +8,7 @@ use crate::app::EnrollRequest;
 use crate::model::device::SLOT_STATUSES;
 use crate::model::field::{BOARD_MAX, VERSION_MAX, word};
 use crate::model::hello::{BOOT_REASONS, Heard, Order, Report, SLOTS_MAX, number};
+use crate::model::lives::Challenge;
 use crate::model::{Invalid, Slot};
 
 const NONCE_BYTES: usize = 16;
@@ -29,7 +30,8 @@ pub(crate) fn hello(bytes: &[u8]) -> Result<Heard, Invalid> {
     if hello.slots.len() > SLOTS_MAX {
         return Err(Invalid::new("slots", format!("at most {SLOTS_MAX}")));
     }
-    Ok(Heard::Hello(Report {
+    let answer = answer(&hello.challenge)?;
+    let report = Report {
         order,
         boot_reason: known("boot_reason", &BOOT_REASONS, hello.boot_reason)?,
         board: hello.board,
@@ -38,7 +40,8 @@ pub(crate) fn hello(bytes: &[u8]) -> Result<Heard, Invalid> {
         app_floor: number("app_floor", hello.app_floor)?,
         keyset_version: i32::try_from(hello.keyset_version)
             .map_err(|_| Invalid::new("keyset_version", "must be below 2^31"))?,
-    }))
+    };
+    Ok(Heard::Hello(report, answer))
 }
 
 /// `up/enroll`, and the client id of its topic.
@@ -56,6 +59,13 @@ pub(crate) fn enroll(client: ClientNonce, bytes: &[u8]) -> Result<EnrollRequest,
         vouching_certificate: up.vouching_certificate,
         vouching_signature: up.vouching_signature,
     })
+}
+
+fn answer(challenge: &[u8]) -> Result<Option<Challenge>, Invalid> {
+    if challenge.is_empty() {
+        return Ok(None);
+    }
+    challenge.try_into().map(Some).map_err(|_| Invalid::new("challenge", "must have 16 bytes or none"))
 }
 
 fn order(boot: BootId, connection: u32, sequence: u32) -> Order {
@@ -138,7 +148,9 @@ mod tests {
 
     #[test]
     fn a_hello_without_a_nonce_is_a_will() {
-        assert!(matches!(read(&good()), Ok(Heard::Hello(_))));
+        assert!(matches!(read(&good()), Ok(Heard::Hello(_, None))));
+        let answering = HelloUp { challenge: vec![4; 16], ..good() };
+        assert!(matches!(read(&answering), Ok(Heard::Hello(_, Some(answer))) if answer == [4; 16]));
         let will = HelloUp { nonce: vec![], ..good() };
         let order = Order { boot_count: 3, boot_random: 9, connection: 1, sequence: 2 };
         assert_eq!(read(&will), Ok(Heard::Will(order)));
@@ -162,6 +174,8 @@ mod tests {
             ("app_floor", HelloUp { app_floor: 1 << 63, ..good() }),
             ("keyset_version", HelloUp { keyset_version: 1 << 31, ..good() }),
             ("slots", HelloUp { slots: vec![good().slots[0].clone(); SLOTS_MAX + 1], ..good() }),
+            ("challenge", HelloUp { challenge: vec![1; 15], ..good() }),
+            ("challenge", HelloUp { challenge: vec![1; 17], ..good() }),
             ("slots.component", slots(|s| s.component = "boot".into())),
             ("slots.index", slots(|s| s.index = 2)),
             ("slots.manifest_digest", slots(|s| s.manifest_digest = vec![1; 31])),

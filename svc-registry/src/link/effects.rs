@@ -51,6 +51,11 @@ impl Link {
         Err(Error::Unconfirmed(message))
     }
 
+    /// Something was left to be done at once, and nobody waits for it.
+    pub(crate) fn hurry(&self) {
+        self.due.notify_one();
+    }
+
     /// Until shutdown: finishes what was left, ends leases, forgets old rows.
     pub(crate) async fn sweep(&self, shutdown: Shutdown) {
         let mut rows_due = SystemTime::UNIX_EPOCH;
@@ -73,7 +78,7 @@ impl Link {
                     tracing::warn!(error = kit::status::chain(&error), "sweep failed");
                 }
             }
-            if shutdown.or(tokio::time::sleep(SWEEP)).await.is_none() {
+            if shutdown.or(tokio::time::timeout(SWEEP, self.due.notified())).await.is_none() {
                 return;
             }
         }

@@ -93,6 +93,7 @@ fn refused(refusal: Refusal) -> EnrollDown {
         Refusal::ClaimExhausted => (EnrollReason::ClaimExhausted, 0),
         Refusal::ClaimExpired => (EnrollReason::ClaimExpired, 0),
         Refusal::ClaimRevoked => (EnrollReason::ClaimRevoked, 0),
+        Refusal::DeviceQuarantined => (EnrollReason::DeviceQuarantined, PENDING_RETRY_S),
         Refusal::DeviceRevoked => (EnrollReason::DeviceRevoked, 0),
         Refusal::Malformed => (EnrollReason::Malformed, 0),
         Refusal::NotVouched => (EnrollReason::NotVouched, 0),

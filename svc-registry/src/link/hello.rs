@@ -1,4 +1,4 @@
-//! Hellos, as many at once as have come; the next keyset to those behind.
+//! Hellos, as many at once as have come, and what devices are told of them.
 
 use std::time::SystemTime;
 
@@ -11,7 +11,7 @@ use wire::DeviceId;
 use wire::topic::{Channel, Topic};
 
 use super::{Link, decode};
-use crate::app::HELLO_BATCH_MAX;
+use crate::app::{HELLO_BATCH_MAX, HelloTold as Told};
 use crate::model::hello::Heard;
 
 impl Link {
@@ -29,13 +29,16 @@ impl Link {
     async fn hellos(&self, heard: Vec<(DeviceId, Heard)>) {
         let count = heard.len() as u64;
         match self.app.hello(heard, SystemTime::now()).await {
-            Ok(due) => {
+            Ok(answers) => {
                 metrics::counter!("registry_hellos_total").increment(count);
-                for keyset in due {
-                    let down = HelloDown { keyset: keyset.signed, ..HelloDown::default() };
-                    // Lost: the device's next hello says again what it holds.
+                if !answers.effects.is_empty() {
+                    // Hellos do not wait for brokers: the sweep does.
+                    self.hurry();
+                }
+                for (device, told) in answers.told {
+                    // Lost: the device's next hello is answered the same.
                     let _ =
-                        self.mqtt.publish(&Topic::down(keyset.device, Channel::Hello), down.encode_to_vec());
+                        self.mqtt.publish(&Topic::down(device, Channel::Hello), encode(told).encode_to_vec());
                 }
             }
             Err(error) => {
@@ -44,6 +47,15 @@ impl Link {
                 tracing::warn!(count, error = kit::status::chain(&error), "hellos were not taken");
             }
         }
+    }
+}
+
+fn encode(told: Told) -> HelloDown {
+    HelloDown {
+        keyset: told.keyset.unwrap_or_default(),
+        challenge: told.challenge.map(Vec::from).unwrap_or_default(),
+        renew: told.renew,
+        ..HelloDown::default()
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use kit::broker::BrokerControl;
 use kit::mqtt::{Incoming, Link as Mqtt, LinkSetup};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use wire::topic::ChannelKind;
 
 use crate::app::App;
@@ -25,6 +25,8 @@ pub(crate) struct Link {
     app: Arc<App>,
     mqtt: Mqtt,
     control: BrokerControl,
+    /// Something is left for the sweep to do at once.
+    due: Notify,
 }
 
 /// What comes in.
@@ -44,6 +46,6 @@ pub(crate) fn subscribe(setup: &mut LinkSetup) -> Inbox {
 
 impl Link {
     pub(crate) fn new(app: Arc<App>, mqtt: Mqtt, control: BrokerControl) -> Self {
-        Self { app, mqtt, control }
+        Self { app, mqtt, control, due: Notify::new() }
     }
 }

@@ -9,11 +9,23 @@ pub(crate) enum Change {
     Rekeyed,
     Revoked,
     Deleted,
+    Quarantined,
+    Released,
+    Replaced,
 }
 
 impl Change {
-    pub(crate) const ALL: [Change; 6] =
-        [Self::Created, Self::Reported, Self::Labels, Self::Rekeyed, Self::Revoked, Self::Deleted];
+    pub(crate) const ALL: [Change; 9] = [
+        Self::Created,
+        Self::Reported,
+        Self::Labels,
+        Self::Rekeyed,
+        Self::Revoked,
+        Self::Deleted,
+        Self::Quarantined,
+        Self::Released,
+        Self::Replaced,
+    ];
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -23,6 +35,9 @@ impl Change {
             Self::Rekeyed => "rekeyed",
             Self::Revoked => "revoked",
             Self::Deleted => "deleted",
+            Self::Quarantined => "quarantined",
+            Self::Released => "released",
+            Self::Replaced => "replaced",
         }
     }
 

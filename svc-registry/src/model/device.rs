@@ -30,6 +30,12 @@ pub(crate) struct Device {
     pub labels: Labels,
     pub created_at: SystemTime,
     pub revoked_at: Option<SystemTime>,
+    /// Since when two boards are known to use it.
+    pub quarantined_at: Option<SystemTime>,
+    /// Whose place it took.
+    pub replaces: Option<DeviceId>,
+    /// Who took its place.
+    pub replaced_by: Option<DeviceId>,
     pub certificate_expires_at: Option<SystemTime>,
     pub report: Option<Reported>,
     /// Rises with every change of the row; with the report's order it is the etag.
@@ -108,6 +114,27 @@ impl Device {
     }
 }
 
+/// Whether `new` may take the place of `old`; or a reason of errors, and why not.
+pub(crate) fn check_replacement(old: &Device, new: &Device) -> Result<(), (&'static str, String)> {
+    let refused = |reason, why: &str| Err((reason, why.to_owned()));
+    if new.revoked_at.is_some() {
+        return refused("DEVICE_REVOKED", "the replacement is revoked");
+    }
+    if new.quarantined_at.is_some() {
+        return refused("DEVICE_QUARANTINED", "the replacement is in quarantine: two boards use it");
+    }
+    if old.board != new.board {
+        let why = format!("the replacement is a {}, the device a {}", new.board, old.board);
+        return Err(("OTHER_BOARD", why));
+    }
+    match (old.replaced_by, new.replaces) {
+        (None, None) => Ok(()),
+        (Some(by), Some(of)) if by == new.id && of == old.id => Ok(()),
+        (Some(by), _) => Err(("ALREADY_REPLACED", format!("{by} took the device's place"))),
+        (None, Some(of)) => Err(("ALREADY_REPLACED", format!("the replacement took the place of {of}"))),
+    }
+}
+
 /// At most 64 labels; keys 1 to 63 of `[a-z0-9._-]`; values up to 255 characters without zero bytes.
 pub(crate) fn check_labels(labels: &Labels) -> Result<(), Invalid> {
     const FIELD: &str = "device.labels";
@@ -141,6 +168,44 @@ mod tests {
 
     fn one(key: &str, value: &str) -> Labels {
         Labels::from([(key.to_owned(), value.to_owned())])
+    }
+
+    fn device(number: u8) -> Device {
+        Device {
+            id: DeviceId::new([number; 16]),
+            tenant: TenantId::new([9; 16]),
+            hardware_id: format!("hw-{number}"),
+            board: "bench".into(),
+            labels: Labels::new(),
+            created_at: SystemTime::UNIX_EPOCH,
+            revoked_at: None,
+            quarantined_at: None,
+            replaces: None,
+            replaced_by: None,
+            certificate_expires_at: None,
+            report: None,
+            revision: 1,
+        }
+    }
+
+    #[test]
+    fn a_device_takes_one_others_place_once() {
+        let (old, new) = (device(1), device(2));
+        let reason = |old: &Device, new: &Device| check_replacement(old, new).err().map(|(reason, _)| reason);
+        let then = Some(SystemTime::UNIX_EPOCH);
+        assert_eq!(reason(&old, &new), None);
+        let gone = Device { revoked_at: then, quarantined_at: then, ..device(1) };
+        assert_eq!(reason(&gone, &new), None, "whatever became of the old one");
+        assert_eq!(reason(&old, &Device { revoked_at: then, ..device(2) }), Some("DEVICE_REVOKED"));
+        assert_eq!(reason(&old, &Device { quarantined_at: then, ..device(2) }), Some("DEVICE_QUARANTINED"));
+        assert_eq!(reason(&old, &Device { board: "an505".into(), ..device(2) }), Some("OTHER_BOARD"));
+        let replaced = |by: u8| Device { replaced_by: Some(device(by).id), ..device(1) };
+        let replacing = |of: u8| Device { replaces: Some(device(of).id), ..device(2) };
+        assert_eq!(reason(&replaced(2), &replacing(1)), None, "again");
+        assert_eq!(reason(&replaced(3), &new), Some("ALREADY_REPLACED"));
+        assert_eq!(reason(&old, &replacing(3)), Some("ALREADY_REPLACED"));
+        // One that took a place may itself be replaced.
+        assert_eq!(reason(&Device { replaces: Some(device(7).id), ..device(1) }, &new), None);
     }
 
     #[test]

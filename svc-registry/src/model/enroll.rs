@@ -15,6 +15,8 @@ pub(crate) struct Known {
     /// SHA-256 of its SubjectPublicKeyInfo.
     pub key: [u8; 32],
     pub revoked: bool,
+    /// Two boards use it.
+    pub quarantined: bool,
 }
 
 /// What stands behind the request: its certificate's chain and its signature are verified already.
@@ -58,6 +60,7 @@ pub(crate) enum Refusal {
     ClaimExhausted,
     ClaimExpired,
     ClaimRevoked,
+    DeviceQuarantined,
     DeviceRevoked,
     Malformed,
     NotVouched,
@@ -77,6 +80,7 @@ fn renew(device: Option<&Known>, request: &Request<'_>) -> Decision {
     match device {
         None => Decision::Refuse(Refusal::NotVouched),
         Some(device) if device.revoked => Decision::Refuse(Refusal::DeviceRevoked),
+        Some(device) if device.quarantined => Decision::Refuse(Refusal::DeviceQuarantined),
         Some(device) if device.key == request.key && device.hardware_id == request.hardware_id => {
             Decision::Reissue(device.id)
         }
@@ -87,10 +91,14 @@ fn renew(device: Option<&Known>, request: &Request<'_>) -> Decision {
 fn claim(standing: Standing, request: &Request<'_>) -> Decision {
     match (&request.owner, &request.holder) {
         (Some(owner), _) if owner.revoked => Decision::Refuse(Refusal::DeviceRevoked),
+        (Some(owner), _) if owner.quarantined => Decision::Refuse(Refusal::DeviceQuarantined),
         (Some(owner), _) if owner.hardware_id == request.hardware_id => Decision::Reissue(owner.id),
         // Two boards with one key: a flash image was copied. Neither proves who it is.
         (Some(_), _) => Decision::Refuse(Refusal::BadCsr),
-        (None, Some(holder)) if !holder.revoked && request.old_key_agrees => Decision::Rekey(holder.id),
+        // Of a key that two boards have either may agree.
+        (None, Some(holder)) if !holder.revoked && !holder.quarantined && request.old_key_agrees => {
+            Decision::Rekey(holder.id)
+        }
         (None, Some(_)) => Decision::Pend,
         (None, None) if standing == Standing::Exhausted => Decision::Refuse(Refusal::ClaimExhausted),
         (None, None) => Decision::Create,
@@ -105,7 +113,19 @@ mod tests {
     const OTHER: [u8; 32] = [2; 32];
 
     fn known(key: [u8; 32], hardware_id: &str, revoked: bool) -> Known {
-        Known { id: DeviceId::new([7; 16]), hardware_id: hardware_id.into(), key, revoked }
+        let quarantined = false;
+        Known { id: DeviceId::new([7; 16]), hardware_id: hardware_id.into(), key, revoked, quarantined }
+    }
+
+    #[test]
+    fn an_identity_that_two_boards_use_is_given_to_neither() {
+        let twice = Known { quarantined: true, ..known(KEY, "hw", false) };
+        let refused = Decision::Refuse(Refusal::DeviceQuarantined);
+        let asked = request(Some(twice.clone()), Some(twice.clone()));
+        assert_eq!(decide(&Voucher::Birth(Some(twice.clone())), &asked), refused);
+        assert_eq!(decide(&Voucher::Claim(Standing::Good), &asked), refused);
+        let new_key = Request { key: OTHER, old_key_agrees: true, ..request(Some(twice), None) };
+        assert_eq!(decide(&Voucher::Claim(Standing::Good), &new_key), Decision::Pend);
     }
 
     fn request(holder: Option<Known>, owner: Option<Known>) -> Request<'static> {

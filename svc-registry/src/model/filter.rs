@@ -1,5 +1,5 @@
 //! Which devices a caller means: `labels.KEY=VALUE`, `board=`, `hardware_id=`, `version=` (running application),
-//! `revoked=true|false`, joined by `AND`; a value with spaces or quotes is written `"like \"this\""`.
+//! `revoked=true|false`, `quarantined=true|false`, joined by `AND`; a value with spaces or quotes is written `"like \"this\""`.
 //!
 //! Never: a term that is silently ignored. What is refused is refused with its place and what would be right. The store
 //! turns a filter into SQL; [`Filter::matches`] says the same of a single device.
@@ -14,7 +14,7 @@ pub(crate) const FILTER_BYTES_MAX: usize = 1024;
 /// Terms of a filter.
 pub(crate) const FILTER_TERMS_MAX: usize = 16;
 
-const FIELDS: &str = "labels.KEY, board, hardware_id, version or revoked";
+const FIELDS: &str = "labels.KEY, board, hardware_id, version, revoked or quarantined";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
@@ -24,6 +24,7 @@ pub(crate) struct Filter {
     /// Of the running application.
     pub version: Option<String>,
     pub revoked: Option<bool>,
+    pub quarantined: Option<bool>,
 }
 
 /// Text that is no filter, and where it stops being one.
@@ -67,15 +68,18 @@ impl Filter {
             && is(&self.hardware_id, Some(&device.hardware_id))
             && is(&self.version, device.report.as_ref().and_then(|r| r.report.app_version()))
             && self.revoked.is_none_or(|wanted| wanted == device.revoked_at.is_some())
+            && self.quarantined.is_none_or(|wanted| wanted == device.quarantined_at.is_some())
     }
 
     /// Whether a change of this kind can make a device match, or no longer.
     pub(crate) fn minds(&self, change: Change) -> bool {
         match change {
             Change::Created | Change::Deleted => true,
-            Change::Labels => !self.labels.is_empty(),
+            // Who takes a place takes its labels.
+            Change::Labels | Change::Replaced => !self.labels.is_empty(),
             Change::Reported => self.version.is_some(),
             Change::Revoked => self.revoked.is_some(),
+            Change::Quarantined | Change::Released => self.quarantined.is_some(),
             Change::Rekeyed => false,
         }
     }
@@ -87,6 +91,7 @@ impl Filter {
             Term::HardwareId(value) => self.hardware_id.replace(value).is_some(),
             Term::Version(value) => self.version.replace(value).is_some(),
             Term::Revoked(value) => self.revoked.replace(value).is_some(),
+            Term::Quarantined(value) => self.quarantined.replace(value).is_some(),
             Term::Label(key, value) => self.labels.insert(key, value).is_some(),
         }
     }
@@ -97,6 +102,7 @@ enum Term {
     HardwareId(String),
     Version(String),
     Revoked(bool),
+    Quarantined(bool),
     Label(String, String),
 }
 
@@ -147,9 +153,12 @@ impl<'a> Text<'a> {
             (None, "board") => Term::Board(text),
             (None, "hardware_id") => Term::HardwareId(text),
             (None, "version") => Term::Version(text),
-            (None, _) => match text.parse() {
-                Ok(revoked) => Term::Revoked(revoked),
-                Err(_) => return Err(self.wrong(value, "revoked is yes or no", "true or false")),
+            (None, _) => match (text.parse(), key) {
+                (Ok(revoked), "revoked") => Term::Revoked(revoked),
+                (Ok(quarantined), _) => Term::Quarantined(quarantined),
+                (Err(_), _) => {
+                    return Err(self.wrong(value, format!("{key} is yes or no"), "true or false"));
+                }
             },
         };
         Ok((term, after))
@@ -157,7 +166,7 @@ impl<'a> Text<'a> {
 
     /// The label's key, or none for another field there is.
     fn field(self, rest: &str, key: &'a str) -> Result<Option<&'a str>, WrongFilter> {
-        if ["board", "hardware_id", "version", "revoked"].contains(&key) {
+        if ["board", "hardware_id", "version", "revoked", "quarantined"].contains(&key) {
             return Ok(None);
         }
         match key.strip_prefix("labels.") {
@@ -228,14 +237,14 @@ mod tests {
     #[test]
     fn every_kind_of_term_is_understood() {
         let filter = Filter::parse(
-            r#" labels.site="new york" AND board=host  AND hardware_id=a-1 AND version=1.0 AND revoked=false "#,
+            r#" labels.site="new york" AND board=host  AND hardware_id=a-1 AND version=1.0 AND revoked=false AND quarantined=true "#,
         );
         let filter = filter.unwrap();
         assert_eq!(filter.labels["site"], "new york");
         assert_eq!(filter.board.as_deref(), Some("host"));
         assert_eq!(filter.hardware_id.as_deref(), Some("a-1"));
         assert_eq!(filter.version.as_deref(), Some("1.0"));
-        assert_eq!(filter.revoked, Some(false));
+        assert_eq!((filter.revoked, filter.quarantined), (Some(false), Some(true)));
         assert_eq!(Filter::parse("").unwrap(), Filter::default());
         assert_eq!(Filter::parse(r#"labels.k="a\"b\\""#).unwrap().labels["k"], "a\"b\\");
         assert_eq!(Filter::parse(r#"labels.k="""#).unwrap().labels["k"], "");
@@ -253,6 +262,7 @@ mod tests {
             ("labels.=x", 7),
             ("labels.A=x", 7),
             ("revoked=yes", 8),
+            ("quarantined=yes", 12),
             ("board=a board=b", 8),
             ("board=a OR board=b", 8),
             ("board=a AND", 11),
@@ -282,9 +292,11 @@ mod tests {
             Change::ALL.into_iter().filter(|change| filter.minds(*change)).collect::<Vec<_>>()
         };
         assert_eq!(of(""), [Change::Created, Change::Deleted]);
-        assert_eq!(of("labels.k=v"), [Change::Created, Change::Labels, Change::Deleted]);
+        assert_eq!(of("labels.k=v"), [Change::Created, Change::Labels, Change::Deleted, Change::Replaced]);
         assert_eq!(of("version=1"), [Change::Created, Change::Reported, Change::Deleted]);
         assert_eq!(of("revoked=true"), [Change::Created, Change::Revoked, Change::Deleted]);
+        let quarantine = [Change::Created, Change::Deleted, Change::Quarantined, Change::Released];
+        assert_eq!(of("quarantined=true"), quarantine);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use super::device::Slot;
 use super::field::Invalid;
+use super::lives::{Boot, Challenge};
 
 /// Slots in one hello: two for each of two components, and room to grow.
 pub(crate) const SLOTS_MAX: usize = 8;
@@ -24,6 +25,10 @@ pub(crate) struct Order {
 }
 
 impl Order {
+    pub(crate) fn boot(&self) -> Boot {
+        Boot { count: self.boot_count, random: self.boot_random }
+    }
+
     /// Later in the device's life.
     pub(crate) fn newer_than(&self, other: &Order) -> bool {
         (self.boot_count, self.sequence) > (other.boot_count, other.sequence)
@@ -45,7 +50,8 @@ pub(crate) struct Report {
 /// A message on `up/hello`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Heard {
-    Hello(Report),
+    /// With the challenge it answers.
+    Hello(Report, Option<Challenge>),
     /// The broker speaks for a connection that broke.
     Will(Order),
 }

@@ -1,6 +1,6 @@
 //! What svc-registry knows and decides, pure: no async, no IO, no clock (times come in as parameters).
 //!
-//! `enroll` decides what a board that asks gets; `hello` which report counts; `filter` which devices a caller
+//! `enroll` decides what a board that asks gets; `hello` which report counts; `lives` whether two boards are one device; `filter` which devices a caller
 //! meant; `feed` and `position` how to read changes that commit out of order, and to go on reading them. Validation lives with the type it protects.
 
 pub(crate) mod change;
@@ -13,7 +13,9 @@ pub(crate) mod filter;
 pub(crate) mod hello;
 pub(crate) mod key;
 pub(crate) mod keyset;
+pub(crate) mod lives;
 pub(crate) mod position;
+pub(crate) mod roots;
 
 pub(crate) use change::Change;
 pub(crate) use claim::{Claim, Standing};

@@ -10,7 +10,7 @@ use tokio_postgres::types::{Json, ToSql, Type};
 use wire::{DeviceId, TenantId};
 
 use super::Tx;
-use super::rows::{get, id, json};
+use super::rows::{get, id, id_option, json};
 use crate::error::Error;
 pub(crate) use crate::model::Change;
 use crate::model::device::{Relabel, Reported, SLOT_STATUSES};
@@ -19,7 +19,7 @@ use crate::model::{Device, Filter, Labels, Slot};
 
 const SELECT: &str =
     "SELECT d.device_id, d.tenant_id, d.hardware_id, d.board, d.labels, d.created_at, d.revoked_at,
-    d.leaf_expires_at, d.revision, r.boot_count, r.boot_random, r.connection, r.sequence, r.boot_reason,
+    d.quarantined_at, d.replaces, d.replaced_by, d.leaf_expires_at, d.revision, r.boot_count, r.boot_random, r.connection, r.sequence, r.boot_reason,
     r.board AS reported_board, r.microvisor_version, r.slots, r.app_floor, r.keyset_version, r.reported_at
     FROM registry.devices d LEFT JOIN registry.reports r USING (device_id)";
 
@@ -115,6 +115,13 @@ impl Conditions {
                 " AND d.revoked_at IS NULL"
             });
         }
+        if let Some(quarantined) = filter.quarantined {
+            self.conditions.push_str(if quarantined {
+                " AND d.quarantined_at IS NOT NULL"
+            } else {
+                " AND d.quarantined_at IS NULL"
+            });
+        }
     }
 
     /// The device's id in the table whose index gives the devices that match in order.
@@ -178,6 +185,31 @@ pub(crate) async fn revoke(
     Ok(tx.execute(sql, &[&tenant.to_string(), &device.to_string(), &now]).await? == 1)
 }
 
+/// Ends a quarantine. False: there is none. The caller holds it by [`lock_many`].
+pub(crate) async fn release(tx: &Tx, tenant: TenantId, device: DeviceId) -> Result<bool, Error> {
+    let sql = "UPDATE registry.devices SET quarantined_at = NULL, revision = revision + 1
+               WHERE tenant_id = $1 AND device_id = $2 AND quarantined_at IS NOT NULL";
+    Ok(tx.execute(sql, &[&tenant.to_string(), &device.to_string()]).await? == 1)
+}
+
+/// `new` stands in the place of `old`, under its labels. The caller holds both by [`lock_many`].
+pub(crate) async fn replace(
+    tx: &Tx,
+    tenant: TenantId,
+    old: DeviceId,
+    new: DeviceId,
+    labels: &Labels,
+) -> Result<(), Error> {
+    let (tenant, old, new) = (tenant.to_string(), old.to_string(), new.to_string());
+    let sql = "UPDATE registry.devices SET replaces = $3, labels = $4, revision = revision + 1
+               WHERE tenant_id = $1 AND device_id = $2";
+    tx.execute(sql, &[&tenant, &new, &old, &Json(labels)]).await?;
+    let sql = "UPDATE registry.devices SET replaced_by = $3, revision = revision + 1
+               WHERE tenant_id = $1 AND device_id = $2";
+    tx.execute(sql, &[&tenant, &old, &new]).await?;
+    Ok(())
+}
+
 /// Forgets devices and the certificates they had. The caller holds them by [`lock_many`].
 pub(crate) async fn delete(tx: &Tx, tenant: TenantId, devices: &[DeviceId]) -> Result<(), Error> {
     let (tenant, devices) = (tenant.to_string(), texts(devices));
@@ -215,6 +247,9 @@ fn read(row: &Row) -> Result<Device, Error> {
         labels: json(row, "labels")?,
         created_at: get(row, "created_at")?,
         revoked_at: get(row, "revoked_at")?,
+        quarantined_at: get(row, "quarantined_at")?,
+        replaces: id_option(row, "replaces")?,
+        replaced_by: id_option(row, "replaced_by")?,
         certificate_expires_at: get(row, "leaf_expires_at")?,
         report: read_reported(row)?,
         revision: get(row, "revision")?,

@@ -7,14 +7,14 @@ use kit::pg::Row;
 use wire::{ClaimId, DeviceId, PendingId, TenantId};
 
 use super::Tx;
-use super::rows::{digest, get, id, id_option};
+use super::rows::{digest, digest_option, get, id, id_option};
 use crate::ca::Issued;
 use crate::error::Error;
 use crate::model::Pending;
 use crate::model::enroll::Known;
 
-const IDENTITY: &str = "device_id, tenant_id, hardware_id, key_digest, public_key, revoked_at, leaf, \
-                        leaf_issued_at, leaf_expires_at, birth, birth_digest";
+const IDENTITY: &str = "device_id, tenant_id, hardware_id, key_digest, public_key, revoked_at, quarantined_at, leaf, \
+                        leaf_issued_at, leaf_expires_at, leaf_issuer, leaf_before, birth, birth_digest";
 
 /// A device's identity and the certificates it has.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub(crate) struct Identity {
     /// SubjectPublicKeyInfo DER.
     pub public_key: Vec<u8>,
     pub leaf: Option<Leaf>,
+    /// SHA-256 of the certificate before it, until the device has shown the new one.
+    pub leaf_before: Option<[u8; 32]>,
     pub birth: Option<Vec<u8>>,
     pub birth_digest: Option<[u8; 32]>,
 }
@@ -33,6 +35,8 @@ pub(crate) struct Leaf {
     pub der: Vec<u8>,
     pub issued_at: SystemTime,
     pub expires_at: SystemTime,
+    /// Key digest of the intermediate.
+    pub issuer: Option<[u8; 32]>,
 }
 
 /// A device to be made.
@@ -116,13 +120,14 @@ pub(crate) async fn rekey(
 ) -> Result<bool, Error> {
     let sql =
         "UPDATE registry.devices SET key_digest = $3, public_key = $4, leaf = NULL, leaf_issued_at = NULL,
-               leaf_expires_at = NULL, birth = NULL, birth_digest = NULL, revision = revision + 1
+               leaf_expires_at = NULL, leaf_issuer = NULL, leaf_before = NULL, leaf_before_issuer = NULL, birth = NULL, birth_digest = NULL, revision = revision + 1
                WHERE device_id = $1 AND key_digest = $2 AND revoked_at IS NULL";
     let id = device.to_string();
     match tx.execute(sql, &[&id, &old.as_slice(), &new.as_slice(), &public_key]).await {
         Ok(0) => Ok(false),
         Ok(_) => {
             tx.execute("DELETE FROM registry.reports WHERE device_id = $1", &[&id]).await?;
+            super::lives::forget(tx, device).await?;
             Ok(true)
         }
         Err(error) if error.constraint().is_some() => Ok(false),
@@ -130,24 +135,48 @@ pub(crate) async fn rekey(
     }
 }
 
-/// Keeps what was issued, for the board that did not get the answer. False: revoked or given another key meanwhile.
+/// Keeps what was issued, for the board that did not get the answer; the certificate before it is good until the new one is
+/// shown. False: revoked, in quarantine or given another key meanwhile.
 pub(crate) async fn set_certificates(
     tx: &Tx,
     device: DeviceId,
     key_digest: &[u8; 32],
-    leaf: &Issued,
+    (leaf, issuer): (&Issued, &[u8; 32]),
     birth: Option<&Issued>,
 ) -> Result<bool, Error> {
-    let sql = "UPDATE registry.devices SET leaf = $3, leaf_issued_at = $4, leaf_expires_at = $5,
+    let sql =
+        "UPDATE registry.devices SET leaf = $3, leaf_issued_at = $4, leaf_expires_at = $5, leaf_issuer = $8,
+               leaf_before = coalesce(leaf_before, sha256(leaf)),
+               leaf_before_issuer = coalesce(leaf_before_issuer, leaf_issuer),
                birth = coalesce($6, birth), birth_digest = coalesce($7, birth_digest), revision = revision + 1
-               WHERE device_id = $1 AND key_digest = $2 AND revoked_at IS NULL";
+               WHERE device_id = $1 AND key_digest = $2 AND revoked_at IS NULL AND quarantined_at IS NULL";
     let birth_der = birth.map(|birth| birth.der.as_slice());
     let birth_digest = birth.map(|birth| birth.digest.as_slice());
     let (id, key) = (device.to_string(), key_digest.as_slice());
     let set = tx
-        .execute(sql, &[&id, &key, &leaf.der, &leaf.issued_at, &leaf.expires_at, &birth_der, &birth_digest])
+        .execute(
+            sql,
+            &[
+                &id,
+                &key,
+                &leaf.der,
+                &leaf.issued_at,
+                &leaf.expires_at,
+                &birth_der,
+                &birth_digest,
+                &issuer.as_slice(),
+            ],
+        )
         .await?;
     Ok(set == 1)
+}
+
+/// The device has shown its newest certificate: the one before it ends.
+pub(crate) async fn end_leaf_before(tx: &Tx, device: DeviceId, newest: &[u8; 32]) -> Result<(), Error> {
+    let sql = "UPDATE registry.devices SET leaf_before = NULL, leaf_before_issuer = NULL
+               WHERE device_id = $1 AND sha256(leaf) = $2";
+    tx.execute(sql, &[&device.to_string(), &newest.as_slice()]).await?;
+    Ok(())
 }
 
 /// The hardware id is free for another identity; the old one stays, to be shown and deleted.
@@ -211,27 +240,28 @@ pub(crate) async fn delete_pending(tx: &Tx, tenant: TenantId, pending: PendingId
 
 fn read(row: &Row) -> Result<Identity, Error> {
     let revoked_at: Option<SystemTime> = get(row, "revoked_at")?;
+    let quarantined_at: Option<SystemTime> = get(row, "quarantined_at")?;
     let known = Known {
         id: id(row, "device_id")?,
         hardware_id: get(row, "hardware_id")?,
         key: digest(row, "key_digest")?,
         revoked: revoked_at.is_some(),
+        quarantined: quarantined_at.is_some(),
     };
     let leaf = match (get(row, "leaf")?, get(row, "leaf_issued_at")?, get(row, "leaf_expires_at")?) {
-        (Some(der), Some(issued_at), Some(expires_at)) => Some(Leaf { der, issued_at, expires_at }),
+        (Some(der), Some(issued_at), Some(expires_at)) => {
+            Some(Leaf { der, issued_at, expires_at, issuer: digest_option(row, "leaf_issuer")? })
+        }
         _ => None,
     };
-    let birth_digest: Option<&[u8]> = get(row, "birth_digest")?;
     Ok(Identity {
         known,
         tenant: id(row, "tenant_id")?,
         public_key: get(row, "public_key")?,
         leaf,
+        leaf_before: digest_option(row, "leaf_before")?,
         birth: get(row, "birth")?,
-        birth_digest: birth_digest
-            .map(TryInto::try_into)
-            .transpose()
-            .map_err(|_| Error::Corrupt { column: "birth_digest" })?,
+        birth_digest: digest_option(row, "birth_digest")?,
     })
 }
 

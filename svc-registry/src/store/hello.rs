@@ -7,17 +7,22 @@ use std::time::SystemTime;
 use tokio_postgres::types::Json;
 use wire::{DeviceId, TenantId};
 
-use super::Tx;
 use super::devices::{Change, SlotJson, read_reported};
-use super::rows::{get, id};
+use super::rows::{digest_option, get, id};
+use super::{Tx, lives};
 use crate::error::Error;
 use crate::model::hello::Report;
+use crate::model::lives::Lives;
 
 /// What is known of a device that says hello.
 #[derive(Debug, Clone)]
 pub(crate) struct Greeted {
     pub tenant: TenantId,
     pub revoked: bool,
+    pub quarantined: bool,
+    pub lives: Option<Lives>,
+    /// The device root its certificate is under.
+    pub root: Option<[u8; 32]>,
     pub report: Option<Report>,
     /// The keyset after the one the device holds.
     pub next_keyset: Option<Vec<u8>>,
@@ -27,24 +32,46 @@ pub(crate) struct Greeted {
 pub(crate) async fn greeted(tx: &Tx, held: &[(DeviceId, i32)]) -> Result<HashMap<DeviceId, Greeted>, Error> {
     let ids: Vec<String> = held.iter().map(|(device, _)| device.to_string()).collect();
     let versions: Vec<i32> = held.iter().map(|(_, version)| version.saturating_add(1)).collect();
-    let sql = "SELECT d.device_id, d.tenant_id, d.revoked_at IS NOT NULL AS revoked, k.signed, r.boot_count,
+    let sql = "SELECT d.device_id, d.tenant_id, d.revoked_at IS NOT NULL AS revoked,
+               d.quarantined_at IS NOT NULL AS quarantined, l.challenge, l.boots, i.root, k.signed, r.boot_count,
                r.boot_random, r.connection, r.sequence, r.boot_reason, r.board AS reported_board,
                r.microvisor_version, r.slots, r.app_floor, r.keyset_version, r.reported_at
                FROM unnest($1::text[], $2::int4[]) AS h(device_id, wanted)
                JOIN registry.devices d ON d.device_id = h.device_id
                LEFT JOIN registry.reports r ON r.device_id = d.device_id
+               LEFT JOIN registry.lives l ON l.device_id = d.device_id
+               LEFT JOIN registry.intermediates i ON i.key_digest = d.leaf_issuer
                LEFT JOIN registry.keysets k ON k.tenant_id = d.tenant_id AND k.version = h.wanted";
     let mut known = HashMap::with_capacity(held.len());
     for row in tx.query(sql, &[&ids, &versions]).await? {
         let greeted = Greeted {
             tenant: id(&row, "tenant_id")?,
             revoked: get(&row, "revoked")?,
+            quarantined: get(&row, "quarantined")?,
+            lives: lives::read(&row)?,
+            root: digest_option(&row, "root")?,
             report: read_reported(&row)?.map(|reported| reported.report),
             next_keyset: get(&row, "signed")?,
         };
         known.insert(id(&row, "device_id")?, greeted);
     }
     Ok(known)
+}
+
+/// Those that hold a later keyset than their tenant's newest, and that one's version.
+pub(crate) async fn ahead_of_keysets(
+    tx: &Tx,
+    reports: &[(DeviceId, TenantId, &Report)],
+) -> Result<Vec<(DeviceId, i32)>, Error> {
+    let ids: Vec<String> = reports.iter().map(|(device, ..)| device.to_string()).collect();
+    let tenants: Vec<String> = reports.iter().map(|(_, tenant, _)| tenant.to_string()).collect();
+    let held: Vec<i32> = reports.iter().map(|(_, _, r)| r.keyset_version).collect();
+    let sql = "SELECT h.device_id, k.newest FROM unnest($1::text[], $2::text[], $3::int4[]) AS h(device_id, tenant_id, held)
+               CROSS JOIN LATERAL (SELECT coalesce(max(version), 0) AS newest FROM registry.keysets
+                   WHERE tenant_id = h.tenant_id) k
+               WHERE h.held > k.newest";
+    let rows = tx.query(sql, &[&ids, &tenants, &held]).await?;
+    rows.iter().map(|row| Ok((id(row, "device_id")?, get(row, "newest")?))).collect()
 }
 
 /// Writes reports, each unless a newer one is there, and tells the feed of those written. `reports` is in the order of

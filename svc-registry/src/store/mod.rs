@@ -11,6 +11,7 @@ pub(crate) mod devices;
 pub(crate) mod enroll;
 pub(crate) mod hello;
 pub(crate) mod keysets;
+pub(crate) mod lives;
 pub(crate) mod presence;
 mod rows;
 pub(crate) mod tenants;

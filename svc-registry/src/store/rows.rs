@@ -28,6 +28,12 @@ pub(super) fn digest(row: &Row, column: &'static str) -> Result<[u8; 32], Error>
     get::<&[u8]>(row, column)?.try_into().map_err(|_| Error::Corrupt { column })
 }
 
+/// A bytea column of 32 bytes, or null.
+pub(super) fn digest_option(row: &Row, column: &'static str) -> Result<Option<[u8; 32]>, Error> {
+    let bytes = get::<Option<&[u8]>>(row, column)?;
+    bytes.map(TryInto::try_into).transpose().map_err(|_| Error::Corrupt { column })
+}
+
 /// A jsonb column.
 pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row, column: &'static str) -> Result<T, Error> {
     serde_json::from_value(get(row, column)?).map_err(|_| Error::Corrupt { column })

@@ -22,7 +22,27 @@ impl World {
         self.flash_of(hardware_id, false).await
     }
 
+    /// A board that comes with applications, each a bundle file: what runs first, and what tests the hardware before that.
+    pub async fn flash_with(
+        &self,
+        hardware_id: &str,
+        app: Option<PathBuf>,
+        test: Option<PathBuf>,
+    ) -> Result<PathBuf> {
+        self.make(hardware_id, true, app, test).await
+    }
+
     async fn flash_of(&self, hardware_id: &str, knows_host: bool) -> Result<PathBuf> {
+        self.make(hardware_id, knows_host, None, None).await
+    }
+
+    async fn make(
+        &self,
+        hardware_id: &str,
+        knows_host: bool,
+        app: Option<PathBuf>,
+        test: Option<PathBuf>,
+    ) -> Result<PathBuf> {
         let claim = self.path(&format!("{hardware_id}.claim"));
         let create =
             ["claim", "create", "--devices", "1", "--ttl", "1h", "--board", BOARD, "--out", text(&claim)?];
@@ -31,6 +51,8 @@ impl World {
             provision: claim.join("provision.json"),
             release_key: self.path("keys/release.pem"),
             hardware_id: hardware_id.to_owned(),
+            app,
+            test,
             knows_host,
         };
         let flash = self.path(&format!("{hardware_id}.flash"));
@@ -74,21 +96,42 @@ impl World {
         counter: u64,
         extra: &[&str],
     ) -> Result<PathBuf> {
-        let (file, key) = (self.path(&format!("an505-{version}.hfb")), self.path("keys/release.pem"));
+        self.signed_file(&self.path("keys/release.pem"), image, version, counter, extra).await
+    }
+
+    /// Makes a bundle of whatever image for it, signed by this key.
+    pub async fn signed_file(
+        &self,
+        key: &Path,
+        image: &Path,
+        version: &str,
+        counter: u64,
+        extra: &[&str],
+    ) -> Result<PathBuf> {
+        let file = self.path(&format!("an505-{version}.hfb"));
         let counter = counter.to_string();
         let mut create =
             vec!["bundle", "create", "--board", BOARD, "--version", version, "--counter", &counter];
-        create.extend(["--image", text(image)?, "--key", text(&key)?, "--out", text(&file)?]);
+        create.extend(["--image", text(image)?, "--key", text(key)?, "--out", text(&file)?]);
         create.extend_from_slice(extra);
         self.cli(&create).await?;
         Ok(file)
     }
 }
 
-/// Whether a device as the API shows it runs this version, confirmed.
+/// Whether a device as the API shows it runs this version of its application, confirmed.
 pub fn runs(device: &Value, version: &str) -> bool {
+    runs_confirmed(device, "app", version)
+}
+
+/// The same of its microvisor.
+pub fn runs_microvisor(device: &Value, version: &str) -> bool {
+    runs_confirmed(device, "microvisor", version) && device["microvisor_version"] == version
+}
+
+fn runs_confirmed(device: &Value, component: &str, version: &str) -> bool {
     let slots = device["slots"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let running = slots.iter().find(|slot| slot["component"] == "app" && slot["running"] == true);
+    let running = slots.iter().find(|slot| slot["component"] == component && slot["running"] == true);
     running.is_some_and(|slot| slot["version"] == version && slot["status"] == "confirmed")
 }
 

@@ -7,5 +7,6 @@ pub mod flash;
 mod frame;
 pub mod hostile;
 pub mod log;
+pub mod microvisor;
 pub mod power;
 pub mod wire;

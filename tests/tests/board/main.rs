@@ -3,7 +3,9 @@
 mod crash;
 mod damage;
 mod examples;
+mod factory;
 mod main_job;
+mod microvisor;
 mod network;
 mod older;
 mod pace;

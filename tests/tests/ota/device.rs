@@ -39,8 +39,14 @@ pub(crate) struct Device {
     pub(crate) sequence: u32,
     pub(crate) slots: Vec<Slot>,
     pub(crate) app_floor: u64,
+    pub(crate) microvisor_floor: u64,
+    /// Its version; empty: it does not say.
+    pub(crate) microvisor: String,
+    pub(crate) time_bound_s: u64,
+    /// Version of the keyset it says it holds.
+    pub(crate) keyset: u32,
     pub(crate) result: Option<UpdateUp>,
-    director: PublicKey,
+    pub(crate) director: PublicKey,
     hellos: u32,
     nonce: [u8; 16],
     chain: Vec<CertificateDer<'static>>,
@@ -110,6 +116,10 @@ impl Device {
             sequence: 0,
             slots: Vec::new(),
             app_floor: 0,
+            microvisor_floor: 0,
+            microvisor: String::new(),
+            time_bound_s: 0,
+            keyset: 1,
             result: None,
             director: tenant.director,
             hellos: 0,
@@ -151,6 +161,10 @@ impl Device {
             board: BOARD.into(),
             slots: self.slots.clone(),
             app_floor: self.app_floor,
+            microvisor_floor: self.microvisor_floor,
+            microvisor_version: self.microvisor.clone(),
+            time_bound_s: self.time_bound_s,
+            keyset_version: self.keyset,
             last_result: self.result.clone(),
             ..HelloUp::default()
         }

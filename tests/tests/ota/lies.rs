@@ -79,7 +79,7 @@ async fn a_device_that_lies_about_its_update_changes_nothing_and_is_counted() ->
 }
 
 #[tokio::test]
-async fn a_result_of_a_deployment_that_was_never_directed_is_not_acknowledged() -> Result<()> {
+async fn a_result_of_a_deployment_that_nobody_knows_is_acknowledged_and_otherwise_nothing() -> Result<()> {
     let mut scene = Scene::set().await?;
     let mut invented = scene.device.report(
         &wire::directive::Target {
@@ -92,6 +92,13 @@ async fn a_result_of_a_deployment_that_was_never_directed_is_not_acknowledged() 
     invented.set_reason(UpdateReason::AlreadyRunning);
     scene.device.say(&invented).await?;
     counted(&scene.stack, "foreign_deployment", 1).await?;
+    // A restored backup knows nothing of deployments made after it: their results must not stay on the device for ever.
+    let ack = scene.device.acknowledged().await?;
+    assert_eq!((ack.boot, ack.sequence), (invented.boot, invented.sequence));
+    // What is no result is not answered.
+    let under_way = UpdateUp { state: UpdateState::Fetching.into(), sequence: 99, ..invented };
+    scene.device.say(&under_way).await?;
+    counted(&scene.stack, "foreign_deployment", 2).await?;
     scene.device.nothing_on("update").await
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use wire::limits::AREA_BYTES_MAX;
-use wire::manifest::{Component, Confirm, ConnectivityPolicy, CrashPolicy, UpdatePolicy};
+use wire::manifest::{Component, Confirm, ConnectivityPolicy, CrashPolicy, UpdatePolicy, Version};
 use wire::sign::{LayerSpec, ManifestSpec};
 
 use super::{ComponentArg, ConfirmArg, Create};
@@ -22,6 +22,10 @@ pub(super) fn run(global: &Global, args: &Create) -> Result<()> {
         return Err(input(format!("{} is empty", args.image.display())));
     }
     fpu::refuse(&file)?;
+    if matches!(args.component, ComponentArg::Microvisor) {
+        // What applications compare the minimum they need with.
+        args.version.parse::<Version>().map_err(|error| input(format!("--version: {error}")))?;
+    }
     let image = image::flatten(&file, AREA_BYTES_MAX as usize)?;
     let spec = ManifestSpec {
         component: match args.component {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use gateway_core::ports::{
-    Board, BootReason, Clock, Counter, CounterError, Entropy, EntropyError, Reset, Watchdog,
+    Board, BootReason, Clock, Counter, CounterError, Entropy, EntropyError, NoFirmware, Reset, Watchdog,
 };
 
 use crate::flash::FileFlash;
@@ -28,6 +28,7 @@ impl Board for Host {
     type Reset = ProcessStart;
     type Watchdog = NoWatchdog;
     type App = ScriptApp;
+    type Firmware = NoFirmware;
     type Verify = FastVerify;
 }
 

@@ -8,19 +8,25 @@ pub mod first;
 
 use wire::Digest;
 use wire::key::Hasher;
-use wire::manifest::{self, ConnectivityPolicy, CrashPolicy, Manifest, ManifestError, UpdatePolicy};
+use wire::manifest::{
+    self, Component, ConnectivityPolicy, CrashPolicy, Manifest, ManifestError, UpdatePolicy, Version,
+};
 use wire::msg::UpdateReason;
 
+use crate::commission::Stage;
 use crate::device::{Device, Notice, STORE_RETRY_MS};
 use crate::mutation::mutated;
-use crate::ports::{App as _, Board, Flash as _, Image, NetworkDemand, Ports, StartReason, Watchdog as _};
+use crate::ports::{
+    App as _, Board, Exchange, Firmware as _, Flash as _, Image, NetworkDemand, Ports, StartReason,
+    Watchdog as _,
+};
 use crate::store::Key;
 use crate::update::check::{self, Here};
 use crate::update::fetch::Fetch;
 use crate::update::held::Held;
 use crate::update::layers::Layers;
-use crate::update::ledger::{Slot, Status};
-use crate::update::slots::{self, BLOCK};
+use crate::update::ledger::{MICROVISOR, Slot, Status};
+use crate::update::slots::{self, BLOCK, Layout};
 use crate::update::{Event, Outcome, State, codec};
 
 /// The version that runs, as it was measured.
@@ -32,6 +38,8 @@ pub(crate) struct Running {
     pub(crate) crash: CrashPolicy,
     pub(crate) connectivity: ConnectivityPolicy,
     pub(crate) held: Held,
+    /// The oldest microvisor it runs on.
+    pub(crate) microvisor_min: Version,
     /// Since when it has been confirmed in this boot.
     pub(crate) confirmed_ms: u64,
 }
@@ -43,16 +51,31 @@ impl<B: Board> Device<'_, B> {
         if let Ok(Some(record)) = self.store.read(&mut self.ports.flash, Key::Ledger, &mut bytes) {
             self.ledger = codec::decode(record).unwrap_or_default();
         }
+        self.restore_microvisor();
         self.state = self.restored_state();
+        if self.own.leaves() {
+            return;
+        }
         self.start_chosen();
-        if !self.ledger.slots.iter().any(|slot| slot.status == Status::Trial) {
+        if self.ledger.trial().is_none() {
             self.state = self.restored_state();
         }
         self.resume_staged();
     }
 
-    /// Starts the version on trial, else the confirmed one, else the one before it.
+    /// Starts what tests the hardware while that is to be tested, and nothing where the test failed; otherwise the version on
+    /// trial, else the confirmed one, else the one before it.
     pub(crate) fn start_chosen(&mut self) {
+        match self.commission.stage {
+            Stage::Production => {}
+            Stage::Failed(_) => return self.run_none(),
+            Stage::Testing => {
+                return match self.measured_test() {
+                    Some(measured) => self.start(measured),
+                    None => self.run_none(),
+                };
+            }
+        }
         if let Some(trial) = self.ledger.trial() {
             match self.measure(trial) {
                 Ok(measured) if self.ledger.attempts < measured.update.attempts_max => {
@@ -102,7 +125,10 @@ impl<B: Board> Device<'_, B> {
         self.counters.app_starts = self.counters.app_starts.saturating_add(1);
         self.note(Notice::AppStarted { slot: image.slot, trial });
         // A version that cannot be started shows as not running, which counts as a crash.
-        let why = core::mem::replace(&mut self.why, StartReason::Crash);
+        let mut why = core::mem::replace(&mut self.why, StartReason::Crash);
+        if self.commission.stage == Stage::Testing {
+            why = StartReason::Test;
+        }
         if why == StartReason::Update {
             // Another version: how the one before it ended delays it no more.
             self.life.off();
@@ -115,8 +141,13 @@ impl<B: Board> Device<'_, B> {
     /// Checks all that must be so before a slot's image may run. Uses the envelope buffer.
     pub(crate) fn measure(&mut self, slot: usize) -> Result<Running, UpdateReason> {
         let entry = self.ledger.slots[slot].clone();
+        self.measure_entry(slot, &entry)
+    }
+
+    /// The same of what this entry says of the slot.
+    pub(crate) fn measure_entry(&mut self, slot: usize, entry: &Slot) -> Result<Running, UpdateReason> {
         self.read_envelope(slot, usize::from(entry.envelope_bytes))?;
-        let (running, area_digest) = self.describe(slot, &self.believe(&entry)?);
+        let (running, area_digest) = self.describe(slot, &self.believe(entry, Component::App)?);
         let read = self.area_digest(slot, running.image.bytes)?;
         if read != area_digest && !mutated!(Measure) {
             return Err(UpdateReason::DigestMismatch);
@@ -124,28 +155,46 @@ impl<B: Board> Device<'_, B> {
         Ok(running)
     }
 
-    /// What the device is, as far as manifests care.
-    pub(crate) fn here(&self) -> Result<Here<'_>, UpdateReason> {
-        Ok(Here {
-            board: &self.facts.board,
-            microvisor: self.facts.microvisor,
-            area_bytes: self.layout.area_bytes,
-            floor: self.floor.ok_or(UpdateReason::Flash)?,
+    /// What the device is, as far as manifests of a component care.
+    pub(crate) fn here(&self, component: Component) -> Result<Here<'_>, UpdateReason> {
+        let (board, microvisor) = (&*self.facts.board, self.facts.microvisor);
+        Ok(match component {
+            Component::App => Here {
+                component,
+                board,
+                microvisor,
+                area_bytes: self.layout.area_bytes,
+                floor: self.floor.ok_or(UpdateReason::Flash)?,
+            },
+            Component::Microvisor => Here {
+                component,
+                board,
+                microvisor,
+                area_bytes: self.microvisor_bytes,
+                floor: self.microvisor_floor,
+            },
         })
     }
 
-    /// Reads a slot's envelope into the buffer.
-    pub(crate) fn read_envelope(&mut self, slot: usize, bytes: usize) -> Result<(), UpdateReason> {
+    /// Reads the envelope of an entry of the ledger into the buffer.
+    pub(crate) fn read_envelope(&mut self, index: usize, bytes: usize) -> Result<(), UpdateReason> {
         self.envelope.clear();
         self.envelope.resize_default(bytes).map_err(|_| UpdateReason::Malformed)?;
-        let at = self.layout.slots[slot].envelope_at;
-        self.ports.flash.read(at, self.envelope).map_err(|_| UpdateReason::Flash)
+        let read = match (index, self.ports.firmware.exchange()) {
+            (MICROVISOR, Some(Exchange { slots, layout, handover, .. })) => {
+                let place = Layout::of_microvisor(slots.geometry(), &layout);
+                slots.read(place.slots[handover.slot.other().index()].envelope_at, self.envelope)
+            }
+            (MICROVISOR, None) => return Err(UpdateReason::WrongComponent),
+            (slot, _) => self.ports.flash.read(self.layout.slots[slot].envelope_at, self.envelope),
+        };
+        read.map_err(|_| UpdateReason::Flash)
     }
 
     /// The manifest in the buffer, if it is the entry's and signed. A confirmed version whose release key has since left
     /// the keyset, or is good for less in it, may still run: it was verified when it was installed, and the floor is what ends old versions.
-    fn believe(&self, entry: &Slot) -> Result<Manifest<'_>, UpdateReason> {
-        let manifest = check::fits(self.envelope, entry.manifest, self.here()?)?;
+    fn believe(&self, entry: &Slot, component: Component) -> Result<Manifest<'_>, UpdateReason> {
+        let manifest = check::fits(self.envelope, entry.manifest, self.here(component)?)?;
         let signed = match self.keyset() {
             Some(keyset) => manifest::open(self.envelope, &keyset, &self.ports.verify).map(|_| ()),
             None => Err(ManifestError::UnknownKey),
@@ -176,6 +225,7 @@ impl<B: Board> Device<'_, B> {
             update: manifest.update,
             crash: manifest.crash,
             connectivity: manifest.connectivity,
+            microvisor_min: manifest.microvisor_min,
             held: Held { slot, layers: Layers::new(self.envelope, manifest) },
             confirmed_ms: self.now_ms(),
         };
@@ -223,6 +273,9 @@ impl<B: Board> Device<'_, B> {
 
     /// The state that the ledger stands for.
     fn restored_state(&self) -> State {
+        if self.ledger.tries_microvisor() {
+            return State::Trial;
+        }
         if self.ledger.trial().is_some() {
             return if self.ledger.attempts == 0 { State::Installing } else { State::Trial };
         }
@@ -240,9 +293,11 @@ impl<B: Board> Device<'_, B> {
     fn resume_staged(&mut self) {
         let Some(staged) = self.ledger.staged() else { return };
         let entry = self.ledger.slots[staged].clone();
+        let component = if staged == MICROVISOR { Component::Microvisor } else { Component::App };
         let read = self.read_envelope(staged, usize::from(entry.envelope_bytes));
-        let fetch =
-            read.and_then(|()| self.believe(&entry)).map(|manifest| Fetch::new(self.envelope, &manifest));
+        let fetch = read
+            .and_then(|()| self.believe(&entry, component))
+            .map(|manifest| Fetch::new(self.envelope, &manifest));
         match fetch {
             Ok(fetch) => self.fetch = Some(fetch),
             Err(_) => {

@@ -4,10 +4,11 @@ use heapless::{String, Vec};
 use wire::directive::DirectiveError;
 use wire::keyset::KeysetError;
 use wire::limits::{BOARD_BYTES_MAX, HARDWARE_ID_BYTES_MAX, ROOT_KEYS_MAX, VERSION_BYTES_MAX};
-use wire::manifest::Version;
+use wire::manifest::{Component, Version};
 use wire::msg::{CrashKind, SlotStatus, UpdateReason};
 use wire::{DeploymentId, Digest, KeyHash};
 
+use crate::commission::Stage;
 use crate::store::StoreError;
 use crate::update::State;
 use crate::update::slots::LayoutError;
@@ -79,6 +80,9 @@ pub struct Progress {
 /// What a slot holds, for `hello`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotReport {
+    pub component: Component,
+    /// 0 or 1.
+    pub index: u8,
     pub status: SlotStatus,
     /// Nothing when empty.
     pub manifest: Option<Digest>,
@@ -86,6 +90,9 @@ pub struct SlotReport {
     pub security_counter: u64,
     pub running: bool,
 }
+
+/// Slots of both components.
+pub const SLOTS_MAX: usize = 4;
 
 /// Counted since boot.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -128,7 +135,16 @@ pub enum Notice {
     Update(State),
     UpdateRefused(UpdateReason),
     FloorRaised(u64),
+    /// The microvisor that runs was acknowledged: it is the one from now on.
+    MicrovisorConfirmed,
+    /// The trial of a microvisor ended, and the one before runs, or is about to.
+    MicrovisorReverted(UpdateReason),
+    MicrovisorFloorRaised(u64),
+    /// The first stage believes these provisioned roots no more: bit n is root n.
+    RootsRevoked(u8),
     KeysetAccepted(u32),
+    /// Where the board's making stands: at a start that is not a product's, and when the test is over.
+    Commission(Stage),
 }
 
 /// Notices kept until taken; the oldest is dropped first.

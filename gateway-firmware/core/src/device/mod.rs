@@ -18,6 +18,7 @@ use wire::limits::{ENVELOPE_BYTES_MAX, KEYSET_BYTES_MAX};
 use wire::{DeviceId, Nonce, TenantId};
 
 use crate::boot::Running;
+use crate::commission::Commission;
 use crate::crash::Reports;
 use crate::ports::{
     Board, BootReason, Clock as _, Counter as _, Entropy as _, Flash as _, NetworkDemand, Ports, Reset as _,
@@ -28,6 +29,7 @@ use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
 use crate::update::fetch::Fetch;
 use crate::update::ledger::Ledger;
+use crate::update::microvisor::Own;
 use crate::update::slots::Layout;
 use crate::update::{Event, State, codec};
 
@@ -63,6 +65,7 @@ pub struct Device<'b, B: Board> {
     pub(crate) layout: Layout,
     pub(crate) store: Store,
     pub(crate) boot: BootId,
+    pub(crate) commission: Commission,
     pub(crate) who: Option<(DeviceId, TenantId)>,
     /// The signed keyset; empty before enrolment.
     pub(crate) keyset: &'b mut Vec<u8, KEYSET_BYTES_MAX>,
@@ -71,6 +74,11 @@ pub struct Device<'b, B: Board> {
     pub(crate) time_kept_s: u64,
     /// Nothing while the counter cannot be read: then nothing is started or installed.
     pub(crate) floor: Option<u64>,
+    /// Lowest security counter of a microvisor that may run, as the first stage's record has it.
+    pub(crate) microvisor_floor: u64,
+    /// Room for a microvisor's image in a slot; 0: nothing exchanges it.
+    pub(crate) microvisor_bytes: u32,
+    pub(crate) own: Own,
     pub(crate) ledger: Ledger,
     pub(crate) state: State,
     /// The staged version's envelope; scratch while nothing is staged.
@@ -120,11 +128,15 @@ impl<'b, B: Board> Device<'b, B> {
             floor: ports.counter.value().ok(),
             time_bound_s: facts.build_time_s,
             time_kept_s: 0,
+            microvisor_floor: 0,
+            microvisor_bytes: 0,
+            own: Own::default(),
             ports,
             facts,
             layout,
             store,
             boot,
+            commission: Commission::default(),
             who: None,
             keyset,
             ledger: Ledger::default(),
@@ -160,6 +172,7 @@ impl<'b, B: Board> Device<'b, B> {
     pub fn restore(&mut self) {
         self.restore_trust();
         self.crashes.restore(&mut self.ports.flash, &self.store);
+        self.restore_commission();
         self.restore_update();
     }
 
@@ -167,10 +180,15 @@ impl<'b, B: Board> Device<'b, B> {
     pub fn poll(&mut self) -> Next {
         let now_ms = self.now_ms();
         self.ports.watchdog.feed();
+        let microvisor = self.poll_microvisor(now_ms);
+        if self.own.leaves() {
+            return microvisor;
+        }
+        let commission = self.poll_commission(now_ms);
         let life = self.poll_app(now_ms);
         let update = self.poll_update(now_ms);
         let floor = self.poll_floor(now_ms);
-        life.min(update).min(floor).min(self.poll_crashes(now_ms))
+        microvisor.min(commission).min(life).min(update).min(floor).min(self.poll_crashes(now_ms))
     }
 
     /// The board's own ports.

@@ -1,35 +1,63 @@
 //! What the device says of itself: slots, progress, results, counters and notices. Nothing here changes an update.
 
 use super::Device;
-use super::api::{BootId, Counters, Next, Notice, Progress, SlotReport, Wanted};
+use super::api::{BootId, Counters, Next, Notice, Progress, SLOTS_MAX, SlotReport, Wanted};
 use crate::crash::{Crash, Name, Reports};
 use crate::mutation::mutated;
-use crate::ports::{App as _, Board, Clock as _, Life};
+use crate::ports::{App as _, Board, Clock as _, Firmware as _, Life};
 use crate::store::StoreError;
 use crate::update::fetch::Fetch;
-use crate::update::ledger::Status;
+use crate::update::ledger::{APP_SLOTS, MICROVISOR, Slot, Status};
 use crate::update::{Event, UpdateResult};
-use wire::msg::CrashKind;
+use heapless::Vec;
+use wire::manifest::Component;
+use wire::msg::{CrashKind, SlotStatus};
 
 impl<B: Board> Device<'_, B> {
-    /// Both slots of the application.
-    pub fn slots(&self) -> [SlotReport; 2] {
+    /// Both slots of the application, then what is known of the microvisor's.
+    pub fn slots(&self) -> Vec<SlotReport, SLOTS_MAX> {
         let running = self.running.as_ref().map(|running| running.slot);
-        core::array::from_fn(|index| {
-            let slot = &self.ledger.slots[index];
-            SlotReport {
-                status: slot.status.into(),
-                manifest: (slot.status != Status::Empty).then_some(slot.manifest),
-                version: slot.version.clone(),
-                security_counter: slot.security_counter,
-                running: running == Some(index),
-            }
-        })
+        let app =
+            |index: usize| report(&self.ledger.slots[index], Component::App, index, running == Some(index));
+        let mut slots: Vec<_, SLOTS_MAX> = (0..APP_SLOTS).map(app).collect();
+        let Some(handover) = self.ports.firmware.handover() else { return slots };
+        let on_trial = self.own.is_on_trial();
+        // Cannot fail: there are two of either component at most.
+        let _ = slots.push(SlotReport {
+            component: Component::Microvisor,
+            index: handover.slot as u8,
+            status: if on_trial { SlotStatus::Trial } else { SlotStatus::Confirmed },
+            manifest: Some(handover.manifest),
+            version: handover.version.clone(),
+            security_counter: handover.security_counter,
+            running: true,
+        });
+        let other = &self.ledger.slots[MICROVISOR];
+        if other.status != Status::Empty && other.manifest != handover.manifest {
+            let index = handover.slot.other().index();
+            let _ = slots.push(report(other, Component::Microvisor, index, false));
+        }
+        slots
+    }
+
+    /// The microvisor is on trial, and nothing signed has answered a hello of this start.
+    pub(crate) fn needs_answer(&self) -> bool {
+        self.own.is_on_trial() && !self.time_heard
+    }
+
+    /// Lowest security counter of a microvisor that may run.
+    pub fn microvisor_floor(&self) -> u64 {
+        self.microvisor_floor
     }
 
     /// The update under way, if any.
     pub fn progress(&self) -> Option<Progress> {
-        let slot = &self.ledger.slots[self.ledger.staged().or(self.ledger.trial())?];
+        let index = self.ledger.under_way()?;
+        let slot = &self.ledger.slots[index];
+        let attempts = match self.ports.firmware.handover() {
+            Some(handover) if index == MICROVISOR => handover.attempt,
+            Some(_) | None => self.ledger.attempts,
+        };
         let (bytes_done, bytes_total) = self.fetch.as_ref().map(Fetch::bytes).unwrap_or_default();
         Some(Progress {
             sequence: self.sequence,
@@ -38,7 +66,7 @@ impl<B: Board> Device<'_, B> {
             state: self.state,
             bytes_done,
             bytes_total,
-            attempts: self.ledger.attempts,
+            attempts,
         })
     }
 
@@ -140,5 +168,17 @@ impl<B: Board> Device<'_, B> {
     /// The oldest notice not taken yet.
     pub fn take_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
+    }
+}
+
+fn report(slot: &Slot, component: Component, index: usize, running: bool) -> SlotReport {
+    SlotReport {
+        component,
+        index: index as u8,
+        status: slot.status.into(),
+        manifest: (slot.status != Status::Empty).then_some(slot.manifest),
+        version: slot.version.clone(),
+        security_counter: slot.security_counter,
+        running,
     }
 }

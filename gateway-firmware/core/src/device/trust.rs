@@ -167,6 +167,7 @@ impl<B: Board> Device<'_, B> {
         self.keyset.clear();
         // Cannot fail: its length was checked above.
         let _ = self.keyset.extend_from_slice(bytes);
+        self.own.roots_due = true;
         self.note(Notice::KeysetAccepted(version));
         Ok(())
     }

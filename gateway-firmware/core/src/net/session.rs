@@ -7,6 +7,7 @@
 mod hear;
 mod message;
 
+use heapless::Vec;
 use wire::limits::CRASH_REGISTERS;
 use wire::msg::{
     self, EnumValue, HelloUp, LayerUp, LogUp, Message as _, Repeated, Slot, SlotStatus, TelemetryUp, UpdateUp,
@@ -19,13 +20,15 @@ use self::message::{
 use super::fetch::Fetch;
 use super::mqtt::{Full, Mqtt, Qos};
 use crate::crash::{Name, Report};
-use crate::device::{BootId, Device, Progress, SlotReport};
+use crate::device::{BootId, Device, Progress, SLOTS_MAX, SlotReport};
 use crate::logs::{LOG_BATCH_BYTES_MAX, Logs};
 use crate::ports::{Board, Entropy as _};
 use crate::update::State;
 
 /// Protocol version of `HelloUp`.
 pub const PROTOCOL: u32 = 0;
+/// Bytes of a challenge.
+pub const CHALLENGE_BYTES: usize = 16;
 /// A hello goes out at least so often.
 pub const HELLO_PERIOD_MS: u64 = 15 * 60 * 1000;
 /// A change of what a hello says is told so long after the newest: changes in a row are told as one, and void fewer
@@ -33,6 +36,8 @@ pub const HELLO_PERIOD_MS: u64 = 15 * 60 * 1000;
 pub const HELLO_CHANGE_MS: u64 = 250;
 /// After a directive that answers an older hello, the next one goes out so long after the newest.
 pub const HELLO_MISSED_MS: u64 = 2_000;
+/// Between two hellos of a microvisor that stays only if one is answered: who answers may have been away for a while.
+pub const HELLO_TRIAL_MS: u64 = 10_000;
 /// A result, or a progress that waits for an answer, is said again after: doubles from the first to the second.
 pub const SAY_AGAIN_MIN_MS: u64 = 5_000;
 pub const SAY_AGAIN_MAX_MS: u64 = 60_000;
@@ -48,9 +53,10 @@ pub const PROGRESS_STEP_PERCENT: u64 = 10;
 /// What a hello says of what the device holds.
 #[derive(Debug, Clone)]
 struct Face {
-    slots: [SlotReport; 2],
+    slots: Vec<SlotReport, SLOTS_MAX>,
     keyset_version: u32,
     floor: Option<u64>,
+    microvisor_floor: u64,
 }
 
 impl Face {
@@ -59,7 +65,8 @@ impl Face {
         fn held(slot: &SlotReport) -> Option<&SlotReport> {
             matches!(slot.status, SlotStatus::Trial | SlotStatus::Confirmed).then_some(slot)
         }
-        (self.keyset_version, self.floor) != (told.keyset_version, told.floor)
+        (self.keyset_version, self.floor, self.microvisor_floor)
+            != (told.keyset_version, told.floor, told.microvisor_floor)
             || self.slots.iter().map(held).ne(told.slots.iter().map(held))
     }
 }
@@ -109,6 +116,10 @@ pub struct Session {
     crash_at_ms: u64,
     /// A hello of this connection was answered.
     answered: bool,
+    /// The newest challenge of this boot, said back in every hello.
+    challenge: Option<[u8; CHALLENGE_BYTES]>,
+    /// The service wants the certificate renewed; it says so again after every hello.
+    renewal_asked: bool,
     /// Telemetry had its turn: logs are next.
     logs_next: bool,
     fetch: Fetch,
@@ -127,6 +138,7 @@ impl Session {
         (self.progress, self.result) = (None, None);
         (self.progress_again, self.result_again) = (Again::default(), Again::default());
         (self.crash, self.crash_again, self.answered) = (None, Again::default(), false);
+        self.renewal_asked = false;
         self.fetch.restart();
     }
 
@@ -169,6 +181,11 @@ impl Session {
     /// The service had its say about this connection's hello, or time enough for it.
     pub fn is_settled(&self, now_ms: u64) -> bool {
         self.answered || !self.hello_due && now_ms >= self.hello_said_ms + HELLO_ANSWER_MAX_MS
+    }
+
+    /// The service wants the certificate renewed, however long it is good.
+    pub fn renewal_asked(&self) -> bool {
+        self.renewal_asked
     }
 
     /// When `say` has something to do without an event.
@@ -224,8 +241,7 @@ impl Session {
             return Ok(());
         }
         let facts = &device.facts;
-        let slots = face.slots.each_ref();
-        let slots: [Slot<'_>; 2] = core::array::from_fn(|index| slot(index, slots[index]));
+        let slots: Vec<Slot<'_>, SLOTS_MAX> = face.slots.iter().map(slot).collect();
         let counters = device.counters();
         let last = device.results().last().copied();
         let last_id = last.map(|result| result.deployment.text());
@@ -255,6 +271,8 @@ impl Session {
                 ..Default::default()
             }),
             last_result: last.as_ref().zip(last_id.as_ref()).map(|(result, id)| result_message(result, id)),
+            microvisor_floor: face.microvisor_floor,
+            challenge: self.challenge.as_ref().map_or(&[], |challenge| challenge),
             ..Default::default()
         };
         mqtt.publish(&Topic::up(id, Channel::Hello).text(), Qos::AtLeastOnce, &hello)?;
@@ -264,7 +282,8 @@ impl Session {
         // Spread over an eighth of the period, so that a fleet that came up together does not stay together.
         let jitter_ms =
             u64::from(u16::from_le_bytes([nonce[0], nonce[1]])) * (HELLO_PERIOD_MS / 8) / (1 << 16);
-        self.hello_at_ms = now_ms + HELLO_PERIOD_MS - jitter_ms;
+        let until_ms = if device.needs_answer() { HELLO_TRIAL_MS } else { HELLO_PERIOD_MS - jitter_ms };
+        self.hello_at_ms = now_ms + until_ms;
         device.hello_sent(Nonce(nonce));
         Ok(())
     }
@@ -456,5 +475,10 @@ pub fn will(boot: BootId, connection: u32, buffer: &mut [u8; WILL_BYTES_MAX]) ->
 pub const WILL_BYTES_MAX: usize = 32;
 
 fn face<B: Board>(device: &Device<'_, B>) -> Face {
-    Face { slots: device.slots(), keyset_version: device.keyset_version(), floor: device.floor() }
+    Face {
+        slots: device.slots(),
+        keyset_version: device.keyset_version(),
+        floor: device.floor(),
+        microvisor_floor: device.microvisor_floor(),
+    }
 }

@@ -101,8 +101,10 @@ impl Bank {
         while found.tail + HEAD_BYTES <= self.end() {
             match self.look(flash, generation, &found) {
                 Look::Record(head) => {
-                    found.places[head.key.index()] =
-                        Some(Place { at: found.tail + HEAD_BYTES, len: head.len });
+                    if let Some(key) = head.key {
+                        found.places[key.index()] =
+                            Some(Place { at: found.tail + HEAD_BYTES, len: head.len });
+                    }
                     found.sequence = head.sequence;
                     found.tail += head.record_bytes(self.unit);
                 }
@@ -127,7 +129,7 @@ impl Bank {
         key: Key,
         source: Source<'_>,
     ) -> Result<(), FlashError> {
-        let head = Head { key, len: source.len(), sequence: contents.sequence.wrapping_add(1) };
+        let head = Head::new(key, source.len(), contents.sequence.wrapping_add(1));
         let start = contents.tail;
         let end = start + head.record_bytes(self.unit);
         if end > self.end() {

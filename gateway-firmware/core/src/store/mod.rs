@@ -4,6 +4,9 @@
 //! anything torn, the live records move to the other bank, whose header is written last. So a put has happened
 //! completely or not at all, whenever power fails, and both banks wear alike.
 //!
+//! A record of a key that is not known here is another microvisor's, a newer one that was taken back: it is passed over, and left behind when
+//! the live records move. No key's longest value ever grows, or an older microvisor would take such a record for torn.
+//!
 //! The store never writes over words that are not freshly erased, never trusts a record without its checksum and a bank
 //! without its header, and never holds a payload in memory.
 
@@ -45,13 +48,23 @@ pub enum Key {
     Ledger = 6,
     /// A crash report not yet acknowledged.
     Crash = 7,
+    /// The board's making: whether its hardware is still to be tested, and how that ended.
+    Commission = 8,
 }
 
-const KEYS: usize = 7;
+const KEYS: usize = 8;
 
 impl Key {
-    const ALL: [Key; KEYS] =
-        [Key::Boot, Key::Time, Key::Keyset, Key::Identity, Key::Enrolment, Key::Ledger, Key::Crash];
+    const ALL: [Key; KEYS] = [
+        Key::Boot,
+        Key::Time,
+        Key::Keyset,
+        Key::Identity,
+        Key::Enrolment,
+        Key::Ledger,
+        Key::Crash,
+        Key::Commission,
+    ];
 
     /// Longest value.
     pub const fn bytes_max(self) -> usize {
@@ -64,6 +77,7 @@ impl Key {
             Key::Enrolment => ENROLMENT_BYTES_MAX,
             Key::Ledger => LEDGER_BYTES_MAX,
             Key::Crash => crate::crash::codec::BYTES_MAX,
+            Key::Commission => crate::commission::COMMISSION_BYTES_MAX,
         }
     }
 
@@ -72,8 +86,8 @@ impl Key {
     }
 }
 
-// Everything at its longest, with the coarsest alignment, leaves three tenths of the bank for appending.
-const _: () = assert!(record::live_bytes_max(WRITE_BYTES_MAX) < STORE_BANK_BYTES / 10 * 7);
+// Everything at its longest, with the coarsest alignment, leaves a quarter of the bank for appending.
+const _: () = assert!(record::live_bytes_max(WRITE_BYTES_MAX) <= STORE_BANK_BYTES / 4 * 3);
 
 /// Why the store could not do it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

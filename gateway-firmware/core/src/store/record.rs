@@ -11,29 +11,40 @@ pub(super) const HEAD_BYTES: u32 = 12;
 /// A head without its checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
-    pub(super) key: Key,
+    /// Nothing: a key that only another microvisor knows.
+    pub(super) key: Option<Key>,
+    number: u8,
     pub(super) len: u16,
     pub(super) sequence: u32,
 }
 
 impl Head {
+    pub(super) fn new(key: Key, len: u16, sequence: u32) -> Head {
+        Head { key: Some(key), number: key as u8, len, sequence }
+    }
+
     /// The bytes before the checksum.
     pub(super) fn bytes(self) -> [u8; 8] {
         let [l0, l1] = self.len.to_le_bytes();
         let [s0, s1, s2, s3] = self.sequence.to_le_bytes();
-        let key = self.key as u8;
+        let key = self.number;
         [key, !key, l0, l1, s0, s1, s2, s3]
     }
 
     /// The head and the checksum it claims; nothing for bytes that are no head.
     pub(super) fn parse(bytes: [u8; HEAD_BYTES as usize]) -> Option<(Head, u32)> {
         let [key, complement, l0, l1, s0, s1, s2, s3, c0, c1, c2, c3] = bytes;
+        if key != !complement {
+            return None;
+        }
         let head = Head {
-            key: Key::ALL.into_iter().find(|it| *it as u8 == key && !key == complement)?,
+            key: Key::ALL.into_iter().find(|it| *it as u8 == key),
+            number: key,
             len: u16::from_le_bytes([l0, l1]),
             sequence: u32::from_le_bytes([s0, s1, s2, s3]),
         };
-        (usize::from(head.len) <= head.key.bytes_max())
+        head.key
+            .is_none_or(|key| usize::from(head.len) <= key.bytes_max())
             .then_some((head, u32::from_le_bytes([c0, c1, c2, c3])))
     }
 

@@ -3,12 +3,15 @@
 use wire::msg::UpdateReason;
 
 use super::fetch::{Ground, Step};
-use super::ledger::Status;
+use super::ledger::{MICROVISOR, Status};
+use super::slots::Layout;
 use super::trial::{Verdict, after, judge};
 use super::{Event, Outcome, State};
 use crate::device::{BlockRefused, Device, Next, Notice};
 use crate::mutation::mutated;
-use crate::ports::{App as _, AppStatus, Board, Flash, Life, NetworkDemand, Ports, StartReason};
+use crate::ports::{
+    App as _, AppStatus, Board, Exchange, Firmware as _, Flash, Life, NetworkDemand, Ports, StartReason,
+};
 use crate::supervise::{Phase, Uptime};
 use wire::Digest;
 
@@ -160,6 +163,9 @@ impl<B: Board> Device<'_, B> {
 
     /// Journals the switch, then starts the new version on trial in place of the old one.
     fn switch(&mut self, now_ms: u64) -> Next {
+        if self.ledger.under_way() == Some(MICROVISOR) {
+            return self.switch_microvisor(now_ms);
+        }
         if self.ledger.trial().is_none() {
             if now_ms < self.store_retry_ms {
                 return Next::At(self.store_retry_ms);
@@ -292,7 +298,15 @@ impl<B: Board> Device<'_, B> {
         step: impl FnOnce(&mut super::fetch::Fetch, &mut Ground<'_>) -> R,
     ) -> Option<R> {
         let fetch = self.fetch.as_mut()?;
-        let Ports { flash, .. } = &mut self.ports;
+        let Ports { flash, firmware, .. } = &mut self.ports;
+        if self.ledger.staged()? == MICROVISOR {
+            let Exchange { slots, layout, handover, .. } = firmware.exchange()?;
+            let layout = Layout::of_microvisor(slots.geometry(), &layout);
+            let spare = self.ledger.spare_microvisor(handover.slot)?;
+            // Two builds of a microvisor have hardly a block in common: none is looked for.
+            let (flash, layout, envelope): (&mut dyn Flash, _, _) = (slots, &layout, &self.envelope[..]);
+            return Some(step(fetch, &mut Ground { flash, layout, spare, envelope, held: None }));
+        }
         let flash: &mut dyn Flash = flash;
         let held = self.running.as_ref().map(|running| &running.held);
         let (layout, envelope, spare) = (&self.layout, &self.envelope[..], self.ledger.spare()?);

@@ -15,6 +15,7 @@ use crate::mutation::mutated;
 /// What the device is, as far as manifests care.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Here<'a> {
+    pub(crate) component: Component,
     pub(crate) board: &'a str,
     pub(crate) microvisor: Version,
     pub(crate) area_bytes: u32,
@@ -46,7 +47,7 @@ pub(crate) fn fits<'e>(
     if manifest.digest != target && !mutated!(TargetDigest) {
         return Err(UpdateReason::DigestMismatch);
     }
-    if manifest.component != Component::App && !mutated!(ComponentName) {
+    if manifest.component != here.component && !mutated!(ComponentName) {
         return Err(UpdateReason::WrongComponent);
     }
     if manifest.board != here.board && !mutated!(BoardName) {

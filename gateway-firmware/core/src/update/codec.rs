@@ -1,12 +1,17 @@
 //! The ledger's bytes in the store, version 1: little-endian fields, lists with a count, empty slots one byte.
 //!
-//! Decoding never panics; bytes that do not fit are no ledger, and the caller starts with an empty one.
+//! A microvisor and the one it is taken back to read each other's: fields are only ever added at the end, what is missing there is its
+//! default, what follows is left unread, and a reason that is not known here is none. Decoding never panics; bytes that do not fit are no
+//! ledger, and the caller starts with an empty one.
 
 use heapless::{String, Vec};
 use wire::msg::{EnumValue, Enumeration as _, UpdateReason};
 use wire::{DeploymentId, Digest};
 
-use super::ledger::{LEDGER_BYTES_MAX, Ledger, REJECTIONS_MAX, RESULTS_MAX, Rejection, Slot, Status};
+use super::ledger::{
+    APP_SLOTS, ENTRIES, LEDGER_BYTES_MAX, Ledger, MICROVISOR, REJECTIONS_MAX, RESULTS_MAX, Rejection, Slot,
+    Status,
+};
 use super::result::{Outcome, UpdateResult};
 use crate::device::BootId;
 
@@ -19,7 +24,14 @@ const SLOT_BYTES_MAX: usize = 1 + 32 + 16 + 1 + 32 + 8 + 2;
 const RESULT_BYTES: usize = 4 + 8 + 4 + 16 + 32 + 1 + 1 + 1;
 const REJECTION_BYTES: usize = 32 + 16;
 const _: () = assert!(
-    1 + 2 * SLOT_BYTES_MAX + 1 + 8 + 1 + RESULTS_MAX * RESULT_BYTES + 1 + REJECTIONS_MAX * REJECTION_BYTES
+    1 + ENTRIES * SLOT_BYTES_MAX
+        + 8
+        + 1
+        + 8
+        + 1
+        + RESULTS_MAX * RESULT_BYTES
+        + 1
+        + REJECTIONS_MAX * REJECTION_BYTES
         <= LEDGER_BYTES_MAX
 );
 
@@ -27,7 +39,7 @@ const _: () = assert!(
 pub(crate) fn encode(ledger: &Ledger) -> Bytes {
     let mut out = Writer(Bytes::new());
     out.put(&[VERSION]);
-    ledger.slots.iter().for_each(|slot| out.slot(slot));
+    ledger.slots.iter().take(APP_SLOTS).for_each(|slot| out.slot(slot));
     out.put(&[ledger.attempts]);
     out.put(&ledger.confirmed_at_s.to_le_bytes());
     out.put(&[ledger.results.len() as u8]);
@@ -37,6 +49,8 @@ pub(crate) fn encode(ledger: &Ledger) -> Bytes {
         out.put(&rejection.manifest.0);
         out.put(rejection.deployment.bytes());
     }
+    out.slot(&ledger.slots[MICROVISOR]);
+    out.put(&ledger.microvisor_confirmed_at_s.to_le_bytes());
     out.0
 }
 
@@ -46,7 +60,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Ledger> {
     if input.byte()? != VERSION {
         return None;
     }
-    let mut ledger = Ledger { slots: [input.slot()?, input.slot()?], ..Ledger::default() };
+    let mut ledger = Ledger { slots: [input.slot()?, input.slot()?, Slot::default()], ..Ledger::default() };
     ledger.attempts = input.byte()?;
     ledger.confirmed_at_s = u64::from_le_bytes(input.array()?);
     for _ in 0..input.byte()? {
@@ -56,15 +70,19 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Ledger> {
         let (manifest, deployment) = (Digest(input.array()?), DeploymentId::new(input.array()?));
         ledger.rejections.push(Rejection { manifest, deployment }).ok()?;
     }
+    if !input.0.is_empty() {
+        ledger.slots[MICROVISOR] = input.slot()?;
+        ledger.microvisor_confirmed_at_s = u64::from_le_bytes(input.array()?);
+    }
     let count = |wanted: &[Status]| ledger.slots.iter().filter(|slot| wanted.contains(&slot.status)).count();
     let holds = count(&[Status::Confirmed]) <= 1 && count(&[Status::Staged, Status::Trial]) <= 1;
-    (holds && input.0.is_empty()).then_some(ledger)
+    holds.then_some(ledger)
 }
 
-fn reason(byte: u8) -> Option<UpdateReason> {
+fn reason(byte: u8) -> UpdateReason {
     match UpdateReason::decode(i32::from(byte)) {
-        EnumValue::Known(reason) => Some(reason),
-        EnumValue::Unknown(_) => None,
+        EnumValue::Known(reason) => reason,
+        EnumValue::Unknown(_) => UpdateReason::Unspecified,
     }
 }
 
@@ -143,7 +161,7 @@ impl<'a> Reader<'a> {
             deployment: DeploymentId::new(self.array()?),
             manifest: Digest(self.array()?),
             outcome: Outcome::parse(self.byte()?)?,
-            reason: reason(self.byte()?)?,
+            reason: reason(self.byte()?),
             attempts: self.byte()?,
         })
     }
@@ -176,11 +194,12 @@ mod tests {
         };
         let rejection = Rejection { manifest: Digest([5; 32]), deployment: DeploymentId::new([6; 16]) };
         Ledger {
-            slots: [slot(Status::Confirmed), slot(Status::Trial)],
+            slots: [slot(Status::Confirmed), slot(Status::Trial), slot(Status::Rejected)],
             attempts: 3,
             confirmed_at_s: 1 << 40,
             results: std::iter::repeat_n(result, RESULTS_MAX).collect(),
             rejections: std::iter::repeat_n(rejection, REJECTIONS_MAX).collect(),
+            microvisor_confirmed_at_s: 1 << 41,
         }
     }
 
@@ -199,13 +218,26 @@ mod tests {
     }
 
     #[test]
-    fn truncated_or_prolonged_bytes_are_no_ledger() {
-        let mut bytes = encode(&longest());
-        for length in 0..bytes.len() {
-            assert_eq!(decode(&bytes[..length]), None);
+    fn truncated_bytes_are_no_ledger_but_for_one_that_ends_where_an_older_microvisor_ended_it() {
+        let bytes = encode(&longest());
+        let older = bytes.len() - SLOT_BYTES_MAX - 8;
+        for length in (0..bytes.len()).filter(|length| *length != older) {
+            assert_eq!(decode(&bytes[..length]), None, "{length}");
         }
-        bytes.push(0).unwrap();
-        assert_eq!(decode(&bytes), None);
+        let mut without = longest();
+        (without.slots[MICROVISOR], without.microvisor_confirmed_at_s) = (Slot::default(), 0);
+        assert_eq!(decode(&bytes[..older]), Some(without));
+    }
+
+    #[test]
+    fn what_a_newer_microvisor_added_is_left_unread() {
+        let mut bytes = encode(&longest());
+        let reason_at = bytes.len() - (SLOT_BYTES_MAX + 8) - (1 + REJECTIONS_MAX * REJECTION_BYTES) - 2;
+        bytes[reason_at] = 250;
+        bytes.extend_from_slice(&[9; 7]).unwrap();
+        let mut known = longest();
+        known.results.last_mut().unwrap().reason = UpdateReason::Unspecified;
+        assert_eq!(decode(&bytes), Some(known));
     }
 
     proptest! {

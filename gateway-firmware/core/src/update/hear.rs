@@ -2,16 +2,16 @@
 //! otherwise never happened; what is refused for a reason becomes a result.
 
 use wire::directive::{self, Directive, DirectiveError, Order, Target};
-use wire::manifest::{Component, Manifest};
+use wire::manifest::{Component, Manifest, Version};
 use wire::msg::UpdateReason;
 use wire::{DeploymentId, Digest, Nonce};
 
 use super::fetch::Fetch;
-use super::ledger::{Ledger, RESULTS_MAX, Slot, Status};
+use super::ledger::{Ledger, MICROVISOR, RESULTS_MAX, Slot, Status};
 use super::{Event, Outcome, State, UpdateResult, check};
 use crate::device::{Device, DirectiveRefused, Heard, Notice};
 use crate::mutation::mutated;
-use crate::ports::{Board, Counter as _};
+use crate::ports::{Board, Counter as _, Firmware as _};
 
 /// Room kept in the list of results when an install directive is acted on: for the version it supersedes, for its own
 /// end, and for a fall back.
@@ -58,67 +58,103 @@ impl<B: Board> Device<'_, B> {
         if self.ledger.results.iter().any(|result| ends(result, &target)) {
             return Ok(Heard::Already);
         }
-        let under_way = self.ledger.staged().or(self.ledger.trial()).map(|index| &self.ledger.slots[index]);
+        let under_way = self.ledger.under_way().map(|index| &self.ledger.slots[index]);
         if under_way.is_some_and(|slot| is_target(slot, &target)) {
             return Ok(Heard::Already);
         }
-        let busy = self.state.after(Event::Directed).is_err();
+        // Nothing that is staged gives way to another component: both are wanted, one after the other.
+        let other = self.ledger.staged().is_some_and(|index| (index == MICROVISOR) != is_microvisor(&target));
+        let busy = other || self.state.after(Event::Directed).is_err();
         if busy || self.ledger.results.len() + RESULTS_RESERVED > RESULTS_MAX {
             return Ok(Heard::Later);
         }
-        if self.is_running(target.manifest) {
+        if self.is_running(&target) {
             return self.already_running(target);
         }
-        match self.accept(target, envelope) {
-            Ok(slot) => self.stage(slot, envelope),
+        let accepted = self.accept(target, envelope);
+        let accepted = match accepted {
+            Ok(_) if is_microvisor(&target) && !self.is_whole() => Err(UpdateReason::Flash),
+            accepted => accepted,
+        };
+        match accepted {
+            Ok(slot) => self.stage(target.component, slot, envelope),
             Err(reason) => self.refuse(target, reason),
         }
     }
 
     /// The slot entry of a manifest that may be installed.
     fn accept(&self, target: Target, envelope: &[u8]) -> Result<Slot, UpdateReason> {
-        if target.component != Component::App && !mutated!(ComponentName) {
+        let has_exchange = self.ports.firmware.handover().is_some();
+        if is_microvisor(&target) && !has_exchange && !mutated!(ComponentName) {
             return Err(UpdateReason::WrongComponent);
         }
         if self.ledger.is_rejected(target.manifest, target.deployment) && !mutated!(Rejection) {
             return Err(UpdateReason::RejectedBefore);
         }
         let keyset = self.keyset().ok_or(UpdateReason::UnknownKey)?;
-        let manifest = check::examine(envelope, target.manifest, self.here()?, &keyset, &self.ports.verify)?;
-        let version = manifest.version.try_into().map_err(|_| UpdateReason::Malformed)?;
-        Ok(Slot {
+        let here = self.here(target.component)?;
+        let manifest = check::examine(envelope, target.manifest, here, &keyset, &self.ports.verify)?;
+        if is_microvisor(&target) {
+            self.accept_microvisor(&manifest)?;
+        }
+        let slot = Slot {
             status: Status::Staged,
             manifest: manifest.digest,
             deployment: target.deployment,
-            version,
+            version: manifest.version.try_into().map_err(|_| UpdateReason::Malformed)?,
             security_counter: manifest.security_counter,
             envelope_bytes: envelope.len().try_into().map_err(|_| UpdateReason::TooLarge)?,
-        })
+        };
+        Ok(slot)
+    }
+
+    /// What else a microvisor must be: the application runs on it, and the first stage will believe who vouches for it.
+    fn accept_microvisor(&self, manifest: &Manifest<'_>) -> Result<(), UpdateReason> {
+        let version: Version = manifest.version.parse().map_err(|_| UpdateReason::Malformed)?;
+        let too_old = self.running.as_ref().is_some_and(|running| running.microvisor_min > version);
+        if too_old && !mutated!(ExchangeMinimum) {
+            return Err(UpdateReason::MicrovisorTooOld);
+        }
+        if self.first_stage_believes() { Ok(()) } else { Err(UpdateReason::UnknownKey) }
     }
 
     /// Journals the new target in place of any older one, then writes its envelope and starts fetching.
-    fn stage(&mut self, slot: Slot, envelope: &[u8]) -> Result<Heard, DirectiveRefused> {
+    fn stage(
+        &mut self,
+        component: Component,
+        slot: Slot,
+        envelope: &[u8],
+    ) -> Result<Heard, DirectiveRefused> {
         let mut changed = self.ledger.clone();
         self.supersede(&mut changed);
-        changed.stage(slot).map_err(|_| DirectiveRefused::Misplaced)?;
+        changed.stage(component, slot).map_err(|_| DirectiveRefused::Misplaced)?;
         if mutated!(EnvelopeFirst) {
-            let _ = self.write_envelope(envelope);
+            let _ = self.write_envelope(component, envelope);
         }
         self.journal(changed)?;
         self.fetch = None;
         self.happen(Event::Directed);
-        match self.write_envelope(envelope) {
+        match self.write_envelope(component, envelope) {
             Ok(fetch) => self.fetch = Some(fetch),
             Err(reason) => self.give_up(reason),
         }
         Ok(Heard::Acted)
     }
 
-    fn write_envelope(&mut self, envelope: &[u8]) -> Result<Fetch, UpdateReason> {
-        let spare = self.ledger.spare().ok_or(UpdateReason::Flash)?;
-        let flash = &mut self.ports.flash;
-        self.layout.write_envelope(flash, &spare, envelope).map_err(|_| UpdateReason::Flash)?;
-        self.read_envelope(spare.slot(), envelope.len())?;
+    fn write_envelope(&mut self, component: Component, envelope: &[u8]) -> Result<Fetch, UpdateReason> {
+        let index = match component {
+            Component::App => {
+                let spare = self.ledger.spare().ok_or(UpdateReason::Flash)?;
+                let flash = &mut self.ports.flash;
+                self.layout.write_envelope(flash, &spare, envelope).map_err(|_| UpdateReason::Flash)?;
+                spare.slot()
+            }
+            Component::Microvisor => {
+                self.write_microvisor_head(envelope).map_err(|_| UpdateReason::Flash)?;
+                MICROVISOR
+            }
+        };
+        self.read_envelope(index, envelope.len())?;
         if self.envelope != envelope {
             return Err(UpdateReason::Flash);
         }
@@ -157,7 +193,7 @@ impl<B: Board> Device<'_, B> {
     }
 
     fn go(&mut self, target: Target) -> Result<Heard, DirectiveRefused> {
-        let under_way = self.ledger.staged().or(self.ledger.trial()).or(self.ledger.confirmed());
+        let under_way = self.ledger.under_way().or(self.ledger.confirmed());
         let fits = under_way.is_some_and(|index| is_target(&self.ledger.slots[index], &target))
             || mutated!(GoTarget);
         match self.state {
@@ -186,10 +222,13 @@ impl<B: Board> Device<'_, B> {
     /// The floor rises to at most the confirmed, running version's own counter: nobody can lock a device out of what it
     /// runs.
     fn commit(&mut self, target: Target, counter: u64) -> Result<Heard, DirectiveRefused> {
+        if is_microvisor(&target) {
+            return self.commit_microvisor(&target, counter);
+        }
         let confirmed = self.ledger.confirmed().map(|index| &self.ledger.slots[index]);
         let fits = confirmed
             .is_some_and(|slot| slot.manifest == target.manifest && counter <= slot.security_counter);
-        if !fits || !self.is_running(target.manifest) {
+        if !fits || !self.is_running(&target) {
             return Err(DirectiveRefused::Misplaced);
         }
         Ok(if self.raise_floor(counter) { Heard::Acted } else { Heard::Already })
@@ -205,10 +244,13 @@ impl<B: Board> Device<'_, B> {
         true
     }
 
-    /// This manifest is the confirmed one and its application is up or waits for its next start.
-    fn is_running(&self, manifest: Digest) -> bool {
+    /// This manifest is the confirmed one, and its application is up or waits for its next start.
+    fn is_running(&self, target: &Target) -> bool {
+        if is_microvisor(target) {
+            return self.runs_microvisor(target);
+        }
         let running = self.running.as_ref().map(|running| &self.ledger.slots[running.slot]);
-        running.is_some_and(|slot| slot.status == Status::Confirmed && slot.manifest == manifest)
+        running.is_some_and(|slot| slot.status == Status::Confirmed && slot.manifest == target.manifest)
     }
 
     /// Adds a result to a ledger about to be journaled.
@@ -240,6 +282,10 @@ impl<B: Board> Device<'_, B> {
             attempts,
         });
     }
+}
+
+fn is_microvisor(target: &Target) -> bool {
+    target.component == Component::Microvisor
 }
 
 /// This result is how the target ended.

@@ -1,7 +1,7 @@
 //! The update engine: from a directive to a confirmed version, or back to the one before.
 //!
 //! `machine` says which moves exist, `ledger` what survives power loss, `check` what may be installed, `fetch` how a slot
-//! is filled, `trial` when a version is kept. `hear` and `advance` drive them for a [`crate::Device`].
+//! is filled, `trial` when a version is kept, `microvisor` what is different when the microvisor itself is exchanged. `hear` and `advance` drive them for a [`crate::Device`].
 
 mod advance;
 pub(crate) mod check;
@@ -12,7 +12,9 @@ pub(crate) mod held;
 pub(crate) mod layers;
 pub mod ledger;
 pub mod machine;
+pub mod microvisor;
 pub mod result;
+mod roots;
 pub mod slots;
 pub mod trial;
 

@@ -12,6 +12,7 @@ use wire::limits::{BLOCK_BYTES, ENVELOPE_BYTES_MAX};
 use wire::{Digest, key::Hasher};
 
 use super::ledger::Spare;
+use crate::boot::first::SlotLayout;
 use crate::mutation::mutated;
 use crate::ports::{Flash, FlashError, Geometry};
 use crate::store::{Store, WRITE_BYTES_MAX};
@@ -76,6 +77,29 @@ impl Layout {
             Place { envelope_at, area_at: envelope_at + envelope_bytes }
         };
         Ok(Layout { store_at: 0, slots: [place(0), place(1)], area_bytes, erase_bytes, write_bytes })
+    }
+
+    /// Where the microvisor's parts lie in a flash of its two slots, which follow each other.
+    pub(crate) fn of_microvisor(geometry: Geometry, slot: &SlotLayout) -> Layout {
+        let Geometry { bytes, erase_bytes, write_bytes, .. } = geometry;
+        let place = |index| {
+            let start = bytes / 2 * index;
+            Place { envelope_at: start + slot.envelope_at, area_at: start + slot.image_at }
+        };
+        let slots = [place(0), place(1)];
+        Layout { store_at: 0, slots, area_bytes: slot.image_bytes, erase_bytes, write_bytes }
+    }
+
+    /// Erases what is before the spare slot's envelope and writes a keyset there, to be read back by the caller.
+    pub(crate) fn write_keyset(
+        &self,
+        flash: &mut dyn Flash,
+        spare: &Spare,
+        at: u32,
+        keyset: &[u8],
+    ) -> Result<(), FlashError> {
+        self.erase(flash, at, self.slots[spare.slot()].envelope_at - at)?;
+        self.write(flash, at, keyset)
     }
 
     /// Erases the spare slot's envelope part and writes an envelope there, to be read back by the caller.

@@ -2,9 +2,10 @@
 
 use gateway_core::device::Notice;
 use gateway_core::gateway::Happening;
+use gateway_core::net::link::RENEW_RETRY_MS;
 use p256::ecdsa::signature::Verifier as _;
 use wire::Digest;
-use wire::msg::{EnrollDown, EnrollReason, EnrollStatus, EnrollUp, EnumValue, Message as _};
+use wire::msg::{EnrollDown, EnrollReason, EnrollStatus, EnrollUp, EnumValue, HelloDown, Message as _};
 
 use crate::sim::*;
 use crate::world::*;
@@ -164,6 +165,24 @@ fn a_leaf_in_the_last_third_of_its_life_is_renewed_with_the_birth_certificate() 
     assert!(signed, "the birth certificate vouches");
     world.until("hello", |world| world.take("hello").is_some());
     world.pass_ms(60_000);
+    assert_eq!(world.opened.last().unwrap().credential, "chain");
+}
+
+#[test]
+fn a_leaf_is_renewed_before_its_time_when_the_service_asks_and_not_more_often_than_may_be() {
+    let mut world = World::serving();
+    world.tell_channel("hello", &HelloDown { renew: true, ..Default::default() });
+    world.until("renewal", |world| world.opened.last().is_some_and(|opened| opened.credential == "birth"));
+    world.until("question", |world| {
+        let Some((topic, question)) = world.take_enroll() else { return false };
+        let issued = world.issue(&question, (2020, 2040));
+        world.tell(&topic, &encode(&issued.message()));
+        true
+    });
+    world.until("hello", |world| world.take("hello").is_some());
+    // A service that asks without end gets no more than that.
+    world.tell_channel("hello", &HelloDown { renew: true, ..Default::default() });
+    world.pass_ms(RENEW_RETRY_MS / 2);
     assert_eq!(world.opened.last().unwrap().credential, "chain");
 }
 

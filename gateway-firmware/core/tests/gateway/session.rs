@@ -92,6 +92,27 @@ fn the_next_keyset_is_taken_and_said_and_a_replayed_one_is_not() {
 }
 
 #[test]
+fn a_challenge_is_said_back_for_the_rest_of_the_boot_and_no_longer() {
+    let next = |world: &mut World| {
+        let mut said = Vec::new();
+        world.until("hello", |world| {
+            said = world.take("hello").unwrap_or_default();
+            !said.is_empty()
+        });
+        HelloUp::decode(&said).unwrap().challenge.to_vec()
+    };
+    let mut world = World::serving();
+    for challenge in [&[7; 16][..], &[8; 16], &[9; 15], &[9; 17], &[]] {
+        world.tell_channel("hello", &HelloDown { challenge, ..Default::default() });
+    }
+    assert_eq!(next(&mut world), [8; 16], "the newest that is one");
+    world.cut();
+    assert_eq!(next(&mut world), [8; 16], "over connections");
+    world.reboot();
+    assert_eq!(next(&mut world), [0; 0]);
+}
+
+#[test]
 fn a_message_on_anothers_topic_or_of_another_channel_is_nothing() {
     let mut world = World::serving();
     let signed = encode(&HelloDown {

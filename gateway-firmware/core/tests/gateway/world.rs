@@ -47,6 +47,7 @@ impl Board for NetBoard {
     type Reset = <SimBoard as Board>::Reset;
     type Watchdog = <SimBoard as Board>::Watchdog;
     type App = <SimBoard as Board>::App;
+    type Firmware = <SimBoard as Board>::Firmware;
     type Verify = <SimBoard as Board>::Verify;
 }
 
@@ -445,9 +446,10 @@ impl Issued {
 }
 
 fn boot(bench: &Bench, identity_key: u8) -> Gateway<'static, NetBoard> {
-    let Ports { flash, counter, keys: _, clock, entropy, reset, watchdog, app, verify } = bench.ports();
+    let Ports { flash, counter, keys: _, clock, entropy, reset, watchdog, app, firmware, verify } =
+        bench.ports();
     let keys = SoftKeys { identity: soft_key(identity_key), claim: soft_key(78) };
-    let ports = Ports { flash, counter, keys, clock, entropy, reset, watchdog, app, verify };
+    let ports = Ports { flash, counter, keys, clock, entropy, reset, watchdog, app, firmware, verify };
     let device = Device::boot(ports, bench.facts.clone(), Box::leak(Box::default())).unwrap();
     let leak = |bytes: usize| Box::leak(vec![0; bytes].into_boxed_slice());
     let buffers = Buffers {

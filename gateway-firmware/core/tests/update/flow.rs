@@ -20,6 +20,11 @@ pub(crate) fn with_v1(geometry: gateway_core::ports::Geometry) -> (Maker, Bench)
     (maker, bench)
 }
 
+/// What the slots hold.
+fn statuses(device: &Device) -> Vec<SlotStatus> {
+    device.slots().iter().map(|slot| slot.status).collect()
+}
+
 #[test]
 fn a_first_version_and_then_a_second_are_fetched_tried_and_confirmed() {
     for geometry in GEOMETRIES {
@@ -32,7 +37,8 @@ fn a_first_version_and_then_a_second_are_fetched_tried_and_confirmed() {
         assert_eq!(bench.running().as_deref(), Some("v2"));
         let result = director.result(2).unwrap();
         assert_eq!((result.outcome, result.attempts), (Outcome::Confirmed, 1));
-        let slots = device.slots().map(|slot| (slot.status, slot.running, slot.version));
+        let slots: Vec<_> =
+            device.slots().into_iter().map(|slot| (slot.status, slot.running, slot.version)).collect();
         let version = |text: &str| text.try_into().unwrap();
         assert_eq!(slots[0], (SlotStatus::Previous, false, version("1.0")));
         assert_eq!(slots[1], (SlotStatus::Confirmed, true, version("2.0")));
@@ -99,7 +105,7 @@ fn try_bad(behaviour: Behaviour) -> (Maker, Bench, gateway_core::update::UpdateR
     let result = director.result(2).unwrap();
     assert_eq!(result.outcome, Outcome::Reverted);
     assert_eq!(bench.running().as_deref(), Some("v1"));
-    assert_eq!(device.slots().map(|slot| slot.status), [SlotStatus::Confirmed, SlotStatus::Rejected]);
+    assert_eq!(statuses(&device), [SlotStatus::Confirmed, SlotStatus::Rejected]);
     assert_eq!(device.floor(), Some(0), "nobody committed");
     (maker, bench, result)
 }
@@ -183,7 +189,7 @@ pub(crate) fn a_revert_outlasts_the_power() {
     let device = bench.boot();
     assert_eq!(bench.app.borrow().started, ["v1"]);
     assert_eq!(device.results(), results);
-    assert_eq!(device.slots().map(|slot| slot.status), [SlotStatus::Confirmed, SlotStatus::Rejected]);
+    assert_eq!(statuses(&device), [SlotStatus::Confirmed, SlotStatus::Rejected]);
 }
 
 #[test]

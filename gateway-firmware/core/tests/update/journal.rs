@@ -1,6 +1,6 @@
 //! The store alone: values come back, torn ones never do, and a put has happened completely or not at all.
 
-use gateway_core::ports::{FlashError, Geometry};
+use gateway_core::ports::{Flash as _, FlashError, Geometry};
 use gateway_core::store::{Health, Key, STORE_BANK_BYTES, Store, StoreError};
 use proptest::prelude::*;
 
@@ -28,6 +28,7 @@ fn value(key: Key, step: usize) -> Vec<u8> {
         Key::Enrolment => step % 3 * 40,
         Key::Ledger => 100 + step * 61 % 500,
         Key::Crash => 40 + step * 53 % 400,
+        Key::Commission => 41,
     };
     (0..len).map(|index| (index * 31 + step * 7 + key as usize) as u8).collect()
 }
@@ -271,5 +272,53 @@ proptest! {
         let mut store = Store::mount(&mut flash, 0).unwrap();
         store.put(&mut flash, Key::Boot, &[1; 4]).unwrap();
         prop_assert_eq!(&values(&flash)[0], &[1; 4]);
+    }
+}
+
+/// CRC-32 (ISO-HDLC), as the store's are: over a bank's generation, the head, the payload.
+fn crc(parts: &[&[u8]]) -> u32 {
+    !parts.concat().iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    })
+}
+
+/// Appends a record as a newer microvisor would: of a key that nobody here knows.
+fn append_foreign(flash: &SimFlash, unit: usize, sequence: u32, payload: &[u8]) {
+    let mut banks = [0; 2 * STORE_BANK_BYTES as usize];
+    flash.clone().read(0, &mut banks).unwrap();
+    let bank = STORE_BANK_BYTES as usize * usize::from(banks[..4] != *b"HFJ1");
+    let bytes = &banks[bank..bank + STORE_BANK_BYTES as usize];
+    let tail = (bytes.iter().rposition(|byte| *byte != 0xff).unwrap() + 1).next_multiple_of(unit);
+    let [l0, l1] = (payload.len() as u16).to_le_bytes();
+    let [s0, s1, s2, s3] = sequence.to_le_bytes();
+    let head = [42, !42, l0, l1, s0, s1, s2, s3];
+    let sum = crc(&[&bytes[4..8], &head, payload]).to_le_bytes();
+    let mut record = [&head[..], &sum, payload].concat();
+    record.resize(record.len().next_multiple_of(unit), 0xff);
+    flash.clone().write((bank + tail) as u32, &record).unwrap();
+}
+
+#[test]
+fn a_record_of_a_newer_microvisor_is_passed_over_and_costs_nothing() {
+    for geometry in GEOMETRIES {
+        let flash = SimFlash::new(geometry);
+        let mut held = Values::default();
+        let put = |held: &mut Values, index: usize, step: usize| {
+            let mut store = Store::mount(&mut flash.clone(), 0).unwrap();
+            held[index] = value(KEYS[index], step);
+            store.put(&mut flash.clone(), KEYS[index], &held[index]).unwrap();
+        };
+        put(&mut held, 2, 1);
+        put(&mut held, 5, 2);
+        append_foreign(&flash, geometry.write_bytes.max(8) as usize, 3, &[7; 5000]);
+        let store = Store::mount(&mut flash.clone(), 0).unwrap();
+        assert_eq!(store.health(), Health::Sound, "it is no damage");
+        assert_eq!(values(&flash), held);
+        // What is written behind it counts, and the live records move on without it.
+        for step in 3..40 {
+            put(&mut held, step % KEYS.len(), step);
+            assert_eq!(values(&flash), held);
+        }
+        assert_eq!(flash.violations(), [""; 0]);
     }
 }

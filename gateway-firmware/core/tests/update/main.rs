@@ -5,7 +5,9 @@
 
 mod bad_input;
 mod boot;
+mod commission;
 mod crash;
+mod exchange;
 mod first;
 mod flash_fault;
 mod flow;

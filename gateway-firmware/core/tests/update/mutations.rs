@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use gateway_core::mutation::{Mutation, switch_on};
 
 use crate::sim::{SMALL, WRITE_ONCE};
-use crate::{bad_input, boot, crash, flow, journal, log_share, power_cut, restart};
+use crate::{bad_input, boot, crash, exchange, flow, journal, log_share, power_cut, restart};
 
 /// A fault, the test that finds it, and that test.
 const FOUND_BY: [(Mutation, &str, fn()); Mutation::ALL.len()] = [
@@ -88,6 +88,36 @@ const FOUND_BY: [(Mutation, &str, fn()); Mutation::ALL.len()] = [
         "flow::a_version_taken_back_is_refused_for_the_same_deployment_and_tried_again_for_a_new_one",
         bad_input::a_manifest_taken_back_is_not_tried_again_for_its_deployment,
     ),
+    (
+        Mutation::ExchangeRecord,
+        "exchange::a_microvisor_is_exchanged_there_and_back_and_the_application_goes_on",
+        exchange::there_and_back,
+    ),
+    (
+        Mutation::ExchangeWord,
+        "exchange::a_microvisor_that_nobody_acknowledges_goes_back_inconclusive_at_its_deadline",
+        exchange::nobody_answers,
+    ),
+    (
+        Mutation::ExchangeWhole,
+        "exchange::no_slot_is_written_while_the_one_that_runs_is_damaged",
+        exchange::the_slot_that_runs_is_damaged,
+    ),
+    (
+        Mutation::RootsInUse,
+        "exchange::a_root_that_left_the_keyset_is_revoked_when_no_slot_needs_it",
+        exchange::a_root_is_dropped,
+    ),
+    (
+        Mutation::ExchangeRoots,
+        "exchange::a_microvisor_the_first_stage_would_not_believe_is_refused",
+        exchange::the_first_stage_knows_no_root,
+    ),
+    (
+        Mutation::ExchangeMinimum,
+        "exchange::a_microvisor_the_application_does_not_run_on_is_refused",
+        exchange::the_application_needs_what_runs,
+    ),
     (Mutation::GoTarget, "flow::nothing_is_installed_without_go", flow::nothing_is_installed_without_its_go),
     (
         Mutation::DirectiveNonce,
@@ -149,6 +179,7 @@ fn every_fault_has_its_test_and_every_named_test_exists() {
         ("bad_input", include_str!("bad_input.rs")),
         ("boot", include_str!("boot.rs")),
         ("crash", include_str!("crash.rs")),
+        ("exchange", include_str!("exchange.rs")),
         ("flow", include_str!("flow.rs")),
         ("journal", include_str!("journal.rs")),
         ("log_share", include_str!("log_share.rs")),

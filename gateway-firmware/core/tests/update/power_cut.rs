@@ -69,11 +69,11 @@ impl Story {
 
 /// What was cut.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Counts {
-    operations: u64,
-    cut_points: u64,
-    recovery_operations: u64,
-    recovery_cut_points: u64,
+pub(crate) struct Counts {
+    pub(crate) operations: u64,
+    pub(crate) cut_points: u64,
+    pub(crate) recovery_operations: u64,
+    pub(crate) recovery_cut_points: u64,
 }
 
 /// Cuts at every operation in every mode; of each recovery, at every operation, in every `1 / recovery_stride`-th of the

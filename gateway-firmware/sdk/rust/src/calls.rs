@@ -19,6 +19,9 @@ mod slot {
     pub(super) const NO_OP: u8 = 27;
     pub(super) const SERVER_LOGGING_INIT: u8 = 36;
     pub(super) const SERVER_LOG: u8 = 37;
+    pub(super) const TESTING_COMPLETE: u8 = 55;
+    pub(super) const TEST_LOG: u8 = 56;
+    pub(super) const TEST_LOGGING_INIT: u8 = 57;
     pub(super) const SYSTEM_LED_ENABLE: u8 = 59;
     pub(super) const GET_WAKE_REASON: u8 = 63;
     pub(super) const RESTART: u8 = 64;
@@ -109,6 +112,30 @@ pub fn publish(content_type: &str, data: &[u8]) -> Result<(), Status> {
         [content_type.as_ptr() as u32, content_type.len() as u32, data.as_ptr() as u32, data.len() as u32];
     // SAFETY: only read.
     answered(unsafe { raw::call(slot::TELEMETRY_PUBLISH, arguments) })
+}
+
+/// For the application that tests a board in the factory: as [`start_logging`], for messages to the factory's console.
+/// `Unavailable`: this board is not being tested.
+pub fn start_test_logging<const BYTES: usize>(buffer: &'static LogBuffer<BYTES>) -> Result<(), Status> {
+    let arguments = [buffer.0.get() as u32, BYTES as u32, 0, 0];
+    // SAFETY: the buffer is the microvisor's from now on.
+    answered(unsafe { raw::call(slot::TEST_LOGGING_INIT, arguments) })
+}
+
+/// The same: says something on the factory's console. `Unavailable`: this board is not being tested, or no memory was lent, or the
+/// test is over. `LogMessageTooLong` and `InvalidBufferSize` as for [`log`].
+pub fn test_log(message: &str) -> Result<(), Status> {
+    let Ok(bytes) = u16::try_from(message.len()) else { return Err(Status::LogMessageTooLong) };
+    // SAFETY: only read.
+    answered(unsafe { raw::call(slot::TEST_LOG, [message.as_ptr() as u32, bytes.into(), 0, 0]) })
+}
+
+/// The same: ends the test. 0 makes the board a product, for good: this application is ended, and the first one of production starts.
+/// Anything else is shown and locks the board. It returns; the end comes soon after. `Unavailable`: this board is not being tested, or
+/// the verdict was given already.
+pub fn testing_complete(status: u32) -> Result<(), Status> {
+    // SAFETY: the call writes nothing.
+    answered(unsafe { raw::call(slot::TESTING_COMPLETE, [status, 0, 0, 0]) })
 }
 
 /// Says that this version works: what an update on trial is confirmed by. Saying it again changes nothing. Nothing else can be wrong.

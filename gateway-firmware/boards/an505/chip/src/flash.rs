@@ -38,6 +38,11 @@ impl Window {
         Window { start: at::SLOTS[index & 1], bytes: at::SLOT_BYTES }
     }
 
+    /// Both of the microvisor's slots, one after the other.
+    pub const fn slots() -> Window {
+        Window { start: at::SLOTS[0], bytes: 2 * at::SLOT_BYTES }
+    }
+
     /// The store flash.
     pub const fn store() -> Window {
         Window { start: at::STORE, bytes: at::STORE_BYTES }

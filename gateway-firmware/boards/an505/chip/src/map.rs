@@ -117,6 +117,7 @@ pub mod flash {
     /// Bytes of it: two banks of journal, and two slots of an envelope and an area as large as the application's code.
     pub const STORE_BYTES: u32 = 2 * 16 * 1024 + 2 * (8 * 1024 + super::app::CODE_BYTES);
 
+    const _: () = assert!(SLOTS[1] == SLOTS[0] + SLOT_BYTES);
     const _: () = assert!(SLOTS[1] + SLOT_BYTES <= STORE && STORE + STORE_BYTES <= BYTES);
 }
 

@@ -111,6 +111,10 @@ impl App for Application {
         gateway::update_waits();
     }
 
+    fn tested(&mut self) -> Option<u32> {
+        gateway::tested()
+    }
+
     fn take_crash(&mut self) -> Option<Crash> {
         if let (RUNNING, Some(kind)) = (LIFE.load(Ordering::Relaxed), schedule::hang()) {
             schedule::end_app();

@@ -10,6 +10,7 @@ pub mod telemetry;
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use abi::call::Caller;
 use abi::{Access, DEVICE_ID_BYTES, LOG_MESSAGE_BYTES_MAX, Status};
 use chip::map::CLOCK_HZ;
 use chip::special::ipsr;
@@ -108,11 +109,21 @@ pub(crate) fn starts(reason: StartReason) {
     STARTED.with(|held| *held = reason);
 }
 
+/// What the application said of the board, once all that it logged was taken.
+pub(crate) fn tested() -> Option<u32> {
+    HELD.with(|held| held.tested())
+}
+
+/// The application tests the hardware.
+fn is_testing() -> bool {
+    STARTED.with(|reason| *reason) == StartReason::Test
+}
+
 /// Answers a call: the number of a [`Status`].
 pub(crate) extern "C" fn called(passed: &abi::call::Arguments, slot: u32) -> u32 {
     let status = match abi::call_at(slot as u8) {
         Some(call) => call
-            .judge(*passed, ipsr() != 0, &REGIONS, reachable)
+            .judge(*passed, Caller { in_handler: ipsr() != 0, testing: is_testing() }, &REGIONS, reachable)
             .map_or_else(|refused| refused, |arguments| perform(call.slot, arguments)),
         None => Status::Unavailable,
     };
@@ -166,8 +177,15 @@ fn perform(slot: u8, arguments: abi::call::Arguments) -> Status {
             answer(second, Ok(FACTS.with(|facts| facts.network.status) as u32))
         }
         29 => Status::InvalidHandle,
-        36 => HELD.with(|held| held.lend_log(first, second)),
-        37 => log(first, second),
+        36 | 57 => HELD.with(|held| held.lend_log(first, second)),
+        37 => log(first, second, FACTS.with(|facts| facts.log_enabled)),
+        // To the factory's console, which nobody turns off.
+        56 => log(first, second, true),
+        55 => {
+            let status = HELD.with(|held| held.testing_complete(first));
+            schedule::wake();
+            status
+        }
         59 if first <= 1 => {
             SYSTEM_LED.store(first != 0, Ordering::Relaxed);
             Status::Okay
@@ -203,7 +221,7 @@ fn restart() -> Status {
 
 fn wake_reason() -> WakeReason {
     match STARTED.with(|reason| *reason) {
-        StartReason::Boot => FACTS.with(|facts| facts.boot),
+        StartReason::Boot | StartReason::Test => FACTS.with(|facts| facts.boot),
         StartReason::Crash => WakeReason::ApplicationCrash,
         StartReason::Restart => WakeReason::RemoteApplicationRestart,
         StartReason::Update => WakeReason::ApplicationUpdate,
@@ -230,8 +248,7 @@ fn close(at: u32, close: impl FnOnce(u32) -> Result<(), Status>) -> Status {
     answer(at, closed.map(|()| 0u32))
 }
 
-fn log(at: u32, bytes: u32) -> Status {
-    let enabled = FACTS.with(|facts| facts.log_enabled);
+fn log(at: u32, bytes: u32, enabled: bool) -> Status {
     match HELD.with(|held| held.log(at, bytes, enabled)) {
         Ok(news) => {
             if news {

@@ -11,7 +11,7 @@ mod tell;
 use core::net::Ipv4Addr;
 
 use chip::clock::now_us;
-use gateway_core::boot::first::Record;
+use gateway_core::commission::Stage;
 use gateway_core::device::{BootError, Next, Notice};
 use gateway_core::gateway::{Buffers, Gateway, Happening, Provisioning, RECEIVE_BYTES_MIN, SEND_BYTES_MIN};
 use gateway_core::net::identity::Identity;
@@ -28,7 +28,7 @@ use wire::msg::LogLevel;
 use crate::application::{self, EVENTS_MAX, Event};
 use crate::gateway::telemetry;
 use crate::net::lan9118::{self, Lan9118};
-use crate::ports::{self, An505, Started, Unfit, boot_record};
+use crate::ports::{self, An505, Started, Unfit};
 use crate::{gateway, schedule};
 
 use self::found::Found;
@@ -67,23 +67,23 @@ struct Supervisor {
     network: &'static mut Ip,
     anchor: &'static [u8],
     epoch: u32,
+    dials_from_us: u64,
     connection: Option<Connection>,
     open: bool,
     measure: Measure,
-    /// The first stage counts the starts of this microvisor, until the link was there once.
-    on_trial: bool,
     wall: Wall,
 }
 
 /// Where `schedule` starts this thread. It comes back from nothing: what keeps it from working resets the board.
 pub extern "C" fn run() -> ! {
-    match begin() {
+    run_dialing_from(0)
+}
+
+/// The same, with no connection before this time.
+pub fn run_dialing_from(us: u64) -> ! {
+    match begin(us) {
         Ok(supervisor) => {
-            schedule::on_lan(|| {
-                lan9118::acknowledge();
-                measure::brought();
-                schedule::wake();
-            });
+            supervisor.listen();
             supervisor.turn_for_ever()
         }
         Err(unable) => stop_here(unable),
@@ -104,10 +104,9 @@ enum Unable {
 /// Makes everything, each part where it stays. Whatever needs a large frame is a call of its own here, so that it is gone
 /// when the turns begin.
 #[inline(never)]
-fn begin() -> Result<&'static mut Supervisor, Unable> {
+fn begin(dials_from_us: u64) -> Result<&'static mut Supervisor, Unable> {
     let Started { mut ports, facts, provision, handover } = ports::start().map_err(Unable::Board)?;
     let found = Found::look(&mut ports, handover.as_ref());
-    let on_trial = handover.as_ref().is_some_and(|handover| handover.attempt > 0);
     tell::started(&facts, handover.as_ref());
     found.tell(|_, text| tell::say(text));
     let provision: &'static Provision<'static> = PROVISION.try_init(provision).ok_or(Unable::Lent)?;
@@ -121,10 +120,10 @@ fn begin() -> Result<&'static mut Supervisor, Unable> {
         network,
         anchor: provision.server_ca,
         epoch: 0,
+        dials_from_us,
         connection: None,
         open: false,
         measure: Measure::default(),
-        on_trial,
         wall,
     };
     SUPERVISOR.try_init(supervisor).ok_or(Unable::Lent)
@@ -167,6 +166,17 @@ fn network(provision: &'static Provision<'static>) -> Result<&'static mut Ip, Un
 }
 
 impl Supervisor {
+    /// Hears the network from now on, if this board may: one that is being tested, or failed, is deaf.
+    fn listen(&self) {
+        if self.core.device().may_connect() {
+            schedule::on_lan(|| {
+                lan9118::acknowledge();
+                measure::brought();
+                schedule::wake();
+            });
+        }
+    }
+
     fn turn_for_ever(&mut self) -> ! {
         loop {
             let mut turns = 0;
@@ -189,9 +199,11 @@ impl Supervisor {
     fn turn(&mut self) -> bool {
         let heard = self.hear_application();
         self.measure.turns();
-        self.network.poll(now_us());
-        self.follow_wish();
-        let moved = self.carry();
+        let moved = self.core.device().may_connect() && {
+            self.network.poll(now_us());
+            self.follow_wish();
+            self.carry()
+        };
         gateway::publish(tell::facts(self.core, &mut self.wall));
         heard || moved
     }
@@ -200,10 +212,13 @@ impl Supervisor {
     /// costs a turn so much and no more.
     fn hear_application(&mut self) -> bool {
         let mut heard = false;
+        let testing = self.core.device().commission() == Stage::Testing;
         for _ in 0..EVENTS_MAX {
-            let Some(event) = application::take_event(self.core.app_log_has_room()) else { break };
+            let log = testing || self.core.app_log_has_room();
+            let Some(event) = application::take_event(log) else { break };
             heard = true;
             match event {
+                Event::Log { text, .. } if testing => tell::tests(&text),
                 Event::Log { at_ms, text } => self.core.app_log_of(at_ms, LogLevel::Info, &text),
                 Event::Fault(fault) => tell::fault(self.core, &fault),
                 // Levels, which the core asks for: `App::status`.
@@ -224,7 +239,7 @@ impl Supervisor {
     /// Drops the connection there is when another one is wished for, and begins that.
     fn follow_wish(&mut self) {
         let (epoch, dial) = self.core.wish();
-        if epoch == self.epoch {
+        if epoch == self.epoch || now_us() < self.dials_from_us {
             return;
         }
         (self.epoch, self.open) = (epoch, false);
@@ -285,21 +300,16 @@ impl Supervisor {
             Next::At(ms) => Some(ms.saturating_mul(1000)),
             Next::Never => None,
         };
-        let network_us = self.network.deadline_us(now_us());
+        let deaf = !self.core.device().may_connect();
+        let network_us = self.network.deadline_us(now_us()).filter(|_| !deaf);
         let connection_us = self.connection.as_ref().and_then(Connection::deadline_us);
         // The watchdog wants to be fed, whoever sleeps.
         let rest_us = now_us() + REST_MAX_US;
-        [core_us, network_us, connection_us, schedule::trial_ends_us(), Some(rest_us)]
+        let dial_us = (now_us() < self.dials_from_us).then_some(self.dials_from_us);
+        [core_us, network_us, connection_us, dial_us, schedule::trial_ends_us(), Some(rest_us)]
             .into_iter()
             .flatten()
             .min()
-    }
-
-    /// A microvisor that holds the link has proven itself.
-    fn confirm(&mut self) {
-        if core::mem::take(&mut self.on_trial) {
-            tell::confirmed(self.core, boot_record::change(Record::confirm));
-        }
     }
 
     fn report(&mut self) {
@@ -308,8 +318,8 @@ impl Supervisor {
             if happening == Happening::Device(Notice::Update(State::Fetching)) {
                 self.measure.update_started();
             }
-            if happening == Happening::Connected {
-                self.confirm();
+            if happening == Happening::Device(Notice::Commission(Stage::Production)) {
+                self.listen();
             }
         }
     }

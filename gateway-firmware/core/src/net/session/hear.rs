@@ -40,7 +40,12 @@ impl Session {
 
     fn hear_hello<B: Board>(&mut self, payload: &[u8], device: &mut Device<'_, B>, logs: &mut Logs<'_>) {
         let Ok(hello) = HelloDown::decode(payload) else { return };
-        self.answered = true;
+        // A challenge alone comes from who has nothing else to say: others may.
+        self.answered |= !hello.keyset.is_empty() || !hello.signed_time.is_empty();
+        if let Ok(challenge) = hello.challenge.try_into() {
+            self.challenge = Some(challenge);
+        }
+        self.renewal_asked |= hello.renew;
         // The keyset first: it may name the director key that signed the time.
         if !hello.keyset.is_empty() {
             // Accepted, it is the device's to note.

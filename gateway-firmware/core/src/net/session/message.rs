@@ -7,10 +7,10 @@ use crate::device::{BootId, SlotReport};
 use crate::ports;
 use crate::update::{Outcome, State, UpdateResult};
 
-pub(super) fn slot(index: usize, report: &SlotReport) -> Slot<'_> {
+pub(super) fn slot(report: &SlotReport) -> Slot<'_> {
     Slot {
-        component: "app",
-        index: index as u32,
+        component: report.component.name(),
+        index: report.index.into(),
         status: EnumValue::Known(report.status),
         manifest_digest: report.manifest.as_ref().map_or(&[], |digest| &digest.0[..]),
         version: &report.version,

@@ -5,61 +5,15 @@ mod cut;
 mod memory;
 mod refusal;
 
-use gateway_core::boot::first::{Given, Machine, Outcome, Parts, Record, Scratch, Slot, SlotLayout, choose};
-use gateway_core::ports::{Flash, FlashError, Geometry};
+use gateway_core::boot::first::{Given, Machine, Outcome, Parts, Record, Scratch, Slot, choose};
+use gateway_core::ports::Geometry;
 use wire::KeyHash;
 use wire::cose::P256;
-use wire::manifest::Component;
-use wire::sign::{KeysetSpec, ManifestSpec, ReleaseKeySpec, Signer as _, SoftKey};
 
+pub(crate) use crate::sim::firmware::{
+    ATTEMPTS_MAX, BOARD, CODE_AT, Filling, IMAGE_BYTES, LAYOUT, Part, STACK_AT, image, keyset,
+};
 use crate::sim::{Maker, SimFlash};
-
-pub(crate) const BOARD: &str = "sim";
-/// Where images of these tests run.
-pub(crate) const CODE_AT: u32 = 0x1001_0000;
-pub(crate) const STACK_AT: u32 = 0x3800_0000;
-pub(crate) const IMAGE_BYTES: u32 = 3 * 16 * 1024;
-pub(crate) const LAYOUT: SlotLayout =
-    SlotLayout { keyset_at: 0, envelope_at: 8192, image_at: 16_384, image_bytes: IMAGE_BYTES };
-const RECORD_BYTES: u32 = 16 * 1024;
-const SLOT_BYTES: u32 = 64 * 1024;
-/// Starts that these tests' manifests give a trial.
-pub(crate) const ATTEMPTS_MAX: u8 = 3;
-
-/// A part of a flash as a flash of its own.
-#[derive(Debug, Clone)]
-pub(crate) struct Part {
-    flash: SimFlash,
-    at: u32,
-    bytes: u32,
-}
-
-impl Part {
-    pub(crate) fn whole(flash: &SimFlash) -> Part {
-        Part { flash: flash.clone(), at: 0, bytes: flash.geometry().bytes }
-    }
-}
-
-impl Flash for Part {
-    fn geometry(&self) -> Geometry {
-        Geometry { bytes: self.bytes, ..self.flash.geometry() }
-    }
-
-    fn read(&mut self, at: u32, into: &mut [u8]) -> Result<(), FlashError> {
-        assert!(at + into.len() as u32 <= self.bytes);
-        self.flash.read(self.at + at, into)
-    }
-
-    fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), FlashError> {
-        assert!(at + bytes.len() as u32 <= self.bytes);
-        self.flash.write(self.at + at, bytes)
-    }
-
-    fn erase(&mut self, at: u32) -> Result<(), FlashError> {
-        assert!(at < self.bytes);
-        self.flash.erase(self.at + at)
-    }
-}
 
 /// A board with two microvisor slots, and those who sign for it.
 #[derive(Debug)]
@@ -93,8 +47,8 @@ impl Board {
     }
 
     pub(crate) fn fill(&self, slot: Slot, filling: &Filling) {
-        let at = RECORD_BYTES + SLOT_BYTES * slot.index() as u32;
-        self.flash.overwrite(at, &vec![0xff; SLOT_BYTES as usize]);
+        let Part { at, bytes, .. } = Part::slot(&self.flash, 0, slot);
+        self.flash.overwrite(at, &vec![0xff; bytes as usize]);
         self.flash.overwrite(at + LAYOUT.keyset_at, &filling.keyset);
         self.flash.overwrite(at + LAYOUT.envelope_at, &filling.envelope);
         self.flash.overwrite(at + LAYOUT.image_at, &filling.image);
@@ -102,11 +56,11 @@ impl Board {
 
     /// Changes one byte of a slot.
     pub(crate) fn corrupt(&self, slot: Slot, at: u32) {
-        self.flash.corrupt(RECORD_BYTES + SLOT_BYTES * slot.index() as u32 + at);
+        self.flash.corrupt(Part::slot(&self.flash, 0, slot).at + at);
     }
 
     pub(crate) fn record_part(&self) -> Part {
-        Part { flash: self.flash.clone(), at: 0, bytes: RECORD_BYTES }
+        Part::record(&self.flash, 0)
     }
 
     pub(crate) fn record(&self) -> Record {
@@ -118,13 +72,10 @@ impl Board {
     }
 
     pub(crate) fn start(&mut self) -> Outcome {
-        let slot = |index: u32| {
-            let at = RECORD_BYTES + SLOT_BYTES * index;
-            Part { flash: self.flash.clone(), at, bytes: SLOT_BYTES }
-        };
+        let slot = |slot| Part::slot(&self.flash, 0, slot);
         let parts = Parts {
             record: &mut self.record_part(),
-            slots: [&mut slot(0), &mut slot(1)],
+            slots: [&mut slot(Slot::A), &mut slot(Slot::B)],
             layout: LAYOUT,
             place: &mut self.place,
             scratch: &mut Scratch::new(),
@@ -144,59 +95,4 @@ impl Board {
         assert_eq!(self.place[8..16], version.to_le_bytes(), "what was measured is what is there");
         Some((version, chosen.attempt))
     }
-}
-
-/// What is in a slot.
-#[derive(Debug, Clone)]
-pub(crate) struct Filling {
-    pub(crate) keyset: Vec<u8>,
-    pub(crate) envelope: Vec<u8>,
-    pub(crate) image: Vec<u8>,
-}
-
-impl Filling {
-    pub(crate) fn version(version: u64) -> Filling {
-        Filling::made(&image(version), version, |_| {}, &Maker::new().release)
-    }
-
-    /// With another manifest or another release key.
-    pub(crate) fn made(
-        image: &[u8],
-        version: u64,
-        change: impl FnOnce(&mut ManifestSpec<'_>),
-        release: &SoftKey,
-    ) -> Filling {
-        let maker = Maker::new();
-        let layers = [image.to_vec(), vec![1; 100]];
-        let mut spec = maker.spec(version, &layers);
-        spec.layers.truncate(1);
-        spec.component = Component::Microvisor;
-        spec.board = BOARD.to_owned();
-        spec.update.attempts_max = ATTEMPTS_MAX;
-        change(&mut spec);
-        let envelope = spec.sign(release).unwrap().envelope;
-        Filling { keyset: keyset(|_| {}), envelope, image: image.to_vec() }
-    }
-}
-
-/// A keyset whose release key is for microvisors of this board.
-pub(crate) fn keyset(change: impl FnOnce(&mut KeysetSpec)) -> Vec<u8> {
-    let maker = Maker::new();
-    let mut spec = maker.keyset_spec(1);
-    spec.release_keys = vec![ReleaseKeySpec {
-        key: maker.release.public_key(),
-        component: Some(Component::Microvisor),
-        board: Some(BOARD.to_owned()),
-    }];
-    change(&mut spec);
-    spec.sign(&[&maker.root]).unwrap()
-}
-
-/// Two blocks and a bit: vectors, the version, and bytes of its own.
-pub(crate) fn image(version: u64) -> Vec<u8> {
-    let mut image: Vec<u8> = (0..33_000_u32).map(|at| (at / 5) as u8 ^ version as u8).collect();
-    image[..4].copy_from_slice(&(STACK_AT + 0x800).to_le_bytes());
-    image[4..8].copy_from_slice(&(CODE_AT + 0x101).to_le_bytes());
-    image[8..16].copy_from_slice(&version.to_le_bytes());
-    image
 }

@@ -13,7 +13,7 @@ use wire::manifest::Version;
 use wire::msg::SlotStatus;
 use wire::{Digest, PublicKey, Signature};
 
-use super::{Device, Maker, SimFlash};
+use super::{Device, Firmware, Maker, SimFirmware, SimFlash};
 
 /// What an application does, by the first word of its image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,6 +36,8 @@ pub(crate) struct Bench {
     pub now_ms: Rc<Cell<u64>>,
     entropy: Rc<Cell<u64>>,
     pub facts: Facts,
+    /// A first stage and two slots of a microvisor; none: nothing exchanges it.
+    pub firmware: Option<Rc<Firmware>>,
 }
 
 /// The application's side.
@@ -54,6 +56,8 @@ pub(crate) struct AppWorld {
     pub reasons: Vec<StartReason>,
     /// What the board knows of its end.
     pub crash: Option<Crash>,
+    /// What it says of the board.
+    pub tested: Option<u32>,
 }
 
 impl Bench {
@@ -75,6 +79,7 @@ impl Bench {
                 root_threshold: 1,
                 build_time_s: 1_700_000_000,
             },
+            firmware: None,
         }
     }
 
@@ -89,11 +94,14 @@ impl Bench {
             now_ms: Rc::new(Cell::new(self.now_ms.get())),
             entropy: Rc::new(Cell::new(self.entropy.get())),
             facts: self.facts.clone(),
+            firmware: self.firmware.as_ref().map(|firmware| Rc::new(firmware.fork())),
         }
     }
 
     pub(crate) fn ports(&self) -> Ports<SimBoard> {
+        let firmware = self.firmware.as_ref();
         Ports {
+            firmware: firmware.map_or_else(SimFirmware::default, |firmware| firmware.port(&self.flash)),
             flash: self.flash.clone(),
             counter: SimCounter { value: self.floor.clone(), fails: self.counter_fails.clone() },
             keys: SimKeys,
@@ -123,10 +131,17 @@ impl Bench {
         app.running = None;
         app.started.clear();
         app.reasons.clear();
-        (app.told, app.apply) = (false, false);
+        (app.told, app.apply, app.tested) = (false, false, None);
         drop(app);
+        let mut facts = self.facts.clone();
+        if let Some(firmware) = &self.firmware {
+            // Without power nothing comes up, and nobody looks at what would have.
+            if let Some(handover) = firmware.start(&self.flash, &facts) {
+                facts.microvisor = handover.version.parse().unwrap();
+            }
+        }
         // A test's device lives as long as it does.
-        Device::boot(self.ports(), self.facts.clone(), Box::leak(Box::default()))
+        Device::boot(self.ports(), facts, Box::leak(Box::default()))
     }
 
     pub(crate) fn advance_ms(&self, milliseconds: u64) {
@@ -137,7 +152,7 @@ impl Bench {
     pub(crate) fn guard(&self, device: &Device) {
         let layout = Layout::new(self.flash.geometry()).unwrap();
         let confirmed = device.slots().iter().position(|slot| slot.status == SlotStatus::Confirmed);
-        self.flash.protect(confirmed.map(|index| {
+        self.flash.protect(confirmed.filter(|index| *index < 2).map(|index| {
             let place = layout.slots[index];
             place.envelope_at..place.area_at + layout.area_bytes
         }));
@@ -162,6 +177,7 @@ impl Board for SimBoard {
     type Reset = SimReset;
     type Watchdog = SimWatchdog;
     type App = SimApp;
+    type Firmware = SimFirmware;
     type Verify = CachedVerify;
 }
 
@@ -248,6 +264,7 @@ impl App for SimApp {
         app.reasons.push(reason);
         app.running = Some((name, behaviour));
         (app.told, app.apply, app.network) = (false, false, NetworkDemand::NeverAsked);
+        app.tested = None;
         Ok(())
     }
 
@@ -270,6 +287,10 @@ impl App for SimApp {
     fn update_waits(&mut self) {
         let mut app = self.0.borrow_mut();
         (app.told, app.apply) = (true, false);
+    }
+
+    fn tested(&mut self) -> Option<u32> {
+        self.0.borrow().tested
     }
 
     fn take_crash(&mut self) -> Option<Crash> {

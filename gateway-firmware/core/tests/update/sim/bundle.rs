@@ -22,6 +22,7 @@ pub(crate) struct Bundle {
     pub digest: Digest,
     pub layers: HashMap<Digest, Vec<u8>>,
     pub area: Digest,
+    pub component: Component,
     pub behaviour: Behaviour,
 }
 
@@ -150,6 +151,7 @@ impl Maker {
         Bundle {
             name,
             behaviour,
+            component: spec.component,
             envelope: signed.envelope,
             digest: signed.digest,
             layers: spec.layers.iter().map(|layer| (Digest::of(layer.bytes), layer.bytes.to_vec())).collect(),
@@ -187,7 +189,7 @@ impl Bundle {
         Target {
             manifest: self.digest,
             deployment: DeploymentId::new([deployment; 16]),
-            component: Component::App,
+            component: self.component,
         }
     }
 

@@ -4,6 +4,8 @@
 use gateway_core::device::{Heard, Next, Progress};
 use gateway_core::update::{Outcome, State, UpdateResult};
 use wire::directive::Order;
+use wire::manifest::Component;
+use wire::msg::SlotStatus;
 use wire::{DeploymentId, Nonce};
 
 use super::{Bench, Bundle, Device, Maker};
@@ -30,12 +32,14 @@ pub(crate) struct Director<'a> {
     pub stored: Vec<UpdateResult>,
     /// Blocks sent so far.
     pub blocks_sent: usize,
+    /// Hellos of a microvisor on trial stay unanswered.
+    pub is_silent: bool,
     nonces: u8,
 }
 
 impl<'a> Director<'a> {
     pub(crate) fn new(maker: &'a Maker, bench: &'a Bench) -> Director<'a> {
-        Director { maker, bench, stored: Vec::new(), blocks_sent: 0, nonces: 0 }
+        Director { maker, bench, stored: Vec::new(), blocks_sent: 0, is_silent: false, nonces: 0 }
     }
 
     /// The same service with another board.
@@ -74,11 +78,19 @@ impl<'a> Director<'a> {
             }
             self.bench.guard(device);
             let next = device.poll();
+            if self.bench.takes_restart() {
+                match self.bench.boot_with_a_cut_to_come() {
+                    Ok(anew) if !self.bench.flash.is_dead() => *device = anew,
+                    _ => return false,
+                }
+                continue;
+            }
             if self.is_reached(device, bundle, deployment, goal) {
                 return !self.bench.flash.is_dead();
             }
             let acted = self.store_results(device)
                 || self.send_block(device, bundle)
+                || self.acknowledge(device)
                 || self.direct(device, bundle, deployment, goal);
             match next {
                 Next::At(at_ms) if !acted => self.bench.now_ms.set(at_ms.max(self.bench.now_ms.get())),
@@ -126,6 +138,14 @@ impl<'a> Director<'a> {
         assert!(taken.is_ok() || self.bench.flash.is_dead(), "{taken:?}");
         self.blocks_sent += 1;
         true
+    }
+
+    /// Answers the hello of a microvisor on trial.
+    fn acknowledge(&mut self, device: &mut Device) -> bool {
+        let on_trial = device.slots().iter().any(|slot| {
+            slot.component == Component::Microvisor && slot.status == SlotStatus::Trial && slot.running
+        });
+        on_trial && !self.is_silent && self.order(device, Order::Time, &[]).is_ok()
     }
 
     fn is_reached(&self, device: &Device, bundle: &Bundle, deployment: u8, goal: Goal) -> bool {

@@ -10,8 +10,12 @@ use std::rc::Rc;
 
 use gateway_core::ports::{Flash, FlashError, Geometry};
 
+use super::firmware::FIRMWARE_BYTES;
+
 /// Bytes of every simulated store flash: two banks and two slots of 64 KiB.
 const BYTES: u32 = 2 * 16 * 1024 + 2 * (8 * 1024 + 64 * 1024);
+/// Behind them on the same chip, beyond what the core is told of: the first stage's record and the microvisor's slots.
+pub(crate) const FIRMWARE_AT: u32 = BYTES;
 pub(crate) const SMALL: Geometry =
     Geometry { bytes: BYTES, erase_bytes: 4096, write_bytes: 1, write_once: false };
 pub(crate) const WRITE_ONCE: Geometry =
@@ -68,14 +72,15 @@ pub(crate) struct SimFlash(Rc<RefCell<Chip>>);
 
 impl SimFlash {
     pub(crate) fn new(geometry: Geometry) -> SimFlash {
-        let words = (geometry.bytes / word_bytes(geometry)) as usize;
+        let bytes = geometry.bytes.max(FIRMWARE_AT) + FIRMWARE_BYTES;
+        let words = (bytes / word_bytes(geometry)) as usize;
         SimFlash(Rc::new(RefCell::new(Chip {
             geometry,
-            cells: vec![0xff; geometry.bytes as usize],
+            cells: vec![0xff; bytes as usize],
             programmed: vec![false; words],
             unreadable: vec![false; words],
             unreadable_count: 0,
-            erases: vec![0; (geometry.bytes / geometry.erase_bytes) as usize],
+            erases: vec![0; (bytes / geometry.erase_bytes) as usize],
             operations: 0,
             cut: None,
             is_dead: false,

@@ -3,11 +3,13 @@
 mod board;
 mod bundle;
 mod director;
+pub(crate) mod firmware;
 mod flash;
 
 pub(crate) use board::{Behaviour, Bench, SimBoard};
 pub(crate) use bundle::{Bundle, Maker, image};
 pub(crate) use director::{Director, Goal};
-pub(crate) use flash::{Cut, GEOMETRIES, Mode, SMALL, SimFlash, WRITE_ONCE};
+pub(crate) use firmware::{Firmware, Nature, SimFirmware};
+pub(crate) use flash::{Cut, FIRMWARE_AT, GEOMETRIES, Mode, SMALL, SimFlash, WRITE_ONCE};
 
 pub(crate) type Device = gateway_core::Device<'static, SimBoard>;

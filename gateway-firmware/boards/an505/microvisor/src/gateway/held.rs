@@ -31,6 +31,8 @@ pub(super) struct Held {
     update_waits: bool,
     /// The supervisor was told that messages wait, and has not found none since.
     log_told: bool,
+    /// How the test of the board's hardware went, by the application that is the test.
+    tested: Option<u32>,
 }
 
 pub(super) static HELD: Shared<Held> = Shared::new(Held::new(0));
@@ -46,6 +48,7 @@ impl Held {
             asked: false,
             update_waits: false,
             log_told: false,
+            tested: None,
         }
     }
 
@@ -169,7 +172,8 @@ impl Held {
 
     /// Keeps a message; whether the supervisor is to be told.
     pub(super) fn log(&mut self, at: u32, bytes: u32, enabled: bool) -> Result<bool, Status> {
-        if !self.log.is_lent() {
+        // After its verdict a test has nothing to add.
+        if !self.log.is_lent() || self.tested.is_some() {
             return Err(Status::Unavailable);
         }
         if !enabled {
@@ -179,6 +183,20 @@ impl Held {
         // SAFETY: the message was judged, and the pieces lie in what was judged when it was lent.
         unsafe { memory::lay(at, pieces) };
         Ok(!core::mem::replace(&mut self.log_told, true))
+    }
+
+    /// The first verdict counts.
+    pub(super) fn testing_complete(&mut self, status: u32) -> Status {
+        if self.tested.is_some() {
+            return Status::Unavailable;
+        }
+        self.tested = Some(status);
+        Status::Okay
+    }
+
+    /// The verdict, when there is nothing before it that still has to be told.
+    pub(super) fn tested(&self) -> Option<u32> {
+        self.tested.filter(|_| self.log.is_empty())
     }
 
     /// Copies the oldest message; when it was logged, and its bytes.

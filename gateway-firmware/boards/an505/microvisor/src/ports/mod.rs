@@ -3,7 +3,7 @@
 //! The supervisor alone uses them, in thread mode; handlers and the application's gateway have nothing to do here, but for
 //! the clock. Nothing in here knows the scheduler.
 
-pub(crate) mod boot_record;
+mod firmware;
 mod keys;
 pub(crate) mod provision;
 mod random;
@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::application::Application;
 
+pub(crate) use firmware::BoardFirmware;
 pub(crate) use keys::{BoardKeys, Signer};
 pub(crate) use random::Random;
 pub(crate) use simple::{BoardClock, BoardReset, Feed, feed_if_alive, store};
@@ -46,6 +47,7 @@ impl Board for An505 {
     type Reset = BoardReset;
     type Watchdog = Feed;
     type App = Application;
+    type Firmware = BoardFirmware;
     type Verify = P256;
 }
 
@@ -81,6 +83,7 @@ pub(crate) fn start() -> Result<Started, Unfit> {
         reset: BoardReset::new(handover.as_ref()),
         watchdog: Feed,
         app: Application::default(),
+        firmware: BoardFirmware::new(handover.clone()),
         verify: P256,
     };
     Ok(Started { ports, facts: provision::facts(&provision, handover.as_ref()), provision, handover })

@@ -8,7 +8,8 @@ use core::fmt::Write as _;
 use chip::clock::now_us;
 use chip::uart::Uart;
 use gateway_core::Facts as BoardFacts;
-use gateway_core::boot::first::{Handover, Record, reason_name};
+use gateway_core::boot::first::{Handover, reason_name};
+use gateway_core::commission::Stage;
 use gateway_core::device::Notice;
 use gateway_core::gateway::{Gateway, Happening};
 use gateway_core::ports::BootReason;
@@ -18,7 +19,6 @@ use wire::msg::LogLevel;
 use crate::fault::FaultRecord;
 use crate::gateway::{Facts, WakeReason};
 use crate::ports::An505;
-use crate::ports::boot_record::RecordError;
 
 /// Writes a line with the time of its happening.
 pub(super) fn say(text: fmt::Arguments<'_>) {
@@ -43,21 +43,25 @@ pub(super) fn happened(happening: Happening) {
         Happening::EnrollRefused(reason) => say(format_args!("enrolment refused: {reason:?}")),
         Happening::Connected => say(format_args!("connected")),
         Happening::Disconnected(end) => say(format_args!("disconnected: {end:?}")),
+        Happening::Device(Notice::Commission(stage)) => commission(stage),
         Happening::Device(Notice::Update(state)) => say(format_args!("update: {state:?}")),
         Happening::Device(notice) => say(format_args!("{notice:?}")),
         Happening::Result(outcome, reason) => say(format_args!("result: {outcome:?} {reason:?}")),
     }
 }
 
-/// A microvisor on trial has held the link.
-pub(super) fn confirmed(core: &mut Gateway<'_, An505>, changed: Result<Record, RecordError>) {
-    match changed {
-        Ok(record) => {
-            say(format_args!("confirmed in slot {}", record.active.name()));
-            core.note(LogLevel::Info, format_args!("microvisor confirmed in slot {}", record.active.name()));
-        }
-        Err(error) => core.note(LogLevel::Error, format_args!("microvisor cannot be confirmed: {error:?}")),
+/// For whoever stands before the board: what its making has come to.
+fn commission(stage: Stage) {
+    match stage {
+        Stage::Testing => say(format_args!("being tested: no network, and nothing else runs")),
+        Stage::Production => say(format_args!("test passed: in production")),
+        Stage::Failed(status) => say(format_args!("test failed with {status}: locked")),
     }
+}
+
+/// What the test of the hardware logs.
+pub(super) fn tests(text: &str) {
+    say(format_args!("test: {text}"));
 }
 
 /// Writes a line as it is.

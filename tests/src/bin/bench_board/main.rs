@@ -3,6 +3,8 @@
 //! What the firmware alone can know it says on its console, as `bench NAME VALUE`; the rest is measured from outside, from QEMU's
 //! start. An emulator's times are of use beside other times of the same emulator. docs/performance.md says what the figures mean.
 
+mod exchange;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -94,11 +96,14 @@ async fn run(world: &World, arguments: &Arguments) -> Result<()> {
     if arguments.verbose || measured.is_err() {
         eprintln!("{}", board.tail());
     }
-    measured?;
-    board.cut_power().await
+    let device = measured?;
+    board.cut_power().await?;
+    let start = async || world.machine(&flash)?.pace(pace).start().await;
+    exchange::boots(world, &device, start).await
 }
 
-async fn measure(world: &World, board: &Board, started: Instant) -> Result<()> {
+/// The device that it becomes.
+async fn measure(world: &World, board: &Board, started: Instant) -> Result<String> {
     let device = world.devices(1, is_online).await?.remove(0);
     report("online_ms", millis(started));
 
@@ -116,6 +121,7 @@ async fn measure(world: &World, board: &Board, started: Instant) -> Result<()> {
     let (state, reason) = world.deploy(&device, &bundle).await?;
     ensure!(state == "STATE_CONFIRMED", "the update ended {state}, {reason}");
     report("update_256k_ms", millis(directed));
+    exchange::installed(board).await?;
 
     log_lines(world, board, &device).await?;
 
@@ -123,7 +129,8 @@ async fn measure(world: &World, board: &Board, started: Instant) -> Result<()> {
     for metric in SAID {
         report(metric, *said.get(metric).context("the firmware said it a moment ago")?);
     }
-    Ok(())
+    exchange::microvisor(world, board, &device).await?;
+    Ok(device)
 }
 
 /// Lines that an application logs until the last is at svc-logs, none missing.

@@ -1,0 +1,387 @@
+//! The exchange of the microvisor itself: the one update whose subject is who carries it out.
+//!
+//! It is staged like an application, into the slot that does not run, with the keyset that vouches for it. Then: the ledger says
+//! that it is tried, the first stage's record says which slot to try, the board starts anew, and the first stage counts. What
+//! runs then looks at both and knows what became of it ([`judge_start`]). On trial it waits for a word that the director signed in
+//! answer to a hello of this very start: who was heard and answered can be updated again. Without one it goes back when its
+//! time is over. What crashes or hangs the first stage takes back, and the one before finds out.
+//!
+//! Always holds: the slot that runs is never written, and the other one only while that is whole; a trial begins only after the whole slot was read back, and only of
+//! what the first stage will believe; a result is in the ledger before the record forgets the trial.
+
+use wire::Digest;
+use wire::cbor::Reader;
+use wire::directive::Target;
+use wire::key::Hasher;
+use wire::keyset::{self, Provisioned};
+use wire::limits::ENVELOPE_BYTES_MAX;
+use wire::manifest::{self, Component};
+use wire::msg::UpdateReason;
+
+use super::ledger::{MICROVISOR, Slot, Status};
+use super::slots::{BLOCK, Layout, hash};
+use super::trial::after;
+use super::{Event, Outcome};
+use crate::boot::first::{Handover, Record, Slot as Place, Verdict};
+use crate::device::{Device, DirectiveRefused, Heard, Next, Notice, STORE_RETRY_MS};
+use crate::mutation::mutated;
+use crate::ports::{Board, Exchange, Firmware as _, Flash as _, FlashError, Watchdog as _};
+
+/// Between the decision to start anew and doing it: what is on its way to the server may get there.
+pub const RESTART_GRACE_MS: u64 = 100;
+
+/// What the microvisor that runs knows of itself.
+#[derive(Debug, Default)]
+pub(crate) struct Own {
+    /// On trial, until then at the latest.
+    trial_until_ms: Option<u64>,
+    /// How a trial ended, while that is not in the ledger.
+    ended: Option<End>,
+    commit_after_s: Option<u32>,
+    /// Bytes of its image, and what they must hash to.
+    area: Option<(u32, Digest)>,
+    restart_at_ms: Option<u64>,
+    /// The keyset or a slot has changed since roots were looked at.
+    pub(crate) roots_due: bool,
+}
+
+impl Own {
+    /// The microvisor that runs waits for a word of the server.
+    pub(crate) fn is_on_trial(&self) -> bool {
+        self.trial_until_ms.is_some()
+    }
+
+    /// The board is about to start anew: nothing else is begun.
+    pub(crate) fn leaves(&self) -> bool {
+        self.restart_at_ms.is_some()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Kept,
+    Reverted(UpdateReason),
+}
+
+/// What a start makes of an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// None is under way.
+    Steady,
+    /// This is the start of a trial.
+    OnTrial,
+    /// The trial has ended already and the first stage does not know yet.
+    Over,
+    /// The trial has ended and the ledger does not know yet.
+    Ended(End),
+}
+
+/// Compares the ledger's entry with what the first stage chose; `active` is the slot its record calls confirmed.
+fn judge_start(entry: &Slot, handover: &Handover, active: Place) -> Start {
+    let same = entry.manifest == handover.manifest;
+    match (handover.attempt > 0, entry.status) {
+        (true, Status::Trial) if same => Start::OnTrial,
+        // The store was lost under it, and with it who asked: it may prove itself all the same.
+        (true, Status::Empty) => Start::OnTrial,
+        (true, _) => Start::Over,
+        (false, Status::Trial) if same && active == handover.slot => Start::Ended(End::Kept),
+        // It runs because the other one is damaged.
+        (false, Status::Trial) if same => Start::Ended(End::Reverted(UpdateReason::Failed)),
+        (false, Status::Trial) => {
+            Start::Ended(End::Reverted(match handover.verdicts[handover.slot.other().index()] {
+                Verdict::Refused(_) => UpdateReason::Failed,
+                // Power went between two words: whether it would have been good nobody knows.
+                Verdict::Unseen | Verdict::Runs => UpdateReason::Inconclusive,
+            }))
+        }
+        (false, _) => Start::Steady,
+    }
+}
+
+impl<B: Board> Device<'_, B> {
+    /// At every start, before anything else of updates.
+    pub(crate) fn restore_microvisor(&mut self) {
+        let entry = &self.ledger.slots[MICROVISOR];
+        let Some(Exchange { record, layout, handover, .. }) = self.ports.firmware.exchange() else { return };
+        let (record, _) = Record::read(record);
+        let start = judge_start(entry, handover, record.active);
+        (self.microvisor_floor, self.microvisor_bytes) = (record.floor, layout.image_bytes);
+        self.read_own_policy();
+        self.own.roots_due = true;
+        match start {
+            Start::Steady | Start::OnTrial => {}
+            Start::Over => self.go_back(self.now_ms()),
+            Start::Ended(end) => self.end_exchange(end),
+        }
+        if start != Start::OnTrial {
+            self.own.trial_until_ms = None;
+        }
+    }
+
+    /// What is due of the exchange of the microvisor.
+    pub(crate) fn poll_microvisor(&mut self, now_ms: u64) -> Next {
+        if let Some(at_ms) = self.own.restart_at_ms {
+            if now_ms < at_ms {
+                return Next::At(at_ms);
+            }
+            self.ports.firmware.restart();
+            return Next::Never;
+        }
+        if let Some(end) = self.own.ended {
+            if now_ms >= self.store_retry_ms {
+                self.end_exchange(end);
+            }
+            return if self.own.ended.is_some() { Next::At(self.store_retry_ms) } else { Next::Now };
+        }
+        let Some(until_ms) = self.own.trial_until_ms else {
+            if self.own.roots_due && self.ledger.under_way().is_none() {
+                self.own.roots_due = false;
+                self.settle_roots();
+            }
+            return self.poll_microvisor_floor(now_ms);
+        };
+        let heard = self.time_heard || mutated!(ExchangeWord);
+        if heard && now_ms >= self.store_retry_ms {
+            self.keep_microvisor(now_ms);
+            return Next::Now;
+        }
+        if heard {
+            return Next::At(self.store_retry_ms);
+        }
+        if now_ms < until_ms {
+            return Next::At(until_ms);
+        }
+        if now_ms < self.store_retry_ms {
+            return Next::At(self.store_retry_ms);
+        }
+        self.note(Notice::MicrovisorReverted(UpdateReason::Inconclusive));
+        if self.ledger.tries_microvisor() {
+            // If it cannot be written, who comes next finds the same end by itself.
+            self.end_exchange(End::Reverted(UpdateReason::Inconclusive));
+        }
+        self.go_back(now_ms);
+        Next::Now
+    }
+
+    /// Journals the switch, tells the first stage, and has the board start anew.
+    pub(crate) fn switch_microvisor(&mut self, now_ms: u64) -> Next {
+        if self.own.leaves() {
+            return Next::Never;
+        }
+        if !self.ledger.tries_microvisor() {
+            if now_ms < self.store_retry_ms {
+                return Next::At(self.store_retry_ms);
+            }
+            let mut changed = self.ledger.clone();
+            if changed.switch().is_err() {
+                return Next::Never;
+            }
+            if self.journal(changed).is_err() {
+                return Next::At(self.store_retry_ms);
+            }
+            self.fetch = None;
+        }
+        // What runs is what a failed trial goes back to, whatever was called active before.
+        let begun = self.change_record(|record, running| Record { active: running, ..record }.begin_trial());
+        if begun.is_err() {
+            self.end_exchange(End::Reverted(UpdateReason::Flash));
+            return Next::Now;
+        }
+        self.own.restart_at_ms = Some(now_ms.saturating_add(RESTART_GRACE_MS));
+        Next::Now
+    }
+
+    /// Whether this manifest is what runs, confirmed.
+    pub(crate) fn runs_microvisor(&self, target: &Target) -> bool {
+        let handover = self.ports.firmware.handover();
+        !self.own.is_on_trial() && handover.is_some_and(|it| it.manifest == target.manifest)
+    }
+
+    /// Whether the first stage will believe the keyset that would go with a microvisor.
+    pub(crate) fn first_stage_believes(&self) -> bool {
+        let provisioned = Provisioned {
+            root_key_hashes: &self.facts.root_key_hashes,
+            threshold: self.facts.root_threshold,
+        };
+        keyset::open_provisioned(self.keyset, &provisioned, &self.ports.verify).is_ok()
+            || mutated!(ExchangeRoots)
+    }
+
+    /// Whether what runs is whole in its slot still, and not only in the memory where it runs: while the other slot is written it is
+    /// all that there is.
+    pub(crate) fn is_whole(&mut self) -> bool {
+        let Some(((bytes, digest), exchange)) = self.own.area.zip(self.ports.firmware.exchange()) else {
+            return false;
+        };
+        let Exchange { slots, layout, handover, .. } = exchange;
+        let at = Layout::of_microvisor(slots.geometry(), &layout).slots[handover.slot.index()].area_at;
+        let mut hasher = Hasher::new();
+        for block in (0..bytes).step_by(BLOCK as usize) {
+            self.ports.watchdog.feed();
+            if hash(slots, &mut hasher, at + block, BLOCK.min(bytes - block)).is_err() {
+                return false;
+            }
+        }
+        hasher.finish() == digest || mutated!(ExchangeWhole)
+    }
+
+    /// Erases the slot that does not run and writes who vouches for the new version; read back.
+    pub(crate) fn write_microvisor_head(&mut self, envelope: &[u8]) -> Result<(), FlashError> {
+        let Some(Exchange { slots, layout, handover, .. }) = self.ports.firmware.exchange() else {
+            return Err(FlashError::Range);
+        };
+        let spare = self.ledger.spare_microvisor(handover.slot).ok_or(FlashError::Range)?;
+        let place = Layout::of_microvisor(slots.geometry(), &layout);
+        let keyset_at = place.slots[spare.slot()].envelope_at - layout.envelope_at + layout.keyset_at;
+        place.write_keyset(slots, &spare, keyset_at, self.keyset)?;
+        place.write_envelope(slots, &spare, envelope)?;
+        let mut piece = [0; 64];
+        let mut at = keyset_at;
+        for expected in self.keyset.chunks(piece.len()) {
+            let piece = &mut piece[..expected.len()];
+            slots.read(at, piece)?;
+            if piece != expected {
+                return Err(FlashError::Failed);
+            }
+            at += expected.len() as u32;
+        }
+        Ok(())
+    }
+
+    /// The floor rises to at most the counter of what runs, confirmed.
+    pub(crate) fn commit_microvisor(
+        &mut self,
+        target: &Target,
+        counter: u64,
+    ) -> Result<Heard, DirectiveRefused> {
+        let own = self.ports.firmware.handover().map_or(0, |handover| handover.security_counter);
+        if !self.runs_microvisor(target) || counter > own {
+            return Err(DirectiveRefused::Misplaced);
+        }
+        Ok(if self.raise_microvisor_floor(counter) { Heard::Acted } else { Heard::Already })
+    }
+
+    fn raise_microvisor_floor(&mut self, counter: u64) -> bool {
+        if self.microvisor_floor >= counter
+            || self.change_record(|record, _| record.raise_floor(counter)).is_err()
+        {
+            return false;
+        }
+        self.microvisor_floor = counter;
+        self.note(Notice::MicrovisorFloorRaised(counter));
+        true
+    }
+
+    /// Raises the floor by itself when the manifest of what runs says so.
+    fn poll_microvisor_floor(&mut self, now_ms: u64) -> Next {
+        let counter = self.ports.firmware.handover().map_or(0, |handover| handover.security_counter);
+        let Some(wait_s) = self.own.commit_after_s.filter(|_| self.microvisor_floor < counter) else {
+            return Next::Never;
+        };
+        let due_ms = after(0, wait_s);
+        let long_ago =
+            self.time_bound_s >= self.ledger.microvisor_confirmed_at_s.saturating_add(wait_s.into());
+        if now_ms < due_ms && !long_ago {
+            return Next::At(due_ms);
+        }
+        if now_ms < self.store_retry_ms {
+            return Next::At(self.store_retry_ms);
+        }
+        if !self.raise_microvisor_floor(counter) {
+            self.store_retry_ms = now_ms.saturating_add(STORE_RETRY_MS);
+        }
+        Next::Now
+    }
+
+    /// Heard and answered: the first stage's record first, for what it does not say is taken back.
+    fn keep_microvisor(&mut self, now_ms: u64) {
+        let kept = self.change_record(|record, running| match record.confirm() {
+            _ if mutated!(ExchangeRecord) => record,
+            Ok(confirmed) => confirmed,
+            Err(_) => Record { active: running, trial: None, attempts: 0, ..record },
+        });
+        if kept.is_err() {
+            self.store_retry_ms = now_ms.saturating_add(STORE_RETRY_MS);
+            return;
+        }
+        self.own.trial_until_ms = None;
+        self.own.roots_due = true;
+        self.note(Notice::MicrovisorConfirmed);
+        if self.ledger.tries_microvisor() {
+            self.end_exchange(End::Kept);
+        }
+    }
+
+    /// The end of an exchange in the ledger, with its result; tried again when it cannot be written.
+    fn end_exchange(&mut self, end: End) {
+        self.own.ended = Some(end);
+        let entry = self.ledger.slots[MICROVISOR].clone();
+        let mut changed = self.ledger.clone();
+        let attempts = self.ports.firmware.handover().map_or(0, |handover| handover.attempt);
+        let ended = match end {
+            End::Kept => {
+                self.add_result(
+                    &mut changed,
+                    &entry,
+                    Outcome::Confirmed,
+                    UpdateReason::Unspecified,
+                    attempts,
+                );
+                changed.confirm_microvisor(self.time_bound_s)
+            }
+            End::Reverted(reason) => {
+                self.add_result(&mut changed, &entry, Outcome::Reverted, reason, attempts);
+                changed.revert_microvisor()
+            }
+        };
+        if ended.is_ok() && self.journal(changed).is_err() {
+            return;
+        }
+        self.own.ended = None;
+        self.happen(match end {
+            End::Kept => Event::Kept,
+            End::Reverted(_) => Event::TakenBack,
+        });
+        if let End::Reverted(reason) = end {
+            self.note(Notice::MicrovisorReverted(reason));
+        }
+    }
+
+    /// Has the one before run again. Where the record cannot be written the first stage comes to it by counting.
+    fn go_back(&mut self, now_ms: u64) {
+        let _ = self.change_record(|record, _| record.take_back());
+        self.own.restart_at_ms = Some(now_ms);
+    }
+
+    /// What the manifest of what runs says of its trial and its floor.
+    fn read_own_policy(&mut self) {
+        let Some(Exchange { slots, layout, handover, .. }) = self.ports.firmware.exchange() else { return };
+        let at = Layout::of_microvisor(slots.geometry(), &layout).slots[handover.slot.index()].envelope_at;
+        let envelope = &mut *self.envelope;
+        // Cannot fail: it is as long as it can be.
+        let _ = envelope.resize_default(ENVELOPE_BYTES_MAX);
+        let read = slots.read(at, envelope);
+        let policy =
+            (|| {
+                read.ok()?;
+                let manifest = manifest::read(Reader::new(envelope).item().ok()?).ok()?;
+                (manifest.component == Component::Microvisor && manifest.digest == handover.manifest)
+                    .then_some((manifest.update, manifest.area_bytes, manifest.area_digest))
+            })();
+        // The first stage read it a moment ago. If it cannot be read now, nobody is believed and the trial is over at once.
+        let update = policy.as_ref().map(|(update, ..)| update);
+        self.own.trial_until_ms = Some(update.map_or(0, |update| after(0, update.trial_s)));
+        self.own.commit_after_s = update.and_then(|update| update.commit_after_s);
+        self.own.area = policy.as_ref().map(|(_, bytes, digest)| (*bytes, *digest));
+    }
+
+    /// Changes the first stage's record by one step; read back when this returns.
+    fn change_record(&mut self, step: impl FnOnce(Record, Place) -> Record) -> Result<(), FlashError> {
+        let Some(Exchange { record: flash, handover, .. }) = self.ports.firmware.exchange() else {
+            return Err(FlashError::Range);
+        };
+        let (record, _) = Record::read(flash);
+        let changed = step(record, handover.slot);
+        if changed == record { Ok(()) } else { changed.write(flash) }
+    }
+}

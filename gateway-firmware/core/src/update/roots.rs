@@ -1,0 +1,101 @@
+//! Roots that left the keyset are revoked in the first stage's record, so that it believes no keyset of theirs any more.
+//!
+//! Always holds: a root is revoked only when neither slot of the microvisor needs it. Until then a stolen root that the keyset has
+//! dropped is good for nothing over the network, and for a microvisor only to who writes the flash; a slot without a keyset that
+//! counts would be worse: there would be nothing to fall back on.
+
+use heapless::Vec;
+use wire::KeyHash;
+use wire::cbor::Reader;
+use wire::keyset::{self, KeysetError, Provisioned};
+use wire::limits::{KEYSET_BYTES_MAX, ROOT_KEYS_MAX};
+
+use super::slots::Layout;
+use crate::boot::first::{Record, Slot};
+use crate::device::{Device, Notice};
+use crate::mutation::mutated;
+use crate::ports::{Board, Exchange, Firmware as _, Flash as _};
+
+/// Which provisioned roots stay, and the bitmap of those that go; `named`: the keyset names it.
+fn sort(
+    provisioned: &[KeyHash],
+    revoked: u8,
+    named: impl Fn(&KeyHash) -> bool,
+) -> (Vec<KeyHash, ROOT_KEYS_MAX>, u8) {
+    let mut unrevoked = (0..u8::BITS as u8).filter(|index| revoked >> index & 1 == 0);
+    let (mut stay, mut go) = (Vec::new(), 0);
+    for hash in provisioned {
+        let Some(index) = unrevoked.next() else { break };
+        if named(hash) {
+            // Cannot fail: there are no more than were provisioned.
+            let _ = stay.push(*hash);
+        } else {
+            go |= 1 << index;
+        }
+    }
+    (stay, go)
+}
+
+impl<B: Board> Device<'_, B> {
+    /// Revokes what the keyset no longer names, if both slots can do without. Once in a start, while nothing is staged: it uses the
+    /// envelope's buffer.
+    pub(crate) fn settle_roots(&mut self) {
+        let Some(revoked) = self.ports.firmware.handover().map(|handover| handover.revoked) else { return };
+        let Some((stay, go)) = self.dropped_roots(revoked) else { return };
+        if go == 0 || stay.len() < usize::from(self.facts.root_threshold.max(1)) {
+            return;
+        }
+        if !Slot::BOTH.into_iter().all(|slot| self.does_without(slot, &stay)) {
+            return;
+        }
+        let Some(Exchange { record: flash, .. }) = self.ports.firmware.exchange() else { return };
+        let (record, _) = Record::read(flash);
+        if (Record { revoked: record.revoked | go, ..record }).write(flash).is_err() {
+            return;
+        }
+        self.facts.root_key_hashes = stay;
+        self.note(Notice::RootsRevoked(go));
+    }
+
+    /// Which provisioned roots the keyset still names, and those it dropped.
+    #[inline(never)]
+    fn dropped_roots(&self, revoked: u8) -> Option<(Vec<KeyHash, ROOT_KEYS_MAX>, u8)> {
+        let keyset = self.keyset()?;
+        let named =
+            |hash: &KeyHash| keyset.root_keys.iter().any(|key| key.hash().is_ok_and(|it| it == *hash));
+        Some(sort(&self.facts.root_key_hashes, revoked, named))
+    }
+
+    /// Whether a slot is vouched for by these roots alone, or holds nothing that runs.
+    fn does_without(&mut self, slot: Slot, roots: &[KeyHash]) -> bool {
+        let Some(Exchange { slots, layout, .. }) = self.ports.firmware.exchange() else { return false };
+        let place = Layout::of_microvisor(slots.geometry(), &layout).slots[slot.index()];
+        let at = place.envelope_at - layout.envelope_at + layout.keyset_at;
+        self.envelope.clear();
+        if self.envelope.resize_default(KEYSET_BYTES_MAX).is_err() || slots.read(at, self.envelope).is_err() {
+            return false;
+        }
+        let provisioned = Provisioned { root_key_hashes: roots, threshold: self.facts.root_threshold };
+        let Ok(keyset) = Reader::new(self.envelope).item() else { return true };
+        keyset::open_provisioned(keyset, &provisioned, &self.ports.verify) != Err(KeysetError::Threshold)
+            || mutated!(RootsInUse)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_are_those_of_the_provisioned_list_whatever_was_revoked_before() {
+        let hash = |byte| KeyHash([byte; 32]);
+        let provisioned = [hash(1), hash(2), hash(3)];
+        let named = |named: &'static [u8]| move |it: &KeyHash| named.iter().any(|byte| *it == hash(*byte));
+        assert_eq!(sort(&provisioned, 0, named(&[1, 2, 3])).1, 0);
+        assert_eq!(sort(&provisioned, 0, named(&[1, 3])).1, 0b010);
+        // The second of four was revoked before: the list has the others.
+        let (stay, go) = sort(&provisioned, 0b0010, named(&[1]));
+        assert_eq!((stay.as_slice(), go), ([hash(1)].as_slice(), 0b1100));
+        assert_eq!(sort(&provisioned, 0b1101_1110, |_| false).1, 0b0010_0001, "no more than there are bits");
+    }
+}

@@ -1,0 +1,526 @@
+//! The microvisor exchanges itself: over the real first stage, on one chip with the store.
+
+use std::rc::Rc;
+
+use gateway_core::boot::first::{Record, Slot};
+use gateway_core::device::{DirectiveRefused, Heard};
+use gateway_core::update::Outcome;
+use wire::directive::Order;
+use wire::manifest::{Component, Version};
+use wire::msg::{SlotStatus, UpdateReason};
+use wire::sign::ReleaseKeySpec;
+
+use crate::power_cut::Counts;
+use crate::sim::firmware::{Filling, image};
+use crate::sim::*;
+
+/// Seconds that a microvisor has to be acknowledged in.
+const TRIAL_S: u32 = 30;
+
+/// A bench that came from the factory with microvisor 1 in slot A, and has application v1 confirmed on it.
+fn board(geometry: gateway_core::ports::Geometry) -> (Maker, Bench) {
+    let maker = Maker::new();
+    let mut bench = Bench::new(geometry, &maker);
+    bench.firmware = Some(Rc::default());
+    bench.fill(Slot::A, &Filling::version(1));
+    let v1 = maker.bundle(1).known_on(&bench);
+    let mut device = maker.enrolled(&bench);
+    let mut director = Director::new(&maker, &bench);
+    assert!(director.drive(&mut device, &v1, 1, Goal::Confirmed));
+    (maker, bench)
+}
+
+/// A microvisor as a bundle; its version is its security counter.
+fn microvisor(maker: &Maker, version: u8) -> Bundle {
+    microvisor_of(maker, version, |_| {})
+}
+
+fn microvisor_of(
+    maker: &Maker,
+    version: u8,
+    change: impl FnOnce(&mut wire::sign::ManifestSpec<'_>),
+) -> Bundle {
+    let layers = [image(version.into()), vec![1; 100]];
+    let mut spec = maker.spec(version.into(), &layers);
+    spec.layers.truncate(1);
+    spec.component = Component::Microvisor;
+    spec.version = format!("{version}.0.0");
+    (spec.update.attempts_max, spec.update.trial_s) = (3, TRIAL_S);
+    change(&mut spec);
+    maker.sign(format!("m{version}"), Behaviour::Healthy, &spec, &maker.release)
+}
+
+/// The same bench, but these microvisors are not what one hopes for.
+fn with_natures(bench: &mut Bench, natures: &[(u64, Nature)]) {
+    let mut firmware = bench.firmware.as_ref().unwrap().fork();
+    firmware.natures = natures.iter().copied().collect();
+    bench.firmware = Some(Rc::new(firmware));
+}
+
+/// The running microvisor's slot, version and status.
+fn runs(device: &Device) -> (u8, String, SlotStatus) {
+    let slots = device.slots();
+    let slot = slots.iter().find(|slot| slot.component == Component::Microvisor && slot.running).unwrap();
+    (slot.index, slot.version.as_str().to_owned(), slot.status)
+}
+
+/// Power is on; a microvisor whose trial was over already makes way at once.
+fn come_up(bench: &Bench) -> Device {
+    let mut device = bench.boot();
+    device.poll();
+    if !bench.takes_restart() {
+        return device;
+    }
+    let device = bench.boot();
+    assert_eq!(runs(&device).2, SlotStatus::Confirmed);
+    device
+}
+
+/// How a deployment ended: outcome and reason.
+fn ended(director: &Director<'_>, deployment: u8) -> Option<(Outcome, UpdateReason)> {
+    director.result(deployment).map(|result| (result.outcome, result.reason))
+}
+
+pub(crate) fn there_and_back() {
+    for geometry in GEOMETRIES {
+        let (maker, bench) = board(geometry);
+        let mut device = bench.boot();
+        assert_eq!(runs(&device), (0, "1.0.0".into(), SlotStatus::Confirmed));
+        let mut director = Director::new(&maker, &bench);
+        for (version, slot) in [(2, Slot::B), (3, Slot::A), (4, Slot::B)] {
+            assert!(director.drive(&mut device, &microvisor(&maker, version), version, Goal::Confirmed));
+            assert_eq!(runs(&device), (slot as u8, format!("{version}.0.0"), SlotStatus::Confirmed));
+            assert_eq!(bench.record(), Record { active: slot, ..Record::default() });
+            assert_eq!(bench.running().as_deref(), Some("v1"));
+        }
+        assert_eq!(bench.flash.violations(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_microvisor_is_exchanged_there_and_back_and_the_application_goes_on() {
+    there_and_back();
+}
+
+pub(crate) fn nobody_answers() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    director.is_silent = true;
+    assert!(director.drive(&mut device, &microvisor(&maker, 2), 2, Goal::Ended));
+    assert_eq!(ended(&director, 2), Some((Outcome::Reverted, UpdateReason::Inconclusive)));
+    assert_eq!(runs(&device), (0, "1.0.0".into(), SlotStatus::Confirmed));
+    assert_eq!(bench.record(), Record::default());
+    assert!(bench.now_ms.get() < u64::from(TRIAL_S) * 1000, "it was started anew");
+    assert_eq!(*bench.firmware.as_ref().unwrap().jumped.borrow().last().unwrap(), 1);
+    // The same deployment is not tried again, another one is.
+    let again = microvisor(&maker, 2);
+    assert_eq!(director.install(&mut device, &again, 2), Heard::Refused(UpdateReason::RejectedBefore));
+    director.store_results(&mut device);
+    director.is_silent = false;
+    assert!(director.drive(&mut device, &again, 3, Goal::Confirmed));
+}
+
+#[test]
+fn a_microvisor_that_nobody_acknowledges_goes_back_inconclusive_at_its_deadline() {
+    nobody_answers();
+}
+
+#[test]
+fn a_microvisor_acknowledged_in_the_last_moment_stays() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    director.is_silent = true;
+    let new = microvisor(&maker, 2);
+    assert!(director.drive(&mut device, &new, 2, Goal::Ready));
+    assert_eq!(director.order(&mut device, Order::Go(new.target(2)), &[]), Ok(Heard::Acted));
+    while !bench.takes_restart() {
+        device.poll();
+        bench.advance_ms(10);
+    }
+    let mut device = bench.boot();
+    assert_eq!(runs(&device).2, SlotStatus::Trial);
+    bench.now_ms.set(u64::from(TRIAL_S) * 1000 - 1);
+    director.settle(&mut device);
+    director.is_silent = false;
+    assert!(director.drive(&mut device, &new, 2, Goal::Confirmed));
+}
+
+pub(crate) fn it_dies() {
+    let (maker, mut bench) = board(SMALL);
+    with_natures(&mut bench, &[(2, Nature::Dies)]);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    assert!(director.drive(&mut device, &microvisor(&maker, 2), 2, Goal::Ended));
+    assert_eq!(ended(&director, 2), Some((Outcome::Reverted, UpdateReason::Failed)));
+    assert_eq!(runs(&device).1, "1.0.0");
+    let jumped = bench.firmware.as_ref().unwrap().jumped.borrow().clone();
+    assert_eq!(jumped, [1, 1, 2, 2, 2, 1], "as often as its manifest says, and no more");
+}
+
+#[test]
+fn a_microvisor_that_does_not_come_up_is_taken_back_after_its_attempts_as_failed() {
+    it_dies();
+}
+
+#[test]
+fn power_that_goes_in_each_of_its_starts_takes_it_back_too() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    let new = microvisor(&maker, 2);
+    assert!(director.drive(&mut device, &new, 2, Goal::Ready));
+    assert_eq!(director.order(&mut device, Order::Go(new.target(2)), &[]), Ok(Heard::Acted));
+    while !bench.takes_restart() {
+        device.poll();
+        bench.advance_ms(10);
+    }
+    for attempt in 1..=3 {
+        let mut device = bench.boot();
+        assert_eq!((runs(&device).1.as_str(), device.progress().unwrap().attempts), ("2.0.0", attempt));
+        director.settle(&mut device);
+    }
+    let mut device = bench.boot();
+    assert_eq!(runs(&device).1, "1.0.0");
+    assert!(director.drive(&mut device, &new, 2, Goal::Ended));
+    assert_eq!(ended(&director, 2), Some((Outcome::Reverted, UpdateReason::Failed)));
+}
+
+#[test]
+fn one_component_at_a_time_and_both_arrive() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    let (new, app) = (microvisor(&maker, 2), maker.bundle(2).known_on(&bench));
+    assert_eq!(director.install(&mut device, &app, 9), Heard::Acted);
+    assert_eq!(director.install(&mut device, &new, 2), Heard::Later, "nothing staged gives way to it");
+    assert_eq!(director.order(&mut device, Order::Cancel(app.target(9)), &[]), Ok(Heard::Acted));
+    director.store_results(&mut device);
+    assert_eq!(director.install(&mut device, &new, 2), Heard::Acted);
+    assert_eq!(director.install(&mut device, &app, 3), Heard::Later);
+    assert!(director.drive(&mut device, &new, 2, Goal::Ready));
+    assert_eq!(director.order(&mut device, Order::Go(new.target(2)), &[]), Ok(Heard::Acted));
+    assert_eq!(director.install(&mut device, &app, 3), Heard::Later);
+    assert!(director.drive(&mut device, &new, 2, Goal::Confirmed));
+    assert!(director.drive(&mut device, &app, 3, Goal::Confirmed));
+    assert_eq!((runs(&device).1.as_str(), bench.running().as_deref()), ("2.0.0", Some("v2")));
+}
+
+#[test]
+fn an_application_waits_for_the_microvisor_it_needs() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    let needs_two = Version { major: 2, minor: 0, patch: 0 };
+    let app = maker.bundle_of(2, Behaviour::Healthy, |spec| spec.microvisor_min = needs_two).known_on(&bench);
+    assert_eq!(director.install(&mut device, &app, 2), Heard::Refused(UpdateReason::MicrovisorTooOld));
+    director.store_results(&mut device);
+    assert!(director.drive(&mut device, &microvisor(&maker, 2), 3, Goal::Confirmed));
+    assert!(director.drive(&mut device, &app, 4, Goal::Confirmed));
+}
+
+pub(crate) fn the_application_needs_what_runs() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    let older = microvisor_of(&maker, 2, |spec| spec.version = "0.9.0".into());
+    assert_eq!(director.install(&mut device, &older, 2), Heard::Refused(UpdateReason::MicrovisorTooOld));
+}
+
+#[test]
+fn a_microvisor_the_application_does_not_run_on_is_refused() {
+    the_application_needs_what_runs();
+}
+
+pub(crate) fn the_first_stage_knows_no_root() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    // Every root was replaced: the device followed, its first stage cannot.
+    let mut next = maker.keyset_spec(2);
+    next.root_keys = vec![wire::sign::Signer::public_key(&maker.stranger)];
+    device.offer_keyset(&next.sign(&[&maker.root]).unwrap()).unwrap();
+    let mut director = Director::new(&maker, &bench);
+    let refused = director.install(&mut device, &microvisor(&maker, 2), 2);
+    assert_eq!(refused, Heard::Refused(UpdateReason::UnknownKey));
+}
+
+#[test]
+fn a_microvisor_the_first_stage_would_not_believe_is_refused() {
+    the_first_stage_knows_no_root();
+}
+
+/// A board with two provisioned roots, whose keyset 2 drops the first one; signed by the second.
+pub(crate) fn a_root_is_dropped() {
+    use wire::sign::Signer as _;
+    let maker = Maker::new();
+    let (root, other) = (maker.root.public_key(), maker.stranger.public_key());
+    let mut bench = Bench::new(SMALL, &maker);
+    bench.facts.root_key_hashes.push(other.hash().unwrap()).unwrap();
+    bench.firmware = Some(Rc::default());
+    let both = |version, roots: &[_]| {
+        let mut spec = maker.keyset_spec(version);
+        spec.root_keys = roots.to_vec();
+        spec
+    };
+    let first = both(1, &[root, other]).sign(&[&maker.root]).unwrap();
+    bench.fill(Slot::A, &Filling { keyset: first.clone(), ..Filling::version(1) });
+    let mut device = bench.boot();
+    device.enrolled(maker.device, maker.tenant, &[0xab; 1800], &first).unwrap();
+    let mut director = Director::new(&maker, &bench);
+    let second = both(2, &[other]).sign(&[&maker.root]).unwrap();
+    assert_eq!(device.offer_keyset(&second), Ok(2));
+    director.settle(&mut device);
+    assert_eq!(bench.record().revoked, 0, "slot A is vouched for by the first root alone");
+    // The keyset that goes along is believed by its own root; the slot before still needs the other.
+    let third = both(3, &[other]).sign(&[&maker.stranger]).unwrap();
+    assert_eq!(device.offer_keyset(&third), Ok(3));
+    assert!(director.drive(&mut device, &microvisor(&maker, 2), 2, Goal::Confirmed));
+    director.settle(&mut device);
+    assert_eq!(bench.record().revoked, 0, "there must be something to fall back on");
+    assert!(director.drive(&mut device, &microvisor(&maker, 3), 3, Goal::Confirmed));
+    director.settle(&mut device);
+    assert_eq!(bench.record().revoked, 0b01, "neither slot needs it");
+    // What the dropped root vouches for is refused from now on, and the device goes on as before.
+    drop(device);
+    bench.fill_over(Slot::B, &Filling { keyset: first, ..Filling::version(9) });
+    bench.set(bench.record().begin_trial());
+    let mut device = bench.boot();
+    assert_eq!(runs(&device), (0, "3.0.0".into(), SlotStatus::Confirmed));
+    assert!(director.drive(&mut device, &microvisor(&maker, 4), 4, Goal::Confirmed));
+}
+
+#[test]
+fn a_root_that_left_the_keyset_is_revoked_when_no_slot_needs_it() {
+    a_root_is_dropped();
+}
+
+#[test]
+fn a_release_key_for_applications_signs_no_microvisor_and_a_board_without_exchange_takes_none() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    let mut next = maker.keyset_spec(2);
+    let (key, component) = (wire::sign::Signer::public_key(&maker.release), Some(Component::App));
+    next.release_keys = vec![ReleaseKeySpec { key, component, board: None }];
+    device.offer_keyset(&next.sign(&[&maker.root]).unwrap()).unwrap();
+    let mut director = Director::new(&maker, &bench);
+    let new = microvisor(&maker, 2);
+    assert_eq!(director.install(&mut device, &new, 2), Heard::Refused(UpdateReason::UnknownKey));
+
+    let plain = Bench::new(SMALL, &maker);
+    let mut device = maker.enrolled(&plain);
+    let mut director = Director::new(&maker, &plain);
+    assert_eq!(director.install(&mut device, &new, 2), Heard::Refused(UpdateReason::WrongComponent));
+}
+
+#[test]
+fn the_floor_of_microvisors_rises_on_commit_for_what_runs_confirmed_and_the_first_stage_keeps_it() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    let (two, three) = (microvisor(&maker, 2), microvisor(&maker, 3));
+    assert!(director.drive(&mut device, &three, 2, Goal::Confirmed));
+    let mut commit = |device: &mut Device, bundle: &Bundle, counter| {
+        director.order(device, Order::Commit(bundle.target(2), counter), &[])
+    };
+    assert_eq!(commit(&mut device, &three, 4), Err(DirectiveRefused::Misplaced), "above what runs");
+    assert_eq!(commit(&mut device, &two, 2), Err(DirectiveRefused::Misplaced), "not what runs");
+    assert_eq!(commit(&mut device, &three, 3), Ok(Heard::Acted));
+    assert_eq!(commit(&mut device, &three, 3), Ok(Heard::Already));
+    assert_eq!((device.microvisor_floor(), bench.record().floor, device.floor()), (3, 3, Some(0)));
+    assert_eq!(director.install(&mut device, &two, 3), Heard::Refused(UpdateReason::BelowFloor));
+    drop(device);
+    assert_eq!(bench.boot().microvisor_floor(), 3);
+}
+
+#[test]
+fn the_floor_of_microvisors_rises_by_itself_when_the_manifest_says_so() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    let new = microvisor_of(&maker, 2, |spec| spec.update.commit_after_s = Some(500));
+    assert!(director.drive(&mut device, &new, 2, Goal::Confirmed));
+    bench.now_ms.set(499_999);
+    director.settle(&mut device);
+    assert_eq!(device.microvisor_floor(), 0);
+    bench.now_ms.set(500_000);
+    director.settle(&mut device);
+    assert_eq!((device.microvisor_floor(), bench.record().floor), (2, 2));
+}
+
+#[test]
+fn a_damaged_slot_that_was_left_behind_leaves_the_newer_one_running_and_can_be_exchanged() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    assert!(director.drive(&mut device, &microvisor(&maker, 2), 2, Goal::Confirmed));
+    // Slot A is called active by a record that was lost; it is damaged, B runs, and an update still goes the right way.
+    bench.set(Record::default());
+    bench.corrupt(Slot::A, 17_000);
+    let mut device = bench.boot();
+    assert_eq!(runs(&device), (1, "2.0.0".into(), SlotStatus::Confirmed));
+    assert!(director.drive(&mut device, &microvisor(&maker, 3), 3, Goal::Confirmed));
+    assert_eq!(runs(&device), (0, "3.0.0".into(), SlotStatus::Confirmed));
+}
+
+pub(crate) fn the_slot_that_runs_is_damaged() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    assert!(director.drive(&mut device, &microvisor(&maker, 2), 2, Goal::Confirmed));
+    // It runs from memory, and would be all that there is while the other slot is written.
+    bench.corrupt(Slot::B, 17_000);
+    let refused = director.install(&mut device, &microvisor(&maker, 3), 3);
+    assert_eq!(refused, Heard::Refused(UpdateReason::Flash));
+    drop(device);
+    assert_eq!(runs(&bench.boot()).1, "1.0.0", "and is there for this");
+}
+
+#[test]
+fn no_slot_is_written_while_the_one_that_runs_is_damaged() {
+    the_slot_that_runs_is_damaged();
+}
+
+#[test]
+fn a_store_that_was_lost_on_trial_leaves_a_microvisor_that_can_prove_itself() {
+    let (maker, bench) = board(SMALL);
+    bench.fill(Slot::B, &Filling::version(2));
+    bench.set(Record::default().begin_trial());
+    let mut device = bench.boot();
+    assert_eq!(runs(&device), (1, "2.0.0".into(), SlotStatus::Trial));
+    Director::new(&maker, &bench).order(&mut device, Order::Time, &[]).unwrap();
+    device.poll();
+    assert_eq!(runs(&device), (1, "2.0.0".into(), SlotStatus::Confirmed));
+    assert_eq!(bench.record().active, Slot::B);
+}
+
+/// An exchange that ends confirmed, then one that ends inconclusive; cut everywhere.
+struct Story {
+    maker: Maker,
+    bench: Bench,
+    good: Bundle,
+    unheard: Bundle,
+}
+
+impl Story {
+    fn new(geometry: gateway_core::ports::Geometry) -> Story {
+        let (maker, bench) = board(geometry);
+        let [good, unheard] = [2, 3].map(|version| microvisor(&maker, version));
+        Story { maker, bench, good, unheard }
+    }
+
+    /// Drives to the end; false when the power went.
+    fn drive(&self, director: &mut Director<'_>, device: &mut Device) -> bool {
+        director.is_silent = false;
+        if ended(director, 2).is_none() && !director.drive(device, &self.good, 2, Goal::Ended) {
+            return false;
+        }
+        director.is_silent = true;
+        ended(director, 3).is_some() || director.drive(device, &self.unheard, 3, Goal::Ended)
+    }
+
+    fn until_the_cut<'b>(&self, service: &Director<'b>, bench: &'b Bench) -> Director<'b>
+    where
+        Self: 'b,
+    {
+        let mut director = service.moved_to(bench);
+        if let Ok(mut device) = bench.boot_with_a_cut_to_come()
+            && !bench.flash.is_dead()
+        {
+            assert!(!self.drive(&mut director, &mut device), "the cut happens");
+        }
+        assert!(bench.flash.is_dead());
+        director
+    }
+
+    /// The power is back: a whole microvisor runs, the application too, and all goes on to an end.
+    fn recover(&self, service: &Director<'_>, bench: &Bench) -> u64 {
+        let before = bench.flash.operations();
+        let mut director = service.moved_to(bench);
+        let mut device = come_up(bench);
+        assert_eq!(bench.running().as_deref(), Some("v1"));
+        assert_eq!(device.device_id(), Some(self.maker.device));
+        let confirmed = director.result(2).is_some_and(|result| result.outcome == Outcome::Confirmed);
+        let (_, version, status) = runs(&device);
+        assert!(!confirmed || version != "1.0.0", "a confirmed version was lost");
+        assert!(status == SlotStatus::Confirmed || version != "1.0.0");
+        assert!(self.drive(&mut director, &mut device));
+        let good = ended(&director, 2).unwrap();
+        // Power that goes between two words leaves a trial without a verdict, or spends its attempts: never a wrong one.
+        assert!(
+            good == (Outcome::Confirmed, UpdateReason::Unspecified)
+                || good == (Outcome::Reverted, UpdateReason::Inconclusive),
+            "{good:?}"
+        );
+        assert_eq!(ended(&director, 3), Some((Outcome::Reverted, UpdateReason::Inconclusive)));
+        let expected = if good.0 == Outcome::Confirmed { "2.0.0" } else { "1.0.0" };
+        assert_eq!(runs(&device).1, expected);
+        assert_eq!(bench.record().trial, None);
+        assert_eq!(bench.flash.violations(), [""; 0]);
+        bench.flash.operations() - before
+    }
+}
+
+fn cut_everywhere(geometry: gateway_core::ports::Geometry, recovery_stride: u64) -> Counts {
+    let story = Story::new(geometry);
+    let service = Director::new(&story.maker, &story.bench);
+    let whole = story.bench.fork();
+    let mut counts = Counts { operations: story.recover(&service, &whole), ..Counts::default() };
+    for at in 1..=counts.operations {
+        for mode in Mode::ALL {
+            let bench = story.bench.fork();
+            bench.flash.cut(Cut { at, mode });
+            let service = story.until_the_cut(&service, &bench);
+            counts.cut_points += 1;
+            let whole = bench.fork();
+            let recovery = story.recover(&service, &whole);
+            counts.recovery_operations += recovery;
+            for again in 1..=recovery {
+                let second = Mode::ALL[(again + at + mode as u64) as usize % Mode::ALL.len()];
+                if !(again + at + mode as u64).is_multiple_of(recovery_stride) {
+                    continue;
+                }
+                let bench = bench.fork();
+                bench.flash.power_on();
+                bench.flash.cut(Cut { at: again, mode: second });
+                let service = story.until_the_cut(&service, &bench);
+                counts.recovery_cut_points += 1;
+                story.recover(&service, &bench);
+            }
+        }
+    }
+    counts
+}
+
+#[test]
+fn power_may_fail_at_any_operation_of_an_exchange_on_small_sectors() {
+    let counts = cut_everywhere(SMALL, 7);
+    println!("power cuts of an exchange on 4096/1: {counts:?}");
+    assert_eq!(counts.cut_points, counts.operations * Mode::ALL.len() as u64);
+}
+
+#[test]
+fn power_may_fail_at_any_operation_of_an_exchange_on_write_once_flash() {
+    let counts = cut_everywhere(WRITE_ONCE, 7);
+    println!("power cuts of an exchange on 8192/16: {counts:?}");
+    assert_eq!(counts.cut_points, counts.operations * Mode::ALL.len() as u64);
+}
+
+/// What a newer microvisor wrote, the older one reads when the newer is taken back.
+#[test]
+fn an_older_microvisor_goes_on_with_what_a_newer_one_wrote() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    assert!(director.drive(&mut device, &microvisor(&maker, 2), 2, Goal::Confirmed));
+    // On the newer one: an application, a keyset, a crash of a floor.
+    let app = maker.bundle(5).known_on(&bench);
+    assert!(director.drive(&mut device, &app, 3, Goal::Confirmed));
+    device.offer_keyset(&maker.keyset(2)).unwrap();
+    director.is_silent = true;
+    assert!(director.drive(&mut device, &microvisor(&maker, 3), 4, Goal::Ended));
+    assert_eq!(ended(&director, 4), Some((Outcome::Reverted, UpdateReason::Inconclusive)));
+    assert_eq!((device.keyset_version(), bench.running().as_deref()), (2, Some("v5")));
+    let next = maker.bundle(6).known_on(&bench);
+    assert!(director.drive(&mut device, &next, 5, Goal::Confirmed));
+}

@@ -1,0 +1,61 @@
+//! A board takes the place of another: the broken one's identity ends, and the new one has its labels. Each keeps its own id, key and
+//! past (docs/decisions/0019-a-replacement-is-another-device.md).
+
+use std::time::SystemTime;
+
+use kit::once::{Call, Known};
+use wire::{DeviceId, TenantId};
+
+use super::devices::{note, revoke, still};
+use super::{Actor, App, Effect, Shown, found};
+use crate::error::Error;
+use crate::model::Invalid;
+use crate::model::device::{self, check_replacement};
+use crate::store::Tx;
+use crate::store::devices::{self, Change};
+
+impl App {
+    /// Repeating it is no error: the old connection is ended again.
+    pub(crate) async fn replace_device(
+        &self,
+        actor: &Actor,
+        call: &Call,
+        tenant: TenantId,
+        (old, new): (DeviceId, DeviceId),
+        etag: &str,
+        now: SystemTime,
+    ) -> Result<(Shown, Vec<Effect>), Error> {
+        if old == new {
+            return Err(Invalid::new("replacement", "is the device itself").into());
+        }
+        let tx = self.store.tx(tenant).await?;
+        let mut effects = Vec::new();
+        if call.begin(&tx, now).await? == Known::New {
+            let locked = devices::lock_many(&tx, tenant, &[old, new]).await?;
+            let before = still(locked.get(&old), etag)?;
+            let after = still(locked.get(&new), "")?;
+            check_replacement(before, after).map_err(|(reason, why)| Error::precondition(reason, why))?;
+            effects = revoke(&tx, actor, tenant, old, now).await?;
+            if after.replaces != Some(old) {
+                take_place(&tx, actor, before, after).await?;
+            }
+        }
+        let device = found(devices::get_device(&tx, tenant, new).await?)?;
+        let effects = if call.end(tx, "").await? { effects } else { Vec::new() };
+        Ok((self.show_one(device, now).await?, effects))
+    }
+}
+
+/// Within a transaction that holds both: `new` has the labels of `old` from now on, and those it was given itself.
+pub(super) async fn take_place(
+    tx: &Tx,
+    actor: &Actor,
+    old: &device::Device,
+    new: &device::Device,
+) -> Result<(), Error> {
+    let mut labels = old.labels.clone();
+    labels.extend(new.labels.clone());
+    device::check_labels(&labels)?;
+    devices::replace(tx, new.tenant, old.id, new.id, &labels).await?;
+    note(tx, actor, new.tenant, &[new.id], (Change::Replaced, "replace_device")).await
+}

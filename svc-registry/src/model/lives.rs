@@ -1,0 +1,226 @@
+//! Whether two boards live as one device, because a flash image was copied.
+//!
+//! A device has one life: its boots follow each other, each with 64 random bits of its own, and a boot that was followed by another never
+//! speaks again. Two boards with one flash are two such lives, and whatever one of them says is lawful by itself. So what is
+//! looked for is a boot that speaks after it must be over. Messages prove nothing by when they come: they are late, repeated and out of order.
+//! What proves a time is an answer to a **challenge**: 16 random bytes that a device keeps in RAM, for this boot, and says in its later hellos.
+//!
+//! Kept of a device: the boot `now`, boots that are `over`, and one challenge, drawn when the rest was known already. A hello of boot B
+//!
+//! 1. of a device of which nothing is kept makes B `now`, and draws a challenge;
+//! 2. of `now` changes nothing;
+//! 3. of a boot that is neither `now` nor `over`, with the challenge as its answer, moves `now` to `over`, makes B `now`, and draws another;
+//! 4. of a boot that is `over`, with the challenge as its answer, shows two boards;
+//! 5. otherwise changes nothing. Who did not answer the challenge is asked.
+//!
+//! **No lawful device is ever accused.** (a) `now` had begun when the challenge was drawn: a hello of it had come. (b) Whoever answers the challenge
+//! was alive after it was drawn, for nobody can guess it. (c) In 3, B was alive after `now` had begun, and is another boot; boots of one
+//! device do not overlap, so B began after `now` had ended: `now` is over. (d) Hence in 4 a boot that is over was alive after that was
+//! known: one device cannot do that. No step asks how long a message took, how often or in which order it came, what boot counters say (a power cut
+//! may have lost one), or which replica heard it: a change is written only if the challenge is still the one that was read. What is kept stays true
+//! for ever, so that a database that comes back from a backup knows less and nothing wrong; its challenge may be answered by boots that heard it then, and
+//! (a) to (d) hold for them.
+//!
+//! **Two boards that both go on are noticed**, as soon as one of them is heard between two hellos of a boot of the other, and
+//! each has answered once. Not noticed: copies that never say hello twice in a boot, firmware that answers no challenge, more than [`OVER_MAX`] copies that
+//! strictly take turns.
+
+/// Boots that are over which are remembered.
+pub(crate) const OVER_MAX: usize = 7;
+/// Bytes of a challenge.
+pub(crate) const CHALLENGE_BYTES: usize = 16;
+
+pub(crate) type Challenge = [u8; CHALLENGE_BYTES];
+
+/// One start of a microvisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Boot {
+    pub count: u32,
+    pub random: u64,
+}
+
+/// What is kept of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lives {
+    pub now: Boot,
+    /// Newest first.
+    pub over: Vec<Boot>,
+    pub challenge: Challenge,
+}
+
+/// What a hello means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// Nothing new, of whoever answered already.
+    Settled,
+    /// Nothing new, of whoever is to be asked.
+    Ask,
+    /// This is to be kept, and its challenge asked.
+    Keep(Lives),
+    /// Two boards: this boot was over.
+    Twice,
+}
+
+/// What is kept (none: nothing) and a hello; `fresh` is a challenge nobody was ever asked.
+pub(crate) fn hear(kept: Option<&Lives>, boot: Boot, answer: Option<Challenge>, fresh: Challenge) -> Sign {
+    let Some(lives) = kept else {
+        return Sign::Keep(Lives { now: boot, over: Vec::new(), challenge: fresh });
+    };
+    let answered = answer == Some(lives.challenge);
+    let is_over = lives.over.contains(&boot);
+    match (answered, is_over) {
+        (false, _) => Sign::Ask,
+        (true, true) => Sign::Twice,
+        (true, false) if boot == lives.now => Sign::Settled,
+        (true, false) => Sign::Keep(lives.followed_by(boot, fresh)),
+    }
+}
+
+impl Lives {
+    fn followed_by(&self, boot: Boot, challenge: Challenge) -> Self {
+        let over = std::iter::once(self.now).chain(self.over.iter().copied()).take(OVER_MAX).collect();
+        Self { now: boot, over, challenge }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const X: Boot = Boot { count: 2, random: 1 };
+    const Y: Boot = Boot { count: 2, random: 2 };
+
+    fn challenge(number: u64) -> Challenge {
+        let mut challenge = [0; CHALLENGE_BYTES];
+        challenge[..8].copy_from_slice(&number.to_be_bytes());
+        challenge
+    }
+
+    fn kept(sign: Sign) -> Lives {
+        match sign {
+            Sign::Keep(lives) => lives,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_boot_that_speaks_after_another_answered_is_two_boards() {
+        let [one, two, three] = [1, 2, 3].map(challenge);
+        let first = kept(hear(None, X, None, one));
+        assert_eq!(hear(Some(&first), X, Some(one), two), Sign::Settled);
+        assert_eq!(hear(Some(&first), Y, None, two), Sign::Ask, "that it came later proves nothing");
+        let second = kept(hear(Some(&first), Y, Some(one), two));
+        assert_eq!((second.now, second.over.as_slice()), (Y, [X].as_slice()));
+        assert_eq!(hear(Some(&second), X, Some(one), three), Sign::Ask, "it may have been said before");
+        assert_eq!(hear(Some(&second), X, None, three), Sign::Ask);
+        assert_eq!(hear(Some(&second), X, Some(two), three), Sign::Twice);
+    }
+
+    #[test]
+    fn so_many_boots_are_remembered_and_no_more() {
+        let boot = |count| Boot { count, random: 0 };
+        let mut lives = kept(hear(None, boot(0), None, challenge(0)));
+        for number in 1..=OVER_MAX as u32 + 1 {
+            lives = kept(hear(Some(&lives), boot(number), Some(lives.challenge), challenge(number.into())));
+        }
+        let again = |count| hear(Some(&lives), boot(count), Some(lives.challenge), challenge(99));
+        assert_eq!(lives.over.len(), OVER_MAX);
+        assert_eq!(again(1), Sign::Twice);
+        assert!(matches!(again(0), Sign::Keep(_)), "forgotten: as good as new");
+    }
+
+    /// A hello on its way, and what a device hears.
+    type Said = (Boot, Option<Challenge>);
+
+    /// A registry, with every message that ever was on its way, every answer, and every state that a backup may bring back.
+    #[derive(Default)]
+    struct World {
+        lives: Option<Lives>,
+        drawn: u64,
+        hellos: Vec<Said>,
+        asked: Vec<Challenge>,
+        backups: Vec<Option<Lives>>,
+    }
+
+    impl World {
+        /// True: two boards.
+        fn deliver(&mut self, (boot, answer): Said) -> bool {
+            self.drawn += 1;
+            let sign = hear(self.lives.as_ref(), boot, answer, challenge(self.drawn));
+            if let Sign::Keep(lives) = &sign {
+                self.lives = Some(lives.clone());
+            }
+            if let (Sign::Keep(_) | Sign::Ask, Some(lives)) = (&sign, &self.lives) {
+                self.asked.push(lives.challenge);
+            }
+            sign == Sign::Twice
+        }
+    }
+
+    struct Board {
+        boot: Boot,
+        heard: Option<Challenge>,
+    }
+
+    impl Board {
+        fn start(count: u32, random: u64) -> Self {
+            Self { boot: Boot { count, random }, heard: None }
+        }
+
+        fn say(&self) -> Said {
+            (self.boot, self.heard)
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// Power cuts (the counter may not have been stored, or be lost with the store), messages late, lost, repeated and out of order
+        /// in both directions, and a database that comes back from a backup.
+        #[test]
+        fn no_lawful_history_accuses_anybody(steps in proptest::collection::vec((0u8..8, any::<usize>()), 0..120)) {
+            let (mut world, mut board, mut random) = (World::default(), Board::start(1, 0), 0);
+            let mut stored = 1;
+            for (step, which) in steps {
+                match step {
+                    0 => {
+                        stored = match which % 4 { 0 => stored, 1 => 1, _ => stored + 1 };
+                        random += 1;
+                        board = Board::start(stored, random);
+                    }
+                    1 | 2 => world.hellos.push(board.say()),
+                    3 | 4 if !world.hellos.is_empty() => {
+                        let said = world.hellos[which % world.hellos.len()];
+                        prop_assert!(!world.deliver(said), "{:?}", world.lives);
+                    }
+                    5 if !world.asked.is_empty() => board.heard = Some(world.asked[which % world.asked.len()]),
+                    6 => world.backups.push(world.lives.clone()),
+                    7 if !world.backups.is_empty() => world.lives = world.backups[which % world.backups.len()].clone(),
+                    // The usual: say, be heard, hear.
+                    _ => {
+                        prop_assert!(!world.deliver(board.say()), "{:?}", world.lives);
+                        board.heard = world.asked.last().copied().or(board.heard);
+                    }
+                }
+            }
+        }
+
+        /// Whoever speaks when.
+        #[test]
+        fn boards_that_both_go_on_are_noticed(
+            count in 2usize..=OVER_MAX, turns in proptest::collection::vec(any::<usize>(), 300),
+        ) {
+            let mut world = World::default();
+            let mut boards: Vec<Board> = (0..count).map(|n| Board::start(5, n as u64)).collect();
+            for turn in turns {
+                let at = turn % count;
+                if world.deliver(boards[at].say()) {
+                    return Ok(());
+                }
+                boards[at].heard = world.asked.last().copied().or(boards[at].heard);
+            }
+            prop_assert!(false, "never noticed: {:?}", world.lives);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! A fleet that went on, and a database that went back: dumped at one time, restored after boards enrolled and were updated, keys
+//! were rotated and floors rose. The fleet is commanded again.
+
+use anyhow::{Context, Result, ensure};
+use dev::{Options, Service};
+use scenarios::world::{PATIENCE, World, name, text};
+use serde_json::Value;
+
+use crate::scene::*;
+
+/// A backup from the middle of an update: the device confirmed it later, and has said so to a database that is gone.
+async fn backup_during_trial(world: &World, device: &str, release: &str) -> Result<std::path::PathBuf> {
+    let (image, file) = (world.path("1.0.0.image"), world.path("1.0.0.hfb"));
+    std::fs::write(&image, GOOD)?;
+    let mut create = vec!["bundle", "create", "--board", "host", "--version", "1.0.0", "--counter", "1"];
+    create.extend(["--image", text(&image)?, "--key", release, "--out", text(&file)?]);
+    // Long enough on trial to be dumped there.
+    create.extend(["--trial", "60s", "--stable", "8s"]);
+    world.cli(&create).await?;
+    let bundle = name(&world.one(&["bundle", "upload", text(&file)?]).await?)?;
+    let created = name(&world.one(&["deploy", device, &bundle, "--no-wait"]).await?)?;
+    let on_trial = async {
+        while field(&world.one(&["deployment", "show", &created]).await?, "state") != "STATE_TRIAL" {}
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(PATIENCE, on_trial).await.context("never on trial")??;
+    let dump = world.path("backup.dump");
+    world.stack.backup(&dump)?;
+    ensure!(field(&world.ended(&created).await?, "state") == "STATE_CONFIRMED");
+    Ok(dump)
+}
+
+async fn stop_services(world: &World) -> Result<()> {
+    for service in [Service::DebugRelay, Service::Ota, Service::Logs, Service::Registry, Service::Broker] {
+        world.stack.stop(service).await?;
+    }
+    Ok(())
+}
+
+async fn start_services(world: &World) -> Result<()> {
+    for service in [Service::Registry, Service::Broker, Service::Ota, Service::Logs, Service::DebugRelay] {
+        world.stack.start_service(service).await?;
+    }
+    Ok(())
+}
+
+fn versions(status: &Value) -> Vec<(u64, String)> {
+    let rows = status["versions"].as_array().cloned().unwrap_or_default();
+    rows.iter().map(|row| (row["version"].as_u64().unwrap_or(0), field(row, "standing").to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_fleet_is_commanded_again_after_its_database_was_restored_from_an_old_backup() -> Result<()> {
+    let options = Options::all().env(Service::Ota, "HOLDFAST_SWEEP_MS", "50");
+    let world = World::start_with(options).await?;
+    let (root, release) = (key(&world, "root.pem").await?, key(&world, "release.pem").await?);
+    let new_release = key(&world, "new-release.pem").await?;
+    let provision = world.provision("claim", 5).await?;
+    let mut board = world.board(&provision, "board", &["--hardware-id", "early"])?;
+    board.event("connected", 1).await?;
+    let device = holds(&world, 1).await?;
+    let dump = backup_during_trial(&world, &device, &release).await?;
+
+    // All that happens after it.
+    let late_args = ["--hardware-id", "late"];
+    let mut late = world.board(&provision, "late", &late_args)?;
+    let late_id = field(&late.event("enrolled", 1).await?[0], "device").to_owned();
+    let two = uploaded(&world, &release, "2.0.0", 2).await?;
+    ensure!(world.deploy(&device, &two).await?.0 == "STATE_CONFIRMED");
+    world.devices(1, |it| it["app_floor"] == 2).await?;
+    world.cli(&["keys", "rotate", "--release", &format!("{release}={new_release}"), "--sign", &root]).await?;
+    world.cli(&["keys", "rotate", "--director", "--sign", &root]).await?;
+    let files = [world.path("2.keyset"), world.path("3.keyset")];
+    world.cli(&["keyset", "show", "2", "--out", text(&files[0])?]).await?;
+    world.cli(&["keyset", "show", "3", "--out", text(&files[1])?]).await?;
+    board.cut_power().await?;
+    late.cut_power().await?;
+    let early_args = ["--hardware-id", "early"];
+    let board = world.board(&provision, "board", &early_args)?;
+    let late = world.board(&provision, "late", &late_args)?;
+    world.devices(2, |it| it["keyset_version"] == 3).await?;
+    let three = uploaded(&world, &new_release, "3.0.0", 3).await?;
+    ensure!(world.deploy(&device, &three).await?.0 == "STATE_CONFIRMED", "by the new director");
+    world.devices(1, |it| it["app_floor"] == 3).await?;
+    board.cut_power().await?;
+    late.cut_power().await?;
+
+    stop_services(&world).await?;
+    world.stack.restore(&dump)?;
+    let state = world.stack.sql("SELECT state FROM ota.deployments")?;
+    ensure!(state.trim() == "trial", "the backup has {state}");
+    start_services(&world).await?;
+
+    // The known board is back; what it holds and the server does not is said.
+    let board = world.board(&provision, "board", &early_args)?;
+    world.devices(1, |it| it["keyset_version"] == 3 && runs(it, "3.0.0")).await?;
+    let status = world.try_cli(&["keys", "status"]).await?;
+    ensure!(status.stderr.contains("devices hold keyset 3, and the newest known here is 1"), "{status:?}");
+    let status = world.one(&["keys", "status"]).await?;
+    ensure!(versions(&status) == [(1, "newest".into()), (3, "not known here".into())], "{status}");
+    ensure!(status["newest_held_by_devices"] == 3, "{status}");
+    let log = std::fs::read_to_string(world.stack.log(Service::Registry))?;
+    ensure!(log.contains("the device holds a keyset that is not known here"), "not in the registry's log");
+
+    // The one that enrolled after it is nobody any more; its claim is good, and it is another device.
+    let mut late = world.board(&provision, "late", &late_args)?;
+    let again = field(&late.event("enrolled", 1).await?[0], "device").to_owned();
+    ensure!(again != late_id, "an identity that the registry does not know came back");
+    world.devices(2, |it| it["keyset_version"] == 3).await?;
+
+    // The signed keysets again, in order; the last of them names a director whose private key is gone.
+    let skipped = world.try_cli(&["keyset", "upload", text(&files[1])?]).await?;
+    complains(&skipped, "the next keyset is version 2")?;
+    for file in &files {
+        world.cli(&["keyset", "upload", text(file)?]).await?;
+    }
+    let status = world.try_cli(&["keys", "status"]).await?;
+    ensure!(status.stderr.contains("which svc-ota does not have"), "{status:?}");
+    let four = uploaded(&world, &new_release, "4.0.0", 4).await?;
+    let refused = world.try_cli(&["deploy", &device, &four]).await?;
+    complains(&refused, "keys rotate --director")?;
+    world.cli(&["keys", "rotate", "--director", "--sign", &root]).await?;
+    let board = {
+        board.cut_power().await?;
+        world.board(&provision, "board", &early_args)?
+    };
+    world.devices(1, |it| it["keyset_version"] == 4 && name(it).is_ok_and(|it| it == device)).await?;
+
+    // The deployment the backup had on trial is over: the board has shown that it was confirmed once.
+    let deployments = world.json(&["deployment", "list", "--device", &device]).await?;
+    ensure!(
+        deployments.len() == 1 && field(&deployments[0], "state") == "STATE_CONFIRMED",
+        "{deployments:?}"
+    );
+    let end = world.deploy(&device, &four).await?;
+    ensure!(end.0 == "STATE_CONFIRMED", "it ended {end:?}");
+    world.devices(1, |it| it["app_floor"] == 4).await?;
+    // The floor stayed the device's: what the backup still knows is below it.
+    let below = uploaded(&world, &new_release, "3.5.0", 3).await?;
+    ensure!(world.deploy(&device, &below).await? == ("STATE_REFUSED".into(), "below_floor".into()));
+
+    late.cut_power().await?;
+    let late = world.board(&provision, "late", &late_args)?;
+    world.devices(2, |it| it["keyset_version"] == 4).await?;
+    let late_device = world.devices(1, |it| name(it).is_ok_and(|it| it.ends_with(&again))).await?.remove(0);
+    ensure!(world.deploy(&late_device, &four).await?.0 == "STATE_CONFIRMED");
+    drop((board, late));
+    Ok(())
+}
