@@ -152,6 +152,7 @@ impl Device {
             connection: 1,
             sequence: self.hellos,
             board: BOARD.into(),
+            microvisor_version: "0.1.0".into(),
             slots: self.slots.clone(),
             app_floor: self.app_floor,
             keyset_version: self.keyset,
