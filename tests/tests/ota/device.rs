@@ -159,6 +159,7 @@ impl Device {
             connection: 1,
             sequence: self.hellos,
             board: BOARD.into(),
+            microvisor_version: "0.1.0".into(),
             slots: self.slots.clone(),
             app_floor: self.app_floor,
             microvisor_floor: self.microvisor_floor,
