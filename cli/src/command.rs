@@ -16,6 +16,7 @@ pub(crate) mod debug_session;
 pub(crate) mod deploy;
 pub(crate) mod device;
 pub(crate) mod doctor;
+pub(crate) mod factory;
 pub(crate) mod key;
 pub(crate) mod keys;
 pub(crate) mod keyset;
@@ -55,6 +56,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         Command::Doctor(args) => doctor::run(global, args).await,
         Command::DebugSession(command) => debug_session::run(global, command).await,
         Command::Broker(command) => broker::run(global, command),
+        Command::Factory(command) => factory::run(global, command),
         Command::Completion(args) => completion::run(args),
         Command::Manual(command) => manual::run(command),
     }

@@ -1,14 +1,14 @@
 //! What a factory does for an emulated board before its first power on: a flash file with the claim, the roots it believes, and a
-//! microvisor signed by the release key.
+//! microvisor signed by the release key; and what is to run on it, if that is said.
 //!
-//! It runs what a factory runs: `holdfast` and `holdfast-factory`.
+//! It runs what a factory runs: `holdfast`.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::firmware::Image;
-use crate::{places, qemu};
+use crate::qemu;
 
 /// The version of the microvisor that a board starts with.
 const MICROVISOR_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -24,6 +24,10 @@ pub struct Parts {
     pub release_key: PathBuf,
     /// The name the board is made with.
     pub hardware_id: String,
+    /// Bundle file of what runs from the first start on.
+    pub app: Option<PathBuf>,
+    /// Bundle file of what tests the hardware before that.
+    pub test: Option<PathBuf>,
     /// It knows this machine, which brokers' certificates call `localhost`; otherwise it has to ask DNS.
     pub knows_host: bool,
 }
@@ -53,18 +57,19 @@ impl Parts {
         ]);
         holdfast(&create).await?;
 
-        let mut factory = tokio::process::Command::new(places::binary("holdfast-factory")?);
-        factory.arg("image").arg("--provision").arg(&self.provision);
-        factory.arg("--hardware-id").arg(&self.hardware_id);
-        factory.arg("--keyset").arg(&keyset).arg("--microvisor").arg(&bundle).arg("--out").arg(flash);
+        let host = format!("localhost={}", qemu::HOST_IP);
+        let mut image = vec!["factory", "image", "--provision", text(&self.provision)?];
+        image.extend(["--hardware-id", &self.hardware_id, "--keyset", text(&keyset)?]);
+        image.extend(["--microvisor", text(&bundle)?, "--out", text(flash)?, "--force"]);
+        for (flag, file) in [("--app", &self.app), ("--test", &self.test)] {
+            if let Some(file) = file {
+                image.extend([flag, text(file)?]);
+            }
+        }
         if self.knows_host {
-            factory.arg("--host").arg(format!("localhost={}", qemu::HOST_IP));
+            image.extend(["--host", &host]);
         }
-        let output = factory.kill_on_drop(true).output().await.context("starting holdfast-factory")?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("holdfast-factory failed ({}): {}", output.status, said.trim());
-        }
+        holdfast(&image).await?;
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::command::cargo::{build_factory, build_installation, cargo, programs};
+use crate::command::cargo::{build_installation, cargo, programs};
 use crate::command::firmware;
 
 #[derive(Debug, clap::Args)]
@@ -52,7 +52,6 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let names = programs("bench_", arguments.name.as_deref())?;
     build_installation(true).await?;
     if names.iter().any(|name| name == "board") {
-        build_factory(true).await?;
         firmware::run(&firmware::Arguments::first()).await?;
     }
     let mut figures = Vec::new();

@@ -1,4 +1,5 @@
-//! `cargo dev board`: one emulated board against an installation that `cargo dev up` runs, its consoles on ours, until Ctrl-C.
+//! `cargo dev board`: one emulated board against an installation that `cargo dev up` runs, its consoles on ours, until Ctrl-C. It comes
+//! as from a factory: with a first application, and with `--test` it tests its hardware before that.
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,6 +13,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::command::cli::Cli;
 use crate::command::{cargo, firmware, up};
 
+/// The version it comes with.
+const FIRST_VERSION: &str = "1.0.0";
+/// The version of the test.
+const TEST_VERSION: &str = "0.1.0";
 /// Nanoseconds an instruction takes with `--icount` are two to this power: 64, near the 50 of the board's 20 MHz.
 const ICOUNT_SHIFT: u8 = 5;
 
@@ -26,6 +31,9 @@ pub(crate) struct Arguments {
     /// Folder with the release.pem that signs the microvisor; made with the tenant's first keyset when it has none.
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
+    /// Let it test its hardware first, as in a factory.
+    #[arg(long)]
+    test: bool,
     /// A debugger of the whole machine may attach to this port of the loopback.
     #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "3333")]
     gdb: Option<u16>,
@@ -62,7 +70,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
 async fn start(arguments: &Arguments, home: &Path) -> Result<(Board, Scratch)> {
     if !arguments.built {
         println!("building (a minute the first time, then seconds)");
-        cargo::build_factory(false).await?;
+        cargo::build_cli().await?;
         firmware::run(&firmware::Arguments::everything()).await?;
     }
     let folder = Scratch(home.with_file_name("boards").join(hardware_id()?));
@@ -111,11 +119,35 @@ async fn make(arguments: &Arguments, home: &Path, folder: &Scratch, flash: &Path
     cli.run(&["claim", "create", "--devices", "1", "--board", qemu::BOARD, "--out", out]).await?;
     let parts = Parts {
         provision: claim.join("provision.json"),
-        release_key,
         hardware_id: hardware_id()?,
+        app: Some(bundle(&cli, &release_key, folder, Image::First(FIRST_VERSION), FIRST_VERSION).await?),
+        test: match arguments.test {
+            true => Some(bundle(&cli, &release_key, folder, Image::FactoryTest, TEST_VERSION).await?),
+            false => None,
+        },
+        release_key,
         knows_host: true,
     };
     parts.flash(async |words: &[&str]| cli.run(words).await, flash).await
+}
+
+/// Signs an application for it; where the bundle is.
+async fn bundle(
+    cli: &Cli,
+    release_key: &Path,
+    folder: &Scratch,
+    image: Image,
+    version: &str,
+) -> Result<PathBuf> {
+    let file = folder.0.join(format!("{}.hfb", image.name()));
+    let (image, path) = (image.built()?, |path: &Path| path.to_str().map(str::to_owned));
+    let [image, key, out] =
+        [&image, release_key, &file].map(|it| path(it).context("a path that is not UTF-8"));
+    let (image, key, out) = (image?, key?, out?);
+    let mut create = vec!["bundle", "create", "--board", qemu::BOARD, "--version", version, "--counter", "1"];
+    create.extend(["--image", &image, "--key", &key, "--out", &out]);
+    cli.run(&create).await?;
+    Ok(file)
 }
 
 /// The release key of the tenant's keysets: the caller's, or ours, for whom the first keyset is made when there is none.
@@ -139,7 +171,7 @@ async fn release_key(cli: &Cli, keys: Option<&Path>) -> Result<PathBuf> {
 
 /// What one types next.
 fn next(arguments: &Arguments) -> String {
-    let app = Image::First("1.0.0").file();
+    let app = Image::First("2.0.0").file();
     let keys = arguments
         .keys
         .as_ref()
@@ -150,9 +182,9 @@ fn next(arguments: &Arguments) -> String {
     };
     let mut text = format!(
         "
-an application for it, in another terminal
+it runs {FIRST_VERSION}; its successor, in another terminal
   eval \"$(cargo dev env{name})\"
-  holdfast bundle create --image {} --board {} --version 1.0.0 --counter 1 --key {keys}/release.pem --out first.hfb
+  holdfast bundle create --image {} --board {} --version 2.0.0 --counter 2 --key {keys}/release.pem --out first.hfb
   holdfast deploy \"$(holdfast device wait)\" first.hfb\n",
         app.display(),
         qemu::BOARD,

@@ -86,11 +86,9 @@ pub(crate) async fn build_installation(release: bool) -> Result<()> {
     cargo(&flags).await
 }
 
-/// Builds what makes flash files for emulated boards.
-pub(crate) async fn build_factory(release: bool) -> Result<()> {
-    let profile: &[&str] = if release { &["--release"] } else { &[] };
-    cargo(&[&["build", "--quiet", "--package", "factory", "--bin", "holdfast-factory"], profile].concat())
-        .await
+/// Builds the command line, with which a factory makes boards too.
+pub(crate) async fn build_cli() -> Result<()> {
+    cargo(&["build", "--quiet", "--package", "holdfast", "--bin", "holdfast"]).await
 }
 
 /// The programs `tests/src/bin/{prefix}NAME.rs` there are, or the one asked for, by NAME.

@@ -1,7 +1,7 @@
 //! `cargo dev demo`: the main job on real parts, told as it happens.
 //!
-//! A device (an emulated Cortex-M33 where QEMU is there) enrols, connects over mutual TLS, takes a signed bundle and its successor and
-//! confirms both while its log scrolls by; a bundle that never becomes healthy is taken back by the device itself. It uses only what a customer has: the services, the command
+//! A device (an emulated Cortex-M33 where QEMU is there) is made offline, with its first application in it; it enrols, connects over
+//! mutual TLS, runs that and takes its successor while its log scrolls by (the host board takes both by the network); a bundle that never becomes healthy is taken back by the device itself. It uses only what a customer has: the services, the command
 //! line and a device. It ends with a table read through the public gRPC API, and with a failure when any step did not come true.
 
 use std::path::Path;
@@ -41,8 +41,19 @@ pub(crate) struct Arguments {
     board: Option<Kind>,
 }
 
-/// What is shown, in this order.
-const STEPS: &[&str] = &[
+/// What is shown, in this order, of a device whose factory puts version 1.0.0 into it.
+const MADE_WITH_IT: &[&str] = &[
+    "Postgres, Redis, an S3 server and the services start",
+    "the first administrator, the keys devices will believe, a claim to enrol with",
+    "a factory makes a device offline, 1.0.0 in it; it starts, makes its key, enrols and says hello",
+    "version 1.0.0: runs since the first start, confirmed without a deployment",
+    "version 2.0.0: signed here, uploaded, directed to the device, confirmed in its place",
+    "version 3.0.0: as well signed, but it never becomes healthy: taken back",
+    "what the API says of it",
+];
+
+/// The same of a device that comes without.
+const MADE_WITHOUT: &[&str] = &[
     "Postgres, Redis, an S3 server and the services start",
     "the first administrator, the keys devices will believe, a claim to enrol with",
     "a device starts: it makes its key, enrols and says hello",
@@ -77,7 +88,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
             kind.build().await?;
         }
         let started = Instant::now();
-        let steps = Steps::new(STEPS);
+        let steps = Steps::new(if kind.comes_with_an_application() { MADE_WITH_IT } else { MADE_WITHOUT });
         let stack = steps.run(0, STEP_MAX, Stack::start(Options::all())).await?;
         let outcome = tokio::select! {
             shown = show(&stack, &steps, kind) => shown,
@@ -108,7 +119,14 @@ async fn show(stack: &Stack, steps: &Steps, kind: Kind) -> Result<String> {
     steps.run(1, STEP_MAX, first).await?;
 
     let started = async {
-        let board = kind.start(stack, &cli).await?;
+        let first =
+            match kind.comes_with_an_application() {
+                true => Some(cli.home.join(
+                    bundle(&cli, kind, "1.0.0", 1, &kind.application(&cli.home, "1.0.0", true)?).await?,
+                )),
+                false => None,
+            };
+        let board = kind.start(stack, &cli, first).await?;
         let device = tokio::time::timeout(STEP_MAX, online_device(&cli, &board)).await;
         let device = device.with_context(|| format!("it did not come online\n{}", board.tail()))??;
         anyhow::Ok((board, device))
@@ -119,7 +137,10 @@ async fn show(stack: &Stack, steps: &Steps, kind: Kind) -> Result<String> {
     let log = told(&cli, &["logs", &device, "--follow"])?;
     let updates = async {
         let update = |version, counter, works| update(&cli, steps, kind, &device, (version, counter, works));
-        steps.run(3, STEP_MAX, update("1.0.0", 1, true)).await?;
+        match kind.comes_with_an_application() {
+            true => steps.run(3, STEP_MAX, running(&cli, &device, "1.0.0")).await?,
+            false => steps.run(3, STEP_MAX, update("1.0.0", 1, true)).await?,
+        }
         steps.run(4, STEP_MAX, update("2.0.0", 2, true)).await?;
         steps.run(5, STEP_MAX, update("3.0.0", 3, false)).await?;
         running(&cli, &device, "2.0.0").await
@@ -128,7 +149,7 @@ async fn show(stack: &Stack, steps: &Steps, kind: Kind) -> Result<String> {
         outcome = updates => outcome?,
         followed = log.end(steps) => bail!("the log ended by itself: {:?}", followed?),
     }
-    let table = steps.run(6, STEP_MAX, table(&cli, &device)).await?;
+    let table = steps.run(6, STEP_MAX, table(&cli, kind, &device)).await?;
     board.stop().await?;
     Ok(table)
 }
@@ -142,7 +163,10 @@ async fn update(
     (version, counter, works): (&'static str, u32, bool),
 ) -> Result<()> {
     let image = kind.application(&cli.home, version, works)?;
-    let bundle = bundle(cli, kind, version, counter, &image).await?;
+    let file = bundle(cli, kind, version, counter, &image).await?;
+    let uploaded = rows(&cli.run(&["bundle", "upload", &file, "--json"]).await?)?;
+    let bundle = uploaded.last().context("the upload said nothing")?;
+    let bundle = id(&text(bundle, "name")).to_owned();
     let status = told(cli, &["deploy", device, &bundle])?.end(steps).await?;
     let expected = if works { 0 } else { NOT_CONFIRMED };
     ensure!(
@@ -165,7 +189,7 @@ async fn online_device(cli: &Cli, board: &Device) -> Result<String> {
     }
 }
 
-/// Makes, signs and uploads a bundle of the image; its id.
+/// Makes and signs a bundle of the image; its file.
 async fn bundle(cli: &Cli, kind: Kind, version: &str, counter: u32, image: &Path) -> Result<String> {
     let (image, file) = (image.to_str().context("a path that is not UTF-8")?, format!("app-{version}.hfb"));
     let counter = counter.to_string();
@@ -174,9 +198,7 @@ async fn bundle(cli: &Cli, kind: Kind, version: &str, counter: u32, image: &Path
     create.extend(["--trial", "6s", "--stable", "2s"]);
     cli.run(&create).await?;
     cli.run(&["bundle", "verify", &file]).await?;
-    let uploaded = rows(&cli.run(&["bundle", "upload", &file, "--json"]).await?)?;
-    let bundle = uploaded.last().context("the upload said nothing")?;
-    Ok(id(&text(bundle, "name")).to_owned())
+    Ok(file)
 }
 
 /// A `holdfast` command whose lines are told as they come.
@@ -227,10 +249,11 @@ async fn running(cli: &Cli, device: &str, version: &str) -> Result<()> {
 }
 
 /// The deployments as the API tells them, checked; and the log records that arrived.
-async fn table(cli: &Cli, device: &str) -> Result<String> {
+async fn table(cli: &Cli, kind: Kind, device: &str) -> Result<String> {
     let deployments = rows(&cli.run(&["deployment", "list", "--device", device, "--json"]).await?)?;
     let states = [("1.0.0", "STATE_CONFIRMED"), ("2.0.0", "STATE_CONFIRMED"), ("3.0.0", "STATE_REVERTED")];
-    for (version, state) in states {
+    let directed = states.into_iter().skip(usize::from(kind.comes_with_an_application()));
+    for (version, state) in directed {
         let found = deployments.iter().find(|deployment| text(deployment, "version") == version);
         let found = found.with_context(|| format!("no deployment of {version}"))?;
         ensure!(text(found, "state") == state, "{version} is {}, not {state}", text(found, "state"));

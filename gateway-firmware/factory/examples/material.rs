@@ -1,4 +1,4 @@
-//! Writes what `holdfast-factory image` wants for an image (raw, for the microvisor's address), signed by test keys:
+//! Writes what `holdfast factory image` wants for an image (raw, for the microvisor's address), signed by test keys:
 //! `cargo run -p factory --example material -- IMAGE.bin DIR`.
 
 #[path = "../tests/material/mod.rs"]

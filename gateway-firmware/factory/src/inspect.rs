@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
 use gateway_core::boot::first::{Record, Slot};
+use gateway_core::commission::Stage;
+use gateway_core::commission::make::look;
 use gateway_core::counter::FlashCounter;
 use gateway_core::ports::Counter as _;
 use gateway_core::{provision, secret};
@@ -12,13 +13,13 @@ use wire::cbor::Reader;
 use wire::{keyset, manifest};
 
 use crate::image::first_stage;
-use crate::map;
 use crate::memory::Region;
+use crate::{Error, Result, map};
 
 /// Describes a flash file.
 pub fn inspect(path: &Path) -> Result<Value> {
-    let file = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    describe(&file).with_context(|| format!("{} is too short to be a flash", path.display()))
+    let file = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    describe(&file).ok_or_else(|| Error::TooShort(path.to_owned()))
 }
 
 /// Describes a flash; nothing if it is too short.
@@ -46,6 +47,41 @@ pub fn describe(file: &[u8]) -> Option<Value> {
             "a": describe_slot(&mut flash, Slot::A)?,
             "b": describe_slot(&mut flash, Slot::B)?,
         },
+        "store": describe_store(&mut flash)?,
+    }))
+}
+
+/// What the core will find in its store.
+fn describe_store(flash: &mut [u8]) -> Option<Value> {
+    let seen = match look(&mut Region::new(flash, map::STORE, map::STORE_BYTES)?) {
+        Ok(seen) => seen,
+        Err(unfit) => return Some(json!({ "error": format!("{unfit:?}") })),
+    };
+    let status = match seen.commission.stage {
+        Stage::Failed(status) => Some(status),
+        Stage::Testing | Stage::Production => None,
+    };
+    let slots: Vec<Value> = seen
+        .ledger
+        .slots
+        .iter()
+        .filter(|slot| !slot.version.is_empty())
+        .map(|slot| {
+            json!({
+                "status": format!("{:?}", slot.status).to_lowercase(),
+                "version": slot.version.as_str(),
+                "manifest": slot.manifest.to_string(),
+                "security_counter": slot.security_counter,
+            })
+        })
+        .collect();
+    Some(json!({
+        "health": format!("{:?}", seen.health).to_lowercase(),
+        "stage": seen.commission.stage.name(),
+        "test_status": status,
+        "test_manifest": seen.commission.test.map(|test| test.manifest.to_string()),
+        "keyset_version": seen.keyset_version,
+        "applications": slots,
     }))
 }
 

@@ -6,14 +6,15 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
-use gateway_core::provision::{self, HEADER_BYTES, key};
+use gateway_core::net::x509::Certificate;
+use gateway_core::provision::{self, HEADER_BYTES, HOSTS_MAX, key};
 use serde::Deserialize;
 use wire::KeyHash;
 use wire::cbor::Writer;
-use wire::sign::SoftKey;
+use wire::sign::{Signer as _, SoftKey};
 
-use crate::map;
+use crate::memory::BOARD;
+use crate::{Error, Result, map};
 
 /// The file, as the CLI writes it.
 #[derive(Clone, Deserialize)]
@@ -49,24 +50,47 @@ pub struct Host {
 }
 
 impl std::str::FromStr for Host {
-    type Err = anyhow::Error;
+    type Err = Error;
 
     fn from_str(text: &str) -> Result<Host> {
-        let (name, ipv4) = text.split_once('=').context("write NAME=IPv4")?;
-        Ok(Host { name: name.to_owned(), ipv4: ipv4.parse().context("write NAME=IPv4")? })
+        let wrong = || Error::Host(text.to_owned());
+        let (name, ipv4) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(wrong)?;
+        Ok(Host { name: name.to_owned(), ipv4: ipv4.parse().map_err(|_| wrong())? })
     }
 }
 
 impl Provision {
     pub fn read(path: &Path) -> Result<Provision> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is not a provisioning file", path.display()))
+        let read = std::fs::read_to_string(path);
+        Provision::parse(&read.map_err(|source| Error::Read { path: path.to_owned(), source })?)
     }
 
-    /// The board it is for.
-    pub fn board(&self) -> &str {
-        &self.board
+    /// The file's text.
+    pub fn parse(text: &str) -> Result<Provision> {
+        serde_json::from_str(text).map_err(Error::Json)
+    }
+
+    /// Whether a board of ours can enrol with it now: what the board itself would find out in the field.
+    pub fn check(&self, now_s: u64) -> Result<()> {
+        if self.board != BOARD {
+            return Err(Error::Board { found: self.board.clone(), wanted: BOARD });
+        }
+        let claim = certificate("claim_certificate_pem", &self.claim_certificate_pem)?;
+        let claim = Certificate::parse(&claim)
+            .ok_or_else(|| unreadable("claim_certificate_pem", "is no certificate"))?;
+        if claim.not_after_s <= now_s {
+            return Err(Error::ClaimEnded { ended_s: claim.not_after_s });
+        }
+        let key = self.claim_key()?.public_key().spki_der();
+        match key.is_ok_and(|key| key == claim.public_key) {
+            true => Ok(()),
+            false => Err(unreadable("claim_key_pem", "is not the claim certificate's")),
+        }
+    }
+
+    fn claim_key(&self) -> Result<SoftKey> {
+        SoftKey::from_pkcs8_pem(&self.claim_key_pem)
+            .map_err(|_| unreadable("claim_key_pem", "is no P-256 key in PKCS#8 PEM"))
     }
 
     /// The whole region: two copies, read back as the board will read them.
@@ -74,7 +98,8 @@ impl Provision {
         let map = self.map(hardware_id, hosts, build_time_s)?;
         let copy_bytes = map::PROVISION_BYTES as usize / 2;
         if HEADER_BYTES + map.len() > copy_bytes {
-            bail!("the provisioning has {} bytes, more than {copy_bytes}", HEADER_BYTES + map.len());
+            let (what, bytes) = ("a copy of the provisioning", HEADER_BYTES + map.len());
+            return Err(Error::TooLarge { what, bytes, room: copy_bytes });
         }
         let mut region = vec![0xff; map::PROVISION_BYTES as usize];
         for copy in region.chunks_mut(copy_bytes) {
@@ -82,25 +107,28 @@ impl Provision {
             copy[HEADER_BYTES..HEADER_BYTES + map.len()].copy_from_slice(&map);
         }
         if let Err(error) = provision::read(&region) {
-            bail!("the board would not take this provisioning: {}", error.name());
+            return Err(unreadable(error.name(), "is nothing a board would take"));
         }
         Ok(region)
     }
 
     fn map(&self, hardware_id: &str, hosts: &[Host], build_time_s: u64) -> Result<Vec<u8>> {
+        if hosts.len() > HOSTS_MAX {
+            return Err(Error::Host(format!("{} hosts", hosts.len())));
+        }
         let mut writer = Writer::new();
         writer.map(10);
         writer.int(key::HARDWARE_ID).text(hardware_id);
         writer.int(key::BOARD).text(&self.board);
         writer.int(key::ENROLL_ADDRESS).text(&self.enroll_address);
-        writer.int(key::SERVER_CA).bytes(&certificate(&self.server_ca_pem).context("server_ca_pem")?);
-        let claim = certificate(&self.claim_certificate_pem).context("claim_certificate_pem")?;
+        writer.int(key::SERVER_CA).bytes(&certificate("server_ca_pem", &self.server_ca_pem)?);
+        let claim = certificate("claim_certificate_pem", &self.claim_certificate_pem)?;
         writer.int(key::CLAIM_CERTIFICATE).bytes(&claim);
-        let scalar = SoftKey::from_pkcs8_pem(&self.claim_key_pem).ok().context("claim_key_pem")?.to_scalar();
-        writer.int(key::CLAIM_KEY).bytes(&scalar);
+        writer.int(key::CLAIM_KEY).bytes(&self.claim_key()?.to_scalar());
         writer.int(key::ROOT_KEY_HASHES).array(self.root_key_hashes.len());
         for hash in &self.root_key_hashes {
-            writer.bytes(&hash.parse::<KeyHash>().context("root_key_hashes")?.0);
+            let hash = hash.parse::<KeyHash>().map_err(|_| unreadable("root_key_hashes", "is no hash"))?;
+            writer.bytes(&hash.0);
         }
         writer.int(key::ROOT_THRESHOLD).uint(self.root_threshold.into());
         writer.int(key::HOSTS).array(hosts.len());
@@ -113,11 +141,18 @@ impl Provision {
 }
 
 /// The one certificate of a PEM text.
-fn certificate(pem: &str) -> Result<Vec<u8>> {
-    let mut all = pem::parse_many(pem)?.into_iter().filter(|block| block.tag() == "CERTIFICATE");
+fn certificate(field: &'static str, pem: &str) -> Result<Vec<u8>> {
+    let blocks = pem::parse_many(pem).map_err(|_| unreadable(field, "is no PEM"))?;
+    let mut all = blocks.into_iter().filter(|block| block.tag() == "CERTIFICATE");
     match (all.next(), all.next()) {
         (Some(one), None) => Ok(one.into_contents()),
-        (None, _) => bail!("holds no certificate"),
-        (Some(_), Some(_)) => bail!("holds more than one certificate; a board has room for one"),
+        (None, _) => Err(unreadable(field, "holds no certificate")),
+        (Some(_), Some(_)) => {
+            Err(unreadable(field, "holds more than one certificate, and a board has room for one"))
+        }
     }
+}
+
+pub(crate) fn unreadable(field: &'static str, what: &'static str) -> Error {
+    Error::Field { field, what }
 }

@@ -22,7 +22,27 @@ impl World {
         self.flash_of(hardware_id, false).await
     }
 
+    /// A board that comes with applications, each a bundle file: what runs first, and what tests the hardware before that.
+    pub async fn flash_with(
+        &self,
+        hardware_id: &str,
+        app: Option<PathBuf>,
+        test: Option<PathBuf>,
+    ) -> Result<PathBuf> {
+        self.make(hardware_id, true, app, test).await
+    }
+
     async fn flash_of(&self, hardware_id: &str, knows_host: bool) -> Result<PathBuf> {
+        self.make(hardware_id, knows_host, None, None).await
+    }
+
+    async fn make(
+        &self,
+        hardware_id: &str,
+        knows_host: bool,
+        app: Option<PathBuf>,
+        test: Option<PathBuf>,
+    ) -> Result<PathBuf> {
         let claim = self.path(&format!("{hardware_id}.claim"));
         let create =
             ["claim", "create", "--devices", "1", "--ttl", "1h", "--board", BOARD, "--out", text(&claim)?];
@@ -31,6 +51,8 @@ impl World {
             provision: claim.join("provision.json"),
             release_key: self.path("keys/release.pem"),
             hardware_id: hardware_id.to_owned(),
+            app,
+            test,
             knows_host,
         };
         let flash = self.path(&format!("{hardware_id}.flash"));

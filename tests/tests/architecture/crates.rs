@@ -16,7 +16,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("proto", &["wire"]),
     ("kit", &["proto", "wire"]),
     ("svc-", &["kit", "proto", "wire"]),
-    ("holdfast", &["proto", "wire"]),
+    ("holdfast", &["factory", "proto", "wire"]),
     (SDK, &["abi"]),
     ("gateway-core", &["wire"]),
     ("gateway-link", &["gateway-core", "wire"]),

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod examples;
+mod factory;
 mod main_job;
 mod microvisor;
 mod network;

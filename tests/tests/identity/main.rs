@@ -1,6 +1,7 @@
 //! The life of an identity: renewal, one device root after another, copied flash, boards that take another's place. Boards that do as they
 //! are told are processes (`world`); those that lie, or speak late, are played by the test (`fleet`).
 
+mod anchors;
 mod clones;
 mod renewal;
 mod replace;

@@ -65,5 +65,5 @@ pub(crate) fn director(stack: &Stack) -> Result<SoftKey> {
 pub(crate) fn time(by: &SoftKey, device: DeviceId, hello: &HelloUp, issued_at_s: u64) -> Result<HelloDown> {
     let nonce = Nonce::try_from(hello.nonce.as_slice()).ok().context("a nonce")?;
     let directive = Directive { device, nonce, issued_at_s, order: Order::Time };
-    Ok(HelloDown { signed_time: sign_directive(&directive, by)?, keyset: Vec::new() })
+    Ok(HelloDown { signed_time: sign_directive(&directive, by)?, ..HelloDown::default() })
 }

@@ -126,7 +126,7 @@ async fn a_wrong_filter_is_refused_with_its_place_and_what_would_be_right() -> R
     let rows = Rows::start().await?;
     let mut devices = rows.devices().await?;
     for (filter, position, says) in [
-        ("colour=red", "0", "labels.KEY, board, hardware_id, version or revoked"),
+        ("colour=red", "0", "labels.KEY, board, hardware_id, version, revoked or quarantined"),
         ("board=é AND größe=1", "12", "unknown field"),
         ("board=a OR board=b", "8", "OR and NOT are not known"),
         ("revoked=yes", "8", "true or false"),

@@ -11,7 +11,7 @@ use dev::qemu::{self, Machine};
 use dev::{Process, Signal, Spec, Stack};
 
 use crate::command::cli::Cli;
-use crate::command::{cargo, firmware, setup};
+use crate::command::{firmware, setup};
 
 /// How long a device may take to end.
 const STOP_MAX: Duration = Duration::from_secs(20);
@@ -46,7 +46,6 @@ impl Kind {
     /// Builds what it consists of.
     pub(crate) async fn build(self) -> Result<()> {
         if self == Kind::An505 {
-            cargo::build_factory(false).await?;
             firmware::run(&firmware::Arguments::first()).await?;
         }
         Ok(())
@@ -77,8 +76,13 @@ impl Kind {
         }
     }
 
-    /// Power on, with the claim in `claim/` of the command line's home.
-    pub(crate) async fn start(self, stack: &Stack, cli: &Cli) -> Result<Device> {
+    /// Its factory puts a first application into it.
+    pub(crate) fn comes_with_an_application(self) -> bool {
+        self == Kind::An505
+    }
+
+    /// Power on, with the claim in `claim/` of the command line's home, and the application it comes with.
+    pub(crate) async fn start(self, stack: &Stack, cli: &Cli, app: Option<PathBuf>) -> Result<Device> {
         let (provision, logs) = (cli.home.join("claim/provision.json"), stack.dir().join("logs"));
         if self == Kind::Host {
             let spec = Spec::new("board-host", dev::binary("board-host")?, logs.join("board-host.log"))
@@ -93,6 +97,8 @@ impl Kind {
             provision,
             release_key: cli.home.join("keys/release.pem"),
             hardware_id: HARDWARE_ID.to_owned(),
+            app,
+            test: None,
             knows_host: true,
         };
         let flash = cli.home.join("flash");
