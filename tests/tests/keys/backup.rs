@@ -125,7 +125,9 @@ async fn a_fleet_is_commanded_again_after_its_database_was_restored_from_an_old_
     let four = uploaded(&world, &new_release, "4.0.0", 4).await?;
     let refused = world.try_cli(&["deploy", &device, &four]).await?;
     complains(&refused, "keys rotate --director")?;
-    world.cli(&["keys", "rotate", "--director", "--sign", &root]).await?;
+    let rotated = world.cli(&["keys", "rotate", "--director", "--forget-old", "--sign", &root]).await?;
+    ensure!(rotated.contains("1 older director keys deleted"), "the one the backup brought back: {rotated}");
+    ensure!(world.cli(&["keys", "forget"]).await?.starts_with("0 older"), "there are more");
     let board = {
         board.cut_power().await?;
         world.board(&provision, "board", &early_args)?
