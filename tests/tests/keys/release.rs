@@ -79,3 +79,28 @@ async fn a_release_key_is_added_and_revoked_by_the_beginning_of_its_id_but_never
     let last = ["keys", "revoke", &both[1][..8], "--sign", &root];
     complains(&world.try_cli(&last).await?, "no release key would be left")
 }
+
+#[tokio::test]
+async fn another_broker_ca_is_believed_beside_the_old_one_and_then_alone_but_not_all_at_once() -> Result<()> {
+    let world = World::start().await?;
+    let root = key(&world, "root.pem").await?;
+    let (old, new) = (world.stack.server_ca_file(), world.path("new-ca.pem"));
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    std::fs::write(&new, params.self_signed(&rcgen::KeyPair::generate()?)?.pem())?;
+    let (old, new) = (text(&old)?, text(&new)?);
+    let alone = async |ca: &str, yes: &[&str]| {
+        world.try_cli(&[&["keys", "rotate", "--broker-ca", ca, "--sign", &root], yes].concat()).await
+    };
+    let anchors = async || anyhow::Ok(newest(&world).await?["broker_anchors"].clone());
+
+    let refused = alone(new, &[]).await?;
+    complains(&refused, "no broker CA stays")?;
+    ensure!(anchors().await? == 1 && newest(&world).await?["version"] == 1, "not meant, and done");
+    world.cli(&["keys", "add", "--broker-ca", new, "--sign", &root]).await?;
+    ensure!(anchors().await? == 2);
+    ensure!(alone(new, &[]).await?.code == 0 && anchors().await? == 1, "both were believed");
+    complains(&alone(old, &[]).await?, "--yes if it is meant")?;
+    ensure!(alone(old, &["--yes"]).await?.code == 0 && newest(&world).await?["version"] == 4);
+    Ok(())
+}
