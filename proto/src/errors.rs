@@ -153,16 +153,16 @@ pub const REASONS: &[Reason] = &[
         "Retire one that no device is under any more.",
     ),
     reason(
-        "DIRECTOR_KEY_NOT_IN_KEYSET",
-        "FAILED_PRECONDITION",
-        "The tenant's keyset does not name the key that signs directives, so no device would obey.",
-        "Publish a keyset with it: `holdfast keyset init`, or `holdfast keys rotate --director`.",
-    ),
-    reason(
         "DIRECTOR_KEYS_MAX",
         "RESOURCE_EXHAUSTED",
         "The tenant has as many director keys as it may have: devices still hold keysets that name the old ones.",
         "Delete those of older keysets: `holdfast keys forget`.",
+    ),
+    reason(
+        "DIRECTOR_KEY_NOT_IN_KEYSET",
+        "FAILED_PRECONDITION",
+        "The tenant's keyset does not name the key that signs directives, so no device would obey.",
+        "Publish a keyset with it: `holdfast keyset init`, or `holdfast keys rotate --director`.",
     ),
     reason(
         "ETAG_MISMATCH",
