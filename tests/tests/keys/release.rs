@@ -26,7 +26,7 @@ async fn a_rotated_release_key_signs_and_the_old_one_is_refused_at_upload_and_by
     ensure!(newest(&world).await?["version"] == 1, "asking changed something");
     world.cli(&rotate).await?;
 
-    complains(&world.try_cli(&["bundle", "upload", text(&late)?]).await?, "no release key")?;
+    complains(&world.try_cli(&["bundle", "upload", text(&late)?]).await?, "signed by an unknown key")?;
     let board = woken(&world, board, &provision, "board").await?;
     holds(&world, 2).await?;
     world.devices(1, |device| runs(device, "1.0.0")).await?;
@@ -75,7 +75,7 @@ async fn a_release_key_is_added_and_revoked_by_the_beginning_of_its_id_but_never
     ensure!(ids(&world).await? == both[1..], "not the one that was named");
 
     let by_first = bundle_by(&world, &first, "1.0.1", 1).await?;
-    complains(&world.try_cli(&["bundle", "upload", text(&by_first)?]).await?, "no release key")?;
+    complains(&world.try_cli(&["bundle", "upload", text(&by_first)?]).await?, "signed by an unknown key")?;
     let last = ["keys", "revoke", &both[1][..8], "--sign", &root];
     complains(&world.try_cli(&last).await?, "no release key would be left")
 }

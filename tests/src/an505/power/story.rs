@@ -63,7 +63,7 @@ pub async fn of_the_application(world: &World, flash: &Path, seed: u64) -> Resul
 }
 
 /// Records a board from its start to the end of a scenario.
-async fn recorded<T>(
+pub async fn recorded<T>(
     world: &World,
     flash: &Path,
     stages: &[Image],

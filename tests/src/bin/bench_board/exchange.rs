@@ -1,10 +1,14 @@
 //! What a start costs, and an exchange of the microvisor: by the lines of the board's consoles, as they arrive here.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use dev::firmware::Misbehaviour;
+use dev::firmware::{Image, Misbehaviour, misbehaving};
 use dev::qemu::{Board, Line};
+use scenarios::an505::power::operation::What;
+use scenarios::an505::power::record::Recording;
+use scenarios::an505::power::story;
 use scenarios::world::{World, name};
 
 use super::{SAID_MAX, report};
@@ -54,6 +58,42 @@ pub(super) async fn boots(world: &World, device: &str, start: impl AsyncFn() -> 
     let ended = world.ended(&deployment).await?;
     ensure!(ended["state"] == "STATE_CONFIRMED", "{ended}");
     board.cut_power().await
+}
+
+/// What an update does to the flash, from the start of the board to the floor that rises at its end: counted where it is changed, by the two
+/// functions that do, on a board that is stopped at each call of them.
+pub(super) async fn flash(world: &World) -> Result<()> {
+    let flash = world.flash("counted").await?;
+    let device = story::first_version(world, &flash).await?;
+    let bundle = super::update(world, "2.0.0", 2).await?;
+    let stages = [Image::Boot, Image::Microvisor, Image::Trial];
+    let deployed = async |bundle: &str| {
+        let deployment = name(&world.one(&["deploy", &device, bundle, "--no-wait"]).await?)?;
+        let ended = world.ended(&deployment).await?;
+        ensure!(ended["state"] == "STATE_CONFIRMED", "{ended}");
+        while world.one(&["deployment", "show", &deployment]).await?["committed"] != true {}
+        Ok(())
+    };
+    let recording = story::recorded(world, &flash, &stages, 0, deployed(&bundle)).await?;
+    count("update_256k", &recording, super::UPDATE_BYTES);
+    let bundle = world.misbehaving(OTHER, "1.1.0", 2, &ANSWERED).await?;
+    let recording = story::recorded(world, &flash, &stages, 0, deployed(&bundle)).await?;
+    count("microvisor_update", &recording, misbehaving(OTHER)?.len());
+    Ok(())
+}
+
+fn count(what: &str, recording: &Recording, image_bytes: usize) {
+    let mut erases = BTreeMap::<u32, u32>::new();
+    let mut written = 0;
+    for operation in &recording.operations {
+        match &operation.what {
+            What::Erase => *erases.entry(operation.at).or_default() += 1,
+            What::Program(bytes) => written += bytes.len(),
+        }
+    }
+    report(&format!("{what}_flash_bytes_per_byte"), written as f64 / image_bytes as f64);
+    report(&format!("{what}_erases"), f64::from(erases.values().sum::<u32>()));
+    report(&format!("{what}_erases_of_one_sector"), f64::from(erases.values().max().copied().unwrap_or(0)));
 }
 
 async fn boot(board: &Board, runs: &str, online: &str) -> Result<()> {

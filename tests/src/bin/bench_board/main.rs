@@ -16,7 +16,7 @@ use scenarios::an505::board::is_online;
 use scenarios::an505::log::Log;
 use scenarios::bench::figure::Figures;
 use scenarios::broker::random::Random;
-use scenarios::world::World;
+use scenarios::world::{World, name, text};
 
 const FIGURES: Figures = Figures("board");
 /// Bytes of the application whose update is timed, incompressible but for the program.
@@ -99,7 +99,8 @@ async fn run(world: &World, arguments: &Arguments) -> Result<()> {
     let device = measured?;
     board.cut_power().await?;
     let start = async || world.machine(&flash)?.pace(pace).start().await;
-    exchange::boots(world, &device, start).await
+    exchange::boots(world, &device, start).await?;
+    exchange::flash(world).await
 }
 
 /// The device that it becomes.
@@ -107,16 +108,7 @@ async fn measure(world: &World, board: &Board, started: Instant) -> Result<Strin
     let device = world.devices(1, is_online).await?.remove(0);
     report("online_ms", millis(started));
 
-    let (version, counter) = ("1.0.0", 1);
-    let mut image = Image::First("1.0.0").flat()?;
-    ensure!(image.len() < UPDATE_BYTES, "the application is larger than the update that is timed");
-    let mut noise = Random::new(1, 0);
-    image.resize_with(UPDATE_BYTES, || noise.number() as u8);
-    let file = world.path("update.image");
-    std::fs::write(&file, image)?;
-    let bundle = world.app_file(&file, version, counter, &QUICK).await?;
-    let bundle = world.one(&["bundle", "upload", scenarios::world::text(&bundle)?]).await?;
-    let bundle = scenarios::world::name(&bundle)?;
+    let bundle = update(world, "1.0.0", 1).await?;
     let directed = Instant::now();
     let (state, reason) = world.deploy(&device, &bundle).await?;
     ensure!(state == "STATE_CONFIRMED", "the update ended {state}, {reason}");
@@ -131,6 +123,18 @@ async fn measure(world: &World, board: &Board, started: Instant) -> Result<Strin
     }
     exchange::microvisor(world, board, &device).await?;
     Ok(device)
+}
+
+/// The bundle of an application of [`UPDATE_BYTES`].
+async fn update(world: &World, version: &str, counter: u64) -> Result<String> {
+    let mut image = Image::First("1.0.0").flat()?;
+    ensure!(image.len() < UPDATE_BYTES, "the application is larger than the update that is timed");
+    let mut noise = Random::new(counter, 0);
+    image.resize_with(UPDATE_BYTES, || noise.number() as u8);
+    let file = world.path("update.image");
+    std::fs::write(&file, image)?;
+    let bundle = world.app_file(&file, version, counter, &QUICK).await?;
+    name(&world.one(&["bundle", "upload", text(&bundle)?]).await?)
 }
 
 /// Lines that an application logs until the last is at svc-logs, none missing.
