@@ -43,9 +43,14 @@ async fn told(device: &mut Device) -> Result<Vec<Target>> {
     device.say_hello().await?;
     device.time().await?;
     // Both channels are one session's, and directives are sent after the time.
-    let heard = device.directive().await?;
-    let Heard { order: Order::Install(about), .. } = heard else { bail!("{:?}", heard.order) };
-    Ok(vec![about])
+    loop {
+        match device.directive().await?.order {
+            Order::Install(about) => return Ok(vec![about]),
+            // What was called off is said again until it is told often enough.
+            Order::Cancel(_) => {}
+            other => bail!("{other:?}"),
+        }
+    }
 }
 
 /// As a device goes through an installation it was told to make, up to the start of the trial.
