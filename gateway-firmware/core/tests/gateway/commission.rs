@@ -5,7 +5,6 @@ use gateway_core::commission::make::{Application, Making};
 use gateway_core::device::Notice;
 use gateway_core::gateway::Happening;
 
-use crate::sim::*;
 use crate::world::*;
 
 /// Longer than any wait of a board that is offline.
