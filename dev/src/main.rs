@@ -56,7 +56,7 @@ enum Command {
     Demo(demo::Arguments),
     /// Build everything once and run the tests, all or those whose name contains the filter.
     #[command(
-        after_help = "Examples:\n  cargo dev test\n  cargo dev test revoked   # every test with `revoked` in its name\n  cargo dev test -p wire   # one package"
+        after_help = "Examples:\n  cargo dev test\n  cargo dev test revoked   # every test with `revoked` in its name\n  cargo dev test -p wire   # one package\n  cargo dev test soak-power   # a soak, as `cargo dev soak power`"
     )]
     Test(test::Arguments),
     /// Measure, all benchmarks or one.
@@ -66,7 +66,7 @@ enum Command {
     Bench(bench::Arguments),
     /// Attack a part for a long time with what follows from a seed, and see that it holds.
     #[command(
-        after_help = "Examples:\n  cargo dev soak broker                             # 50,000 hostile connections, another seed each time\n  cargo dev soak broker --connections 2000 --seed 7\n  cargo dev soak broker --seed 7 --first 1234 --connections 1   # one conversation again, alone"
+        after_help = "Examples:\n  cargo dev soak broker                             # 50,000 hostile connections, another seed each time\n  cargo dev soak broker --connections 2000 --seed 7\n  cargo dev soak broker --seed 7 --first 1234 --connections 1   # one conversation again, alone\n  cargo dev soak power                              # every flash operation of an update cut in every way"
     )]
     Soak(soak::Arguments),
     /// Check the .proto files with buf, or renew the baseline they are compared with.

@@ -167,7 +167,7 @@ async fn keyset(session: &Session) -> Finding {
                 Finding::failed(
                     CHECK,
                     format!("version {} does not name the key that signs directives", keyset.version),
-                    "publish the next one: `holdfast keyset next`",
+                    "put another in its place: `holdfast keys rotate --director`",
                 )
             }
             Ok(_) => Finding::ok(CHECK, format!("version {}", keyset.version)),

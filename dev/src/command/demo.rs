@@ -138,7 +138,7 @@ async fn show(stack: &Stack, steps: &Steps, kind: Kind) -> Result<String> {
     let updates = async {
         let update = |version, counter, works| update(&cli, steps, kind, &device, (version, counter, works));
         match kind.comes_with_an_application() {
-            true => steps.run(3, STEP_MAX, running(&cli, &device, "1.0.0")).await?,
+            true => steps.run(3, STEP_MAX, runs_and_logs(&cli, &device, "1.0.0")).await?,
             false => steps.run(3, STEP_MAX, update("1.0.0", 1, true)).await?,
         }
         steps.run(4, STEP_MAX, update("2.0.0", 2, true)).await?;
@@ -242,6 +242,18 @@ async fn running(cli: &Cli, device: &str, version: &str) -> Result<()> {
         let slots = shown.first().and_then(|device| device["slots"].as_array().cloned()).unwrap_or_default();
         let app = slots.iter().find(|slot| text(slot, "component") == "app" && slot["running"] == true);
         if app.is_some_and(|slot| text(slot, "version") == version) {
+            return Ok(());
+        }
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+/// The same, and a line of its own has arrived.
+async fn runs_and_logs(cli: &Cli, device: &str, version: &str) -> Result<()> {
+    running(cli, device, version).await?;
+    loop {
+        let records = rows(&cli.run(&["logs", device, "--json"]).await?)?;
+        if records.iter().any(|record| text(record, "text").contains(version)) {
             return Ok(());
         }
         tokio::time::sleep(ASK_EVERY).await;

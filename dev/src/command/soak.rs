@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
 use crate::command::cargo::{build_installation, cargo, programs};
+use crate::command::firmware;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -18,9 +19,22 @@ pub(crate) struct Arguments {
     arguments: Vec<String>,
 }
 
+/// The one that needs boards.
+const OF_BOARDS: &str = "power";
+
+impl Arguments {
+    /// This soak, as it is without arguments.
+    pub(crate) fn of(name: &str) -> Arguments {
+        Arguments { name: Some(name.to_owned()), release: false, arguments: Vec::new() }
+    }
+}
+
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let names = programs("soak_", arguments.name.as_deref())?;
     build_installation(arguments.release).await?;
+    if names.iter().any(|name| name == OF_BOARDS) {
+        firmware::run(&firmware::Arguments::first()).await?;
+    }
     for name in names {
         run_one(&format!("soak_{name}"), arguments).await?;
     }

@@ -14,11 +14,14 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::command::cargo::{FIRMWARE, Group, TestProgram, build_all_targets};
-use crate::command::firmware;
+use crate::command::{firmware, soak};
+
+/// What a filter begins with that is the name of a soak: too long for a run of everything.
+const SOAK: &str = "soak-";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Only tests whose name contains this.
+    /// Only tests whose name contains this; `soak-NAME` runs that soak.
     filter: Option<String>,
     /// Only the tests of this package.
     #[arg(long, short)]
@@ -40,6 +43,9 @@ struct Tally {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(name) = arguments.filter.as_deref().and_then(|filter| filter.strip_prefix(SOAK)) {
+        return soak::run(&soak::Arguments::of(name)).await;
+    }
     let programs = build(arguments).await?;
     let mut tally = Tally::default();
     forget_reports()?;

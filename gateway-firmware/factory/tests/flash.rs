@@ -131,7 +131,7 @@ fn flipped(at: u32) -> impl FnOnce(&mut [u8]) {
 #[test]
 fn damage_in_every_part_of_a_slot_is_refused_by_name() {
     let slot = map::SLOTS[0];
-    assert_eq!(verdict(flipped(slot + map::SLOT_KEYSET + 300)), "keyset_unsigned");
+    assert_eq!(verdict(flipped(slot + map::SLOT_KEYSET + 600)), "keyset_unsigned");
     assert_eq!(verdict(flipped(slot + map::SLOT_KEYSET)), "keyset_malformed");
     assert_eq!(verdict(flipped(slot + map::SLOT_ENVELOPE + 250)), "manifest_malformed");
     for at in [0, 20_000, 39_999, 40_000, 49_151] {

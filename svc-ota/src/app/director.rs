@@ -183,8 +183,9 @@ pub(crate) async fn rotate(
             return Err(Error::Limit { what: "DIRECTOR_KEYS_MAX", limit: DIRECTOR_KEYS_MAX as u64 });
         }
     };
-    call.end(tx, &hex::encode(successor.as_bytes())).await?;
-    tracing::info!(%tenant, key = %successor, "a director key waits for its keyset");
+    if call.end(tx, &hex::encode(successor.as_bytes())).await? {
+        tracing::info!(%tenant, key = %successor, "a director key waits for its keyset");
+    }
     Ok(Some(successor))
 }
 

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use kit::once::{Call, Known};
 use wire::{DeviceId, TenantId};
 
+use super::hello::fresh_challenge;
 use super::{Actor, App, Effect, Page, found, micros, one_more};
 use crate::error::Error;
 use crate::model::device::{self, Relabel};
@@ -154,7 +155,7 @@ impl App {
             if !devices::release(&tx, tenant, id).await? {
                 return Err(Error::precondition("NOT_QUARANTINED", "the device is not in quarantine"));
             }
-            lives::forget(&tx, id).await?;
+            lives::begin_anew(&tx, id, &fresh_challenge()).await?;
             note(&tx, actor, tenant, &[id], (Change::Released, "release_device")).await?;
         }
         let device = found(devices::get_device(&tx, tenant, id).await?)?;

@@ -205,7 +205,8 @@ fn live(
     living
 }
 
-fn fresh_challenge() -> Challenge {
+/// One that nobody was asked.
+pub(super) fn fresh_challenge() -> Challenge {
     let mut challenge = [0; CHALLENGE_BYTES];
     aws_lc_rs::rand::fill(&mut challenge).expect("the system's random source works");
     challenge

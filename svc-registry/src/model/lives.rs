@@ -144,6 +144,14 @@ mod tests {
     }
 
     impl World {
+        /// An operator's.
+        fn release(&mut self) {
+            self.drawn += 1;
+            let lives = self.lives.take();
+            self.lives =
+                lives.map(|lives| Lives { over: Vec::new(), challenge: challenge(self.drawn), ..lives });
+        }
+
         /// True: two boards.
         fn deliver(&mut self, (boot, answer): Said) -> bool {
             self.drawn += 1;
@@ -177,9 +185,9 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
         /// Power cuts (the counter may not have been stored, or be lost with the store), messages late, lost, repeated and out of order
-        /// in both directions, and a database that comes back from a backup.
+        /// in both directions, a database that comes back from a backup, and releases.
         #[test]
-        fn no_lawful_history_accuses_anybody(steps in proptest::collection::vec((0u8..8, any::<usize>()), 0..120)) {
+        fn no_lawful_history_accuses_anybody(steps in proptest::collection::vec((0u8..9, any::<usize>()), 0..120)) {
             let (mut world, mut board, mut random) = (World::default(), Board::start(1, 0), 0);
             let mut stored = 1;
             for (step, which) in steps {
@@ -197,6 +205,7 @@ mod tests {
                     5 if !world.asked.is_empty() => board.heard = Some(world.asked[which % world.asked.len()]),
                     6 => world.backups.push(world.lives.clone()),
                     7 if !world.backups.is_empty() => world.lives = world.backups[which % world.backups.len()].clone(),
+                    8 => world.release(),
                     // The usual: say, be heard, hear.
                     _ => {
                         prop_assert!(!world.deliver(board.say()), "{:?}", world.lives);

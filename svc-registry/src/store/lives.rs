@@ -56,7 +56,16 @@ pub(crate) async fn quarantine(
     Ok(tx.execute(sql, &[&device.to_string(), &challenge.as_slice(), &now]).await? == 1)
 }
 
-/// Nothing is known any more: its next hello begins anew.
+/// No boot is over any more, and nothing that was said before proves anything. What was read before is not written after it.
+pub(crate) async fn begin_anew(tx: &Tx, device: DeviceId, fresh: &Challenge) -> Result<(), Error> {
+    let sql =
+        "UPDATE registry.lives SET before = challenge, challenge = $2, boots = substring(boots FROM 1 FOR 12)
+               WHERE device_id = $1";
+    tx.execute(sql, &[&device.to_string(), &fresh.as_slice()]).await?;
+    Ok(())
+}
+
+/// Nothing is known any more: of a device under another key.
 pub(crate) async fn forget(tx: &Tx, device: DeviceId) -> Result<(), Error> {
     tx.execute("DELETE FROM registry.lives WHERE device_id = $1", &[&device.to_string()]).await?;
     Ok(())

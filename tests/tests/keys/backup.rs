@@ -3,9 +3,15 @@
 
 use anyhow::{Context, Result, ensure};
 use dev::{Options, Service};
+use proto::device::v1::{SlotStatus, UpdateState};
+use proto::ota::v1::Deployment;
+use proto::ota::v1::deployment::State;
 use scenarios::world::{PATIENCE, World, name, text};
 use serde_json::Value;
+use wire::directive::{Order, Target};
 
+use crate::device::Device;
+use crate::played::Estate;
 use crate::scene::*;
 
 /// A backup from the middle of an update: the device confirmed it later, and has said so to a database that is gone.
@@ -119,19 +125,20 @@ async fn a_fleet_is_commanded_again_after_its_database_was_restored_from_an_old_
     let four = uploaded(&world, &new_release, "4.0.0", 4).await?;
     let refused = world.try_cli(&["deploy", &device, &four]).await?;
     complains(&refused, "keys rotate --director")?;
-    world.cli(&["keys", "rotate", "--director", "--sign", &root]).await?;
+    let rotated = world.cli(&["keys", "rotate", "--director", "--forget-old", "--sign", &root]).await?;
+    ensure!(rotated.contains("1 older director keys deleted"), "the one the backup brought back: {rotated}");
+    ensure!(world.cli(&["keys", "forget"]).await?.starts_with("0 older"), "there are more");
     let board = {
         board.cut_power().await?;
         world.board(&provision, "board", &early_args)?
     };
     world.devices(1, |it| it["keyset_version"] == 4 && name(it).is_ok_and(|it| it == device)).await?;
 
-    // The deployment the backup had on trial is over: the board has shown that it was confirmed once.
+    // The deployment the backup had on trial is over: nothing of it is on the board any more, which would not go back to it.
     let deployments = world.json(&["deployment", "list", "--device", &device]).await?;
-    ensure!(
-        deployments.len() == 1 && field(&deployments[0], "state") == "STATE_CONFIRMED",
-        "{deployments:?}"
-    );
+    let end = |it: &Value| (field(it, "state").to_owned(), field(it, "reason").to_owned());
+    let refused = ("STATE_REFUSED".to_owned(), "below_floor".to_owned());
+    ensure!(deployments.len() == 1 && end(&deployments[0]) == refused, "{deployments:?}");
     let end = world.deploy(&device, &four).await?;
     ensure!(end.0 == "STATE_CONFIRMED", "it ended {end:?}");
     world.devices(1, |it| it["app_floor"] == 4).await?;
@@ -146,4 +153,47 @@ async fn a_fleet_is_commanded_again_after_its_database_was_restored_from_an_old_
     ensure!(world.deploy(&late_device, &four).await?.0 == "STATE_CONFIRMED");
     drop((board, late));
     Ok(())
+}
+
+/// A device that was granted `go` and is on trial, as far as the service knows.
+async fn on_trial(estate: &mut Estate, version: &str, counter: u64) -> Result<(Deployment, Target)> {
+    let deployment = estate.deploy(version, counter).await?;
+    let about = loop {
+        if let Order::Install(about) = estate.device.directive().await?.order
+            && deployment.name.ends_with(&about.deployment.to_string())
+        {
+            break about;
+        }
+    };
+    estate.device.say_state(&about, UpdateState::Ready).await?;
+    while !matches!(estate.device.directive().await?.order, Order::Go(_)) {}
+    estate.device.say_state(&about, UpdateState::Trial).await?;
+    estate.becomes(&deployment, State::Trial).await?;
+    Ok((deployment, about))
+}
+
+#[tokio::test]
+async fn a_deployment_that_a_backup_has_on_trial_ends_when_its_device_shows_that_it_was_confirmed_once()
+-> Result<()> {
+    let mut estate = Estate::set().await?;
+    let director = estate.tenant.director;
+    estate.obeys(1, director).await?;
+    // Its result was acknowledged to it by a database that is gone: it will never say it again.
+    let (first, about) = on_trial(&mut estate, "1.0.0", 1).await?;
+    estate.device.slots = vec![Device::slot(about.manifest, SlotStatus::Trial, true)];
+    estate.obeys(1, director).await?;
+    estate.becomes(&first, State::Trial).await?;
+    estate.device.slots = vec![Device::slot(about.manifest, SlotStatus::Confirmed, true)];
+    estate.obeys(1, director).await?;
+    estate.becomes(&first, State::Confirmed).await?;
+
+    // Another one confirmed since, which the backup does not know either: a later boot shows it.
+    let (second, about) = on_trial(&mut estate, "2.0.0", 2).await?;
+    let newer = Device::slot(wire::Digest([7; 32]), SlotStatus::Confirmed, true);
+    estate.device.slots = vec![newer, Device::slot(about.manifest, SlotStatus::Previous, false)];
+    estate.obeys(1, director).await?;
+    estate.becomes(&second, State::Trial).await?;
+    estate.device.reboot();
+    estate.obeys(1, director).await?;
+    estate.becomes(&second, State::Confirmed).await
 }

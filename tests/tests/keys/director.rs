@@ -4,19 +4,17 @@
 use anyhow::{Result, ensure};
 use dev::{Options, Service, Stack};
 use proto::ota::v1::deployment_service_client::DeploymentServiceClient;
-use proto::ota::v1::{
-    CreateDeploymentRequest, ForgetDirectorKeysRequest, GetDirectorKeyRequest, RotateDirectorKeyRequest,
-};
-use scenarios::client::Client;
+use proto::ota::v1::{ForgetDirectorKeysRequest, RotateDirectorKeyRequest};
 use scenarios::world::World;
 use tonic::Code;
 use wire::PublicKey;
 use wire::directive::Order;
-use wire::sign::{KeysetSpec, Signer};
+use wire::sign::Signer;
 
 use crate::device::Device;
+use crate::played::Estate;
 use crate::scene::*;
-use crate::tenant::{Tenant, eventually, first, noise, refusal, spec, swift};
+use crate::tenant::{eventually, refusal};
 use crate::thief::{self, Thief};
 
 fn directors(stack: &Stack) -> Result<usize> {
@@ -85,62 +83,6 @@ async fn a_stolen_director_is_replaced_while_boards_are_away_and_then_obeyed_by_
     Ok(())
 }
 
-struct Estate {
-    stack: Stack,
-    tenant: Tenant,
-    device: Device,
-    ota: DeploymentServiceClient<Client>,
-}
-
-impl Estate {
-    async fn set() -> Result<Estate> {
-        let parts = [Service::Registry, Service::Broker, Service::Ota];
-        let stack = Stack::start(swift(Options::only(parts))).await?;
-        let tenant = first(&stack).await?;
-        let mut device = Device::enroll(&stack, &tenant).await?;
-        device.say_hello().await?;
-        let ota = DeploymentServiceClient::new(tenant.person.client(&stack, Service::Ota).await?);
-        Ok(Estate { stack, tenant, device, ota })
-    }
-
-    fn rotation(&self) -> RotateDirectorKeyRequest {
-        RotateDirectorKeyRequest { parent: self.tenant.person.tenant.clone(), ..Default::default() }
-    }
-
-    fn forgetting(&self) -> ForgetDirectorKeysRequest {
-        ForgetDirectorKeysRequest { parent: self.tenant.person.tenant.clone(), ..Default::default() }
-    }
-
-    async fn rotated(&mut self) -> Result<PublicKey> {
-        let request = self.rotation();
-        Ok(PublicKey::from_spki_der(&self.ota.rotate_director_key(request).await?.into_inner().public_key)?)
-    }
-
-    async fn current(&mut self) -> Result<PublicKey> {
-        let request = GetDirectorKeyRequest { parent: self.tenant.person.tenant.clone() };
-        Ok(PublicKey::from_spki_der(&self.ota.get_director_key(request).await?.into_inner().public_key)?)
-    }
-
-    /// Publishes a keyset that names this director.
-    async fn publish(&self, version: u32, director: PublicKey) -> Result<()> {
-        let keyset = KeysetSpec { director_key: director, ..self.tenant.keyset(version) };
-        self.tenant.publish(&self.stack, &keyset).await
-    }
-
-    /// Says hello as a holder of this keyset; who signs the answer must be this key.
-    async fn obeys(&mut self, keyset: u32, director: PublicKey) -> Result<()> {
-        (self.device.keyset, self.device.director) = (keyset, director);
-        for _ in 0..20 {
-            self.device.say_hello().await?;
-            let time = tokio::time::timeout(std::time::Duration::from_secs(3), self.device.time());
-            if time.await.is_ok_and(|time| time.is_ok()) {
-                return Ok(());
-            }
-        }
-        anyhow::bail!("nothing answers who holds keyset {keyset}")
-    }
-}
-
 #[tokio::test]
 async fn each_device_is_directed_by_the_key_its_keyset_names_until_nobody_holds_the_old_one() -> Result<()> {
     let mut estate = Estate::set().await?;
@@ -158,15 +100,7 @@ async fn each_device_is_directed_by_the_key_its_keyset_names_until_nobody_holds_
     estate.publish(2, new).await?;
     ensure!(estate.current().await? == new);
     estate.obeys(1, old).await?;
-    let layer = noise(1, 50_000);
-    let bundle = estate.tenant.upload(&estate.stack, &spec("1.0.0", &[&layer])).await?;
-    let request = CreateDeploymentRequest {
-        parent: estate.tenant.person.tenant.clone(),
-        device: estate.device.name.clone(),
-        bundle: bundle.name,
-        ..Default::default()
-    };
-    estate.ota.create_deployment(request).await?;
+    estate.deploy("1.0.0", 1).await?;
     ensure!(matches!(estate.device.directive().await?.order, Order::Install(_)), "by the old key");
     ensure!(directors(&estate.stack)? == 2, "forgotten while it is obeyed");
     estate.obeys(2, new).await?;

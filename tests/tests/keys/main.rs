@@ -8,6 +8,7 @@ mod backup;
 mod device;
 mod director;
 mod order;
+mod played;
 mod release;
 mod root;
 mod scene;

@@ -26,7 +26,7 @@ async fn a_rotated_release_key_signs_and_the_old_one_is_refused_at_upload_and_by
     ensure!(newest(&world).await?["version"] == 1, "asking changed something");
     world.cli(&rotate).await?;
 
-    complains(&world.try_cli(&["bundle", "upload", text(&late)?]).await?, "no release key")?;
+    complains(&world.try_cli(&["bundle", "upload", text(&late)?]).await?, "signed by an unknown key")?;
     let board = woken(&world, board, &provision, "board").await?;
     holds(&world, 2).await?;
     world.devices(1, |device| runs(device, "1.0.0")).await?;
@@ -75,7 +75,32 @@ async fn a_release_key_is_added_and_revoked_by_the_beginning_of_its_id_but_never
     ensure!(ids(&world).await? == both[1..], "not the one that was named");
 
     let by_first = bundle_by(&world, &first, "1.0.1", 1).await?;
-    complains(&world.try_cli(&["bundle", "upload", text(&by_first)?]).await?, "no release key")?;
+    complains(&world.try_cli(&["bundle", "upload", text(&by_first)?]).await?, "signed by an unknown key")?;
     let last = ["keys", "revoke", &both[1][..8], "--sign", &root];
     complains(&world.try_cli(&last).await?, "no release key would be left")
+}
+
+#[tokio::test]
+async fn another_broker_ca_is_believed_beside_the_old_one_and_then_alone_but_not_all_at_once() -> Result<()> {
+    let world = World::start().await?;
+    let root = key(&world, "root.pem").await?;
+    let (old, new) = (world.stack.server_ca_file(), world.path("new-ca.pem"));
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    std::fs::write(&new, params.self_signed(&rcgen::KeyPair::generate()?)?.pem())?;
+    let (old, new) = (text(&old)?, text(&new)?);
+    let alone = async |ca: &str, yes: &[&str]| {
+        world.try_cli(&[&["keys", "rotate", "--broker-ca", ca, "--sign", &root], yes].concat()).await
+    };
+    let anchors = async || anyhow::Ok(newest(&world).await?["broker_anchors"].clone());
+
+    let refused = alone(new, &[]).await?;
+    complains(&refused, "no broker CA stays")?;
+    ensure!(anchors().await? == 1 && newest(&world).await?["version"] == 1, "not meant, and done");
+    world.cli(&["keys", "add", "--broker-ca", new, "--sign", &root]).await?;
+    ensure!(anchors().await? == 2);
+    ensure!(alone(new, &[]).await?.code == 0 && anchors().await? == 1, "both were believed");
+    complains(&alone(old, &[]).await?, "--yes if it is meant")?;
+    ensure!(alone(old, &["--yes"]).await?.code == 0 && newest(&world).await?["version"] == 4);
+    Ok(())
 }

@@ -56,7 +56,7 @@ pub(crate) fn director(stack: &Stack) -> Result<SoftKey> {
     let row = stack.sql("SELECT tenant_id, encode(sealed_key, 'hex') FROM ota.director_keys")?;
     let (tenant, sealed) = row.trim().split_once('|').context("one director key")?;
     let master = MasterKey::load(&stack.master_key_file(Service::Ota))?;
-    let pkcs8 = master.open(&hex::decode(sealed)?, &format!("director/{tenant}"))?;
+    let pkcs8 = master.open(&hex::decode(sealed).ok().context("hex")?, &format!("director/{tenant}"))?;
     let pair = KeyPair::try_from(pkcs8.expose().as_slice())?;
     Ok(SoftKey::from_pkcs8_pem(&pair.serialize_pem())?)
 }

@@ -40,7 +40,7 @@ pub(crate) struct Device {
     pub(crate) slots: Vec<Slot>,
     pub(crate) app_floor: u64,
     pub(crate) microvisor_floor: u64,
-    /// Its version; empty: it does not say.
+    /// Its version.
     pub(crate) microvisor: String,
     pub(crate) time_bound_s: u64,
     /// Version of the keyset it says it holds.
@@ -117,7 +117,7 @@ impl Device {
             slots: Vec::new(),
             app_floor: 0,
             microvisor_floor: 0,
-            microvisor: String::new(),
+            microvisor: "0.1.0".to_owned(),
             time_bound_s: 0,
             keyset: 1,
             result: None,

@@ -1,8 +1,9 @@
 //! What the board starts into after a cut, at which operation of an update ever.
 
 use anyhow::Result;
-use scenarios::an505::power::story;
+use dev::firmware::Image;
 use scenarios::an505::power::suite::{Plan, try_cuts};
+use scenarios::an505::power::{live, story};
 use scenarios::world::World;
 
 const SEED: u64 = 0x5eed_0001;
@@ -17,4 +18,14 @@ async fn power_may_fail_at_any_operation_of_an_applications_update() -> Result<(
     let counts = try_cuts(story, PLAN, &world.stack.dir().join("logs")).await?;
     println!("{counts}");
     Ok(())
+}
+
+#[tokio::test]
+async fn an_update_that_is_cut_eight_times_is_online_after_each_and_ends_confirmed() -> Result<()> {
+    let world = World::start().await?;
+    let flash = world.flash("cut-eight-times").await?;
+    let device = story::first_version(&world, &flash).await?;
+    let bundle = world.app(Image::First("2.0.0"), "2.0.0", 2, &story::QUICK).await?;
+    let cuts = live::of_an_application();
+    live::cut_under_way(&world, &flash, &device, (&bundle, "2.0.0", 2), &cuts, SEED).await
 }

@@ -2,6 +2,7 @@
 //! board, its flash and its people are those of the update tests.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+mod commission;
 mod crash;
 mod demand;
 mod enrolment;

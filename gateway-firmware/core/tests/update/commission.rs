@@ -16,17 +16,6 @@ use crate::sim::*;
 const FIRST: u8 = 1;
 const TEST: u8 = 9;
 
-/// The bytes of a bundle's area; none for an envelope that says nothing of it.
-fn area(bundle: &Bundle) -> Vec<u8> {
-    let mut area = Vec::new();
-    let Ok(manifest) = wire::manifest::read(&bundle.envelope) else { return area };
-    for layer in &manifest.layers {
-        area.resize(layer.destination as usize, 0xff);
-        area.extend_from_slice(&bundle.layers[&layer.digest]);
-    }
-    area
-}
-
 struct Made {
     maker: Maker,
     keyset: Vec<u8>,
@@ -44,7 +33,7 @@ impl Made {
 
     fn write(&self, bench: &Bench) -> Result<(), Unfit> {
         let part_of =
-            |bundle: &Option<Bundle>| bundle.as_ref().map(|bundle| (bundle.envelope.clone(), area(bundle)));
+            |bundle: &Option<Bundle>| bundle.as_ref().map(|bundle| (bundle.envelope.clone(), bundle.bytes()));
         let (first, test) = (part_of(&self.first), part_of(&self.test));
         fn part(it: &Option<(Vec<u8>, Vec<u8>)>) -> Option<Application<'_>> {
             it.as_ref().map(|(envelope, area)| Application { envelope, area })

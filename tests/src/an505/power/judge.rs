@@ -27,6 +27,8 @@ use super::record::{Recorder, Recording, read};
 const SOON: Duration = Duration::from_secs(120);
 /// No network to wait for: time passes as instructions do.
 const PACE: Pace = Pace::Instructions { shift: 5, sleep: false };
+/// The same clock runs ahead, to the watchdog's end, while a probe holds the processor. The wall's stands with it.
+const PACE_PROBED: Pace = Pace::Wall;
 /// What a microvisor or a first stage says that has nothing to run.
 const NOTHING: [&str; 2] = ["NoApp", "nothing may run"];
 
@@ -131,7 +133,7 @@ impl Judge {
     /// The same, recorded.
     pub async fn recorded(&self, name: &str, flash: &[u8], stages: &[Image], seed: u64) -> Result<Recording> {
         let file = self.file(name, flash)?;
-        let board = self.machine(name, &file).halted().start().await?;
+        let board = self.machine(name, &file).pace(PACE_PROBED).halted().start().await?;
         let mut recorder = Recorder::attach(&board, &file, stages, seed).await?;
         let mut found = None;
         recorder.until(async { found = Some(running(&board).await) }).await?;

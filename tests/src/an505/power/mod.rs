@@ -11,6 +11,7 @@
 
 pub mod class;
 pub mod judge;
+pub mod live;
 pub mod operation;
 pub mod record;
 pub mod story;

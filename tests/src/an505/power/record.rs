@@ -42,6 +42,8 @@ pub struct Recorder {
     file: File,
     /// The flash as it follows from the operations before the last.
     image: Vec<u8>,
+    /// All registers at the last operation.
+    registers: [u32; 16],
     recording: Recording,
 }
 
@@ -86,7 +88,8 @@ impl Recorder {
         let recording = Recording { base: base.clone(), operations: Vec::new(), seed };
         // As it was loaded, before its first instruction.
         let first_stage = probe.read(secure::BOOT_AT, Image::Boot.footprint()?.flash_bytes as usize).await?;
-        Ok(Recorder { probe, goes: false, first_stage, functions, file, image: base, recording })
+        let registers = [0; 16];
+        Ok(Recorder { probe, goes: false, first_stage, functions, file, image: base, registers, recording })
     }
 
     /// Lets the machine go on to its next operation, which is not done yet when this returns.
@@ -147,6 +150,11 @@ impl Recorder {
         let Some(function) = self.functions.iter().find(|it| it.at == at && it.code == code) else {
             return Ok(false);
         };
+        // An interrupt came between the stop and the function, which begins again: it is the same call, and nothing is done yet.
+        if registers == self.registers && read(&self.file)? == self.image {
+            return Ok(false);
+        }
+        self.registers = registers;
         let [to, from, bytes, ..] = registers;
         let what = match function.erases {
             true => What::Erase,

@@ -193,6 +193,17 @@ impl Bundle {
         }
     }
 
+    /// The bytes of its area up to the last layer; none for an envelope that says nothing of it.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut area = Vec::new();
+        let Ok(manifest) = wire::manifest::read(&self.envelope) else { return area };
+        for layer in &manifest.layers {
+            area.resize(layer.destination as usize, 0xff);
+            area.extend_from_slice(&self.layers[&layer.digest]);
+        }
+        area
+    }
+
     /// Tells the bench what this bundle's area is called when it is started.
     pub(crate) fn known_on(self, bench: &Bench) -> Bundle {
         bench.app.borrow_mut().known.insert(self.area, (self.name.clone(), self.behaviour));
