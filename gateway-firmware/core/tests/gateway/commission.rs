@@ -28,7 +28,8 @@ fn tested() -> World {
     };
     making.write(&mut world.bench.flash.clone(), &wire::cose::P256).unwrap();
     world.reboot();
-    (world.opened.clear(), world.happened.clear());
+    world.opened.clear();
+    world.happened.clear();
     world
 }
 
