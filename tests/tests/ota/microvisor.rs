@@ -12,7 +12,7 @@ use wire::manifest::{Component, Version};
 use wire::sign::ReleaseKeySpec;
 
 use crate::deploy::Scene;
-use crate::device::{Device, target};
+use crate::device::{Device, Heard, target};
 use crate::tenant::*;
 
 /// More hellos than a device is told anything without an answer.
