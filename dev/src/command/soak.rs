@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
-use crate::command::cargo::{build_factory, build_installation, cargo, programs};
+use crate::command::cargo::{build_installation, cargo, programs};
 use crate::command::firmware;
 
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,6 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let names = programs("soak_", arguments.name.as_deref())?;
     build_installation(arguments.release).await?;
     if names.iter().any(|name| name == OF_BOARDS) {
-        build_factory(arguments.release).await?;
         firmware::run(&firmware::Arguments::first()).await?;
     }
     for name in names {

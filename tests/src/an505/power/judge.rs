@@ -37,6 +37,8 @@ const NOTHING: [&str; 2] = ["NoApp", "nothing may run"];
 pub struct Running {
     /// The microvisor's slot and version, as the first stage says them.
     pub microvisor: String,
+    /// It is on trial.
+    pub microvisor_trial: bool,
     /// The version that the application says.
     pub app: String,
     /// The application is on trial.
@@ -192,6 +194,7 @@ async fn running(board: &Board) -> Result<Running> {
     let microvisor = chosen.text.strip_prefix("boot: slot ").and_then(|text| text.split(", counter").next());
     Ok(Running {
         microvisor: microvisor.context("no slot")?.replace(" runs: version", ""),
+        microvisor_trial: !chosen.text.contains("attempt 0,"),
         app: app.context("another application")?.to_owned(),
         trial: started.text.contains("trial: true"),
     })
