@@ -61,7 +61,9 @@ pub fn fill_journal(flash: &Path, left_bytes: u32) -> Result<()> {
         // Of a value put again and again one is left when the bank is full and the other one begins.
         let puts = (0..).take_while(|_| put_again(&mut probe).is_some_and(|bank| bank)).count();
         let left = left_bytes.div_ceil(PUT_BYTES) as usize;
-        (0..puts.saturating_sub(left)).for_each(|_| drop(put_again(read)));
+        for _ in 0..puts.saturating_sub(left) {
+            put_again(read);
+        }
     })
 }
 

@@ -16,8 +16,8 @@ use factory::memory::Region;
 use gateway_core::boot::first::Record;
 use gateway_core::counter::FlashCounter;
 use gateway_core::ports::Counter as _;
+use gateway_core::secret;
 use gateway_core::store::{Key, Store};
-use gateway_core::{pair, secret};
 use tempfile::TempDir;
 use wire::Digest;
 
@@ -72,9 +72,8 @@ pub struct Judge {
 impl Facts {
     pub fn of(flash: &[u8]) -> Result<Facts> {
         let mut copy = flash.to_vec();
-        let (record, health) =
-            Record::read(&mut region(&mut copy, map::BOOT_RECORD, map::BOOT_RECORD_BYTES)?);
-        ensure!(health != pair::Health::Lost, "the boot record is lost");
+        // A first entry that is torn reads as lost: it says what no entry says, and the floor tells whether there was more.
+        let (record, _) = Record::read(&mut region(&mut copy, map::BOOT_RECORD, map::BOOT_RECORD_BYTES)?);
         let mut counter = FlashCounter::new(region(&mut copy, map::COUNTER, map::COUNTER_BYTES)?);
         let app_floor = counter.value().ok().context("the counter is lost")?;
         let (key, health) = secret::read(&mut region(&mut copy, map::IDENTITY, map::IDENTITY_BYTES)?);
