@@ -9,6 +9,7 @@ use factory::map;
 use factory::memory::Region;
 use gateway_core::boot::first::Record;
 use gateway_core::ports::Geometry;
+use gateway_core::store::{Key, Store};
 use gateway_core::update::slots::Layout;
 
 /// Bytes that damage changes: more than any code would mend.
@@ -51,6 +52,34 @@ pub fn store() -> Result<Layout> {
         place.area_at += map::STORE;
     }
     Ok(layout)
+}
+
+/// Fills the journal as boots and updates do, up to so many bytes before its bank is full.
+pub fn fill_journal(flash: &Path, left_bytes: u32) -> Result<()> {
+    change(flash, map::STORE, map::STORE_BYTES as usize, |read| {
+        let mut probe = read.to_vec();
+        // Of a value put again and again one is left when the bank is full and the other one begins.
+        let puts = (0..).take_while(|_| put_again(&mut probe).is_some_and(|bank| bank)).count();
+        let left = left_bytes.div_ceil(PUT_BYTES) as usize;
+        for _ in 0..puts.saturating_sub(left) {
+            put_again(read);
+        }
+    })
+}
+
+/// Bytes of the record that says how many boots there were.
+const PUT_BYTES: u32 = 16;
+
+/// Puts the number of boots again; whether its bank had room for it, if there is a journal.
+fn put_again(store: &mut [u8]) -> Option<bool> {
+    let generations = |store: &[u8]| [0, BANK_BYTES as usize].map(|at| store[at..at + 16].to_vec());
+    let before = generations(store);
+    let mut region = Region::new(store, 0, map::STORE_BYTES)?;
+    let mut journal = Store::mount(&mut region, 0).ok()?;
+    let mut boots = [0; Key::Boot.bytes_max()];
+    let boots = journal.read(&mut region, Key::Boot, &mut boots).ok()??.to_vec();
+    journal.put(&mut region, Key::Boot, &boots).ok()?;
+    Some(generations(store) == before)
 }
 
 fn change(flash: &Path, at: u32, bytes: usize, change: impl FnOnce(&mut [u8])) -> Result<()> {

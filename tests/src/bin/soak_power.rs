@@ -43,9 +43,12 @@ async fn main() -> Result<()> {
     let flash = world.flash("soak-application").await?;
     tried(&world, story::of_the_application(&world, &flash, seed).await?, plan).await?;
 
+    let flash = world.flash("soak-microvisor").await?;
+    tried(&world, story::of_the_microvisor(&world, &flash, seed).await?, plan).await?;
+
     let flash = world.flash("soak-live").await?;
     let device = story::first_version(&world, &flash).await?;
-    let bundle = world.app(Image::First("2.0.0"), "2.0.0", 2, &story::QUICK).await?;
+    let bundle = story::application(&world, "2.0.0", 2).await?;
     let (started, cuts) = (Instant::now(), live::of_an_application());
     live::cut_under_way(&world, &flash, &device, (&bundle, "2.0.0", 2), &cuts, seed).await?;
     let seconds = started.elapsed().as_secs_f64();

@@ -10,5 +10,6 @@ mod network;
 mod older;
 mod pace;
 mod projects;
+mod recovery;
 mod resets;
 mod walls;

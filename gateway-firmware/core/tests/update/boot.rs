@@ -13,7 +13,7 @@ use crate::flow::with_v1;
 use crate::sim::*;
 
 /// v1 in slot 0, confirmed before; v2 in slot 1, confirmed now.
-fn with_v2(geometry: Geometry) -> (Maker, Bench, Layout) {
+pub(crate) fn with_v2(geometry: Geometry) -> (Maker, Bench, Layout) {
     let (maker, bench) = with_v1(geometry);
     let v2 = maker.bundle(2).known_on(&bench);
     let mut device = bench.boot();

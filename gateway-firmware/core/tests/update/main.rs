@@ -16,5 +16,6 @@ mod log_share;
 mod mutations;
 mod power_cut;
 mod restart;
+mod sectors;
 mod sim;
 mod wear;

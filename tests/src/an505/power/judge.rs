@@ -16,8 +16,8 @@ use factory::memory::Region;
 use gateway_core::boot::first::Record;
 use gateway_core::counter::FlashCounter;
 use gateway_core::ports::Counter as _;
+use gateway_core::secret;
 use gateway_core::store::{Key, Store};
-use gateway_core::{pair, secret};
 use tempfile::TempDir;
 use wire::Digest;
 
@@ -37,6 +37,8 @@ const NOTHING: [&str; 2] = ["NoApp", "nothing may run"];
 pub struct Running {
     /// The microvisor's slot and version, as the first stage says them.
     pub microvisor: String,
+    /// It is on trial.
+    pub microvisor_trial: bool,
     /// The version that the application says.
     pub app: String,
     /// The application is on trial.
@@ -70,9 +72,8 @@ pub struct Judge {
 impl Facts {
     pub fn of(flash: &[u8]) -> Result<Facts> {
         let mut copy = flash.to_vec();
-        let (record, health) =
-            Record::read(&mut region(&mut copy, map::BOOT_RECORD, map::BOOT_RECORD_BYTES)?);
-        ensure!(health != pair::Health::Lost, "the boot record is lost");
+        // A first entry that is torn reads as lost: it says what no entry says, and the floor tells whether there was more.
+        let (record, _) = Record::read(&mut region(&mut copy, map::BOOT_RECORD, map::BOOT_RECORD_BYTES)?);
         let mut counter = FlashCounter::new(region(&mut copy, map::COUNTER, map::COUNTER_BYTES)?);
         let app_floor = counter.value().ok().context("the counter is lost")?;
         let (key, health) = secret::read(&mut region(&mut copy, map::IDENTITY, map::IDENTITY_BYTES)?);
@@ -192,6 +193,7 @@ async fn running(board: &Board) -> Result<Running> {
     let microvisor = chosen.text.strip_prefix("boot: slot ").and_then(|text| text.split(", counter").next());
     Ok(Running {
         microvisor: microvisor.context("no slot")?.replace(" runs: version", ""),
+        microvisor_trial: !chosen.text.contains("attempt 0,"),
         app: app.context("another application")?.to_owned(),
         trial: started.text.contains("trial: true"),
     })

@@ -43,9 +43,9 @@ pub fn of_an_application() -> Vec<Wanted> {
 impl Wanted {
     fn is(&self, operation: &Operation) -> Result<bool> {
         let class = Class::of(operation)?;
-        // A repair moves the journal from one bank to the other.
+        // A repair moves the journal from one bank to the other, and so does a full one.
         let same = match (self.part, class.part) {
-            (Part::Journal(_), Part::Journal(_)) => true,
+            (Part::Journal(_), Part::Journal(_)) | (Part::BankHeader(_), Part::BankHeader(_)) => true,
             (wanted, part) => wanted == part,
         };
         Ok(same && class.erases == self.erases)

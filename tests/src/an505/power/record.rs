@@ -11,6 +11,7 @@ use dev::qemu::{Board, Probe};
 use factory::{map, secure};
 
 use super::USED_BYTES;
+use super::class::Part;
 use super::operation::{Cut, Operation, What};
 use crate::broker::random::Random;
 
@@ -162,8 +163,12 @@ impl Recorder {
         };
         let operation = Operation { at: to.checked_sub(map::AT).context("not in the flash")?, what };
         ensure!(operation.range().end <= USED_BYTES, "{to:#x} is beyond what is ever used");
-        let first_stage = self.probe.read(secure::BOOT_AT, self.first_stage.len()).await?;
-        ensure!(first_stage == self.first_stage, "the first stage is not what it was");
+        let part = Part::of(operation.at)?;
+        ensure!(!matches!(part, Part::Provisioning | Part::Gap), "nobody may change {to:#x}: {part:?}");
+        if !part.is_data() {
+            let first_stage = self.probe.read(secure::BOOT_AT, self.first_stage.len()).await?;
+            ensure!(first_stage == self.first_stage, "the first stage is not what it was");
+        }
         if let Some(last) = self.recording.operations.last() {
             last.apply(&mut self.image)?;
         }

@@ -75,7 +75,7 @@ pub async fn try_cuts(story: Story, plan: Plan, logs: &Path) -> Result<Counts> {
         *counts.ran.entry(running.to_string()).or_default() += 1;
         ran.insert(cut, running);
     }
-    confirmed_is_kept(&ran, trial.story.apps.last())?;
+    confirmed_is_kept(&ran, &trial.story)?;
     trial.cut_recoveries(&cuts, &mut counts).await?;
     Ok(counts)
 }
@@ -104,8 +104,12 @@ fn choose(recording: &Recording, plan: Plan, random: &mut Random) -> Result<Vec<
 }
 
 /// Later cuts are of a flash on which more was done.
-fn confirmed_is_kept(ran: &BTreeMap<Cut, Running>, new: Option<&String>) -> Result<()> {
-    let is_confirmed = |running: &Running| Some(&running.app) == new && !running.trial;
+fn confirmed_is_kept(ran: &BTreeMap<Cut, Running>, story: &Story) -> Result<()> {
+    let is_confirmed = |running: &Running| {
+        let is_new =
+            story.apps.last() == Some(&running.app) && story.microvisors.last() == Some(&running.microvisor);
+        is_new && !running.trial && !running.microvisor_trial
+    };
     let mut since = None;
     for (cut, running) in ran {
         if is_confirmed(running) {
@@ -183,8 +187,9 @@ impl Trial {
 
 impl fmt::Display for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let trial = if self.trial { " on trial" } else { "" };
-        write!(f, "application {}{trial}, microvisor {}", self.app, self.microvisor)
+        let on_trial = |is: bool| if is { " on trial" } else { "" };
+        write!(f, "application {}{}", self.app, on_trial(self.trial))?;
+        write!(f, ", microvisor {}{}", self.microvisor, on_trial(self.microvisor_trial))
     }
 }
 
