@@ -27,7 +27,10 @@ async fn power_may_fail_at_any_operation_of_a_microvisors_update() -> Result<()>
 async fn tried(world: &World, story: Story) -> Result<()> {
     let name = story.name;
     let counts = try_cuts(story, PLAN, &world.stack.dir().join("logs")).await?;
-    dev::leave_report(&format!("power-{name}"), &format!("power cuts of {name}\n{counts}\n"))
+    dev::leave_report(
+        &format!("power-{}", name.replace(' ', "-")),
+        &format!("power cuts of {name}\n{counts}\n"),
+    )
 }
 
 #[tokio::test]
