@@ -27,8 +27,7 @@ async fn power_may_fail_at_any_operation_of_a_microvisors_update() -> Result<()>
 async fn tried(world: &World, story: Story) -> Result<()> {
     let name = story.name;
     let counts = try_cuts(story, PLAN, &world.stack.dir().join("logs")).await?;
-    println!("{name}\n{counts}");
-    Ok(())
+    dev::leave_report(&name.replace(' ', "-"), &format!("{counts}\n"))
 }
 
 #[tokio::test]
