@@ -148,7 +148,7 @@ fn each_lost(flash: &Flash) -> Vec<(String, Outcome)> {
             let used = match at as u32 {
                 map::SLOT_KEYSET => "keyset",
                 at if at < map::SLOT_ENVELOPE + 4096 => "envelope",
-                at if at < map::SLOT_IMAGE || at >= map::SLOT_IMAGE + AREA_BYTES => "nothing used",
+                at if !(map::SLOT_IMAGE..map::SLOT_IMAGE + AREA_BYTES).contains(&at) => "nothing used",
                 _ => "image",
             };
             lose(
