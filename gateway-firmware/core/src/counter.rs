@@ -37,6 +37,13 @@ impl<F: Flash> Counter for FlashCounter<F> {
         }
     }
 
+    fn begin_anew(&mut self, at: u64) -> Result<(), CounterError> {
+        if self.value().is_ok() {
+            return self.raise(at);
+        }
+        Self::PAIR.put(&mut self.flash, &encode(at)).map_err(|_| CounterError)
+    }
+
     fn raise(&mut self, to: u64) -> Result<(), CounterError> {
         if to <= self.value()? {
             return Ok(());

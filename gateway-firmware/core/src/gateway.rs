@@ -583,6 +583,7 @@ fn level(notice: Notice) -> LogLevel {
         | Notice::NoApp
         | Notice::FellBack(_)
         | Notice::MicrovisorReverted(_)
+        | Notice::FloorMended(_)
         | Notice::UpdateRefused(_) => LogLevel::Warn,
         _ => LogLevel::Info,
     }

@@ -57,6 +57,10 @@ pub trait Counter {
     fn value(&mut self) -> Result<u64, CounterError>;
     /// Raises the value to `to`; lower or equal values change nothing.
     fn raise(&mut self, to: u64) -> Result<(), CounterError>;
+    /// What is there cannot be read: it begins anew with this value.
+    fn begin_anew(&mut self, at: u64) -> Result<(), CounterError> {
+        self.raise(at)
+    }
 }
 
 /// The key could not be used.

@@ -1,4 +1,4 @@
-//! A flash image: provisioning, a microvisor in slot A, and a store with the first keyset and applications.
+//! A flash image: provisioning, a microvisor in both slots, and a store with the first keyset and applications.
 //!
 //! What every board of a run has in common is checked and laid out once ([`Spec::prepare`]); each then gets its name.
 
@@ -68,13 +68,15 @@ impl<'a> Spec<'a> {
         let mut flash = vec![0xff; USED_BYTES as usize];
         put(&mut flash, map::PROVISION, &region, map::PROVISION_BYTES, "the provisioning")?;
         self.store(&mut flash, &region, &microvisor)?;
-        self.slot(&mut flash, &microvisor)?;
+        // In both: a board that was never updated has something to fall back on, too.
+        for slot in map::SLOTS {
+            self.slot(&mut flash, slot, &microvisor)?;
+        }
         let microvisor = first_stage(&mut flash, Slot::A).map_err(Error::Microvisor)?;
         Ok(Run { provision: self.provision, hosts: self.hosts, build_time_s, flash, microvisor })
     }
 
-    fn slot(&self, flash: &mut [u8], microvisor: &Bundle<'_>) -> Result<()> {
-        let slot = map::SLOTS[0];
+    fn slot(&self, flash: &mut [u8], slot: u32, microvisor: &Bundle<'_>) -> Result<()> {
         let keyset_room = map::SLOT_ENVELOPE - map::SLOT_KEYSET;
         put(flash, slot + map::SLOT_KEYSET, self.keyset, keyset_room, "--keyset")?;
         let envelope_room = map::SLOT_IMAGE - map::SLOT_ENVELOPE;

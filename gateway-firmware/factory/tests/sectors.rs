@@ -62,7 +62,7 @@ fn microvisor(version: &str, counter: u64) -> Vec<u8> {
     bundle(&image, |spec| (spec.version, spec.security_counter) = (version.to_owned(), counter))
 }
 
-/// As the factory makes a board: slot A.
+/// As the factory makes a board: the same microvisor in both slots.
 fn made() -> Flash {
     let provision = Provision::parse(&provision_json()).expect("a provisioning");
     let (keyset, microvisor) = (keyset(), microvisor("1.2.3", FLOOR));
@@ -195,8 +195,21 @@ fn with_a_microvisor_in_both_slots_any_unit_may_be_lost_and_something_runs() {
 }
 
 #[test]
-fn with_a_microvisor_in_one_slot_its_own_units_are_all_that_must_not_be_lost() {
+fn of_a_board_from_the_factory_any_unit_may_be_lost_and_the_same_runs() {
     let flash = made();
+    for (part, outcome) in &each_lost(&flash) {
+        let own = ["slot a, keyset", "slot a, envelope", "slot a, image"].contains(&part.as_str());
+        let expected = if own { Slot::B } else { Slot::A };
+        let slot = outcome.chosen.as_ref().map(|chosen| chosen.slot);
+        assert_eq!(slot, Some(expected), "{part}: {outcome:?}");
+    }
+}
+
+/// As it is while the other slot is written.
+#[test]
+fn with_a_microvisor_in_one_slot_its_own_units_are_all_that_must_not_be_lost() {
+    let mut flash = made();
+    flash.slots[1].fill(0xff);
     let all = each_lost(&flash);
     table(&all);
     for (part, outcome) in &all {

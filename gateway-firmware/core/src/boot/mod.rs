@@ -17,8 +17,8 @@ use crate::commission::Stage;
 use crate::device::{Device, Notice, STORE_RETRY_MS};
 use crate::mutation::mutated;
 use crate::ports::{
-    App as _, Board, Exchange, Firmware as _, Flash as _, Image, NetworkDemand, Ports, StartReason,
-    Watchdog as _,
+    App as _, Board, Counter as _, Exchange, Firmware as _, Flash as _, Image, NetworkDemand, Ports,
+    StartReason, Watchdog as _,
 };
 use crate::store::Key;
 use crate::update::check::{self, Here};
@@ -51,6 +51,9 @@ impl<B: Board> Device<'_, B> {
         if let Ok(Some(record)) = self.store.read(&mut self.ports.flash, Key::Ledger, &mut bytes) {
             self.ledger = codec::decode(record).unwrap_or_default();
         }
+        if self.floor.is_none() {
+            self.mend_floor();
+        }
         self.restore_microvisor();
         self.state = self.restored_state();
         if self.own.leaves() {
@@ -61,6 +64,18 @@ impl<B: Board> Device<'_, B> {
             self.state = self.restored_state();
         }
         self.resume_staged();
+    }
+
+    /// The counter cannot be read: power went in its first raise, or it is damaged. It never rose above what is confirmed, so with that for
+    /// a floor nothing older is taken than before; without a floor nothing could be started or installed ever again. Where nothing is
+    /// confirmed, a floor has nothing to stand on.
+    fn mend_floor(&mut self) {
+        let floor =
+            self.ledger.confirmed().map_or(0, |confirmed| self.ledger.slots[confirmed].security_counter);
+        // If it cannot be written either, the next start comes to the same.
+        let _ = self.ports.counter.begin_anew(floor);
+        self.floor = Some(floor);
+        self.note(Notice::FloorMended(floor));
     }
 
     /// Starts what tests the hardware while that is to be tested, and nothing where the test failed; otherwise the version on

@@ -135,6 +135,8 @@ pub enum Notice {
     Update(State),
     UpdateRefused(UpdateReason),
     FloorRaised(u64),
+    /// The counter could not be read; the floor is what the confirmed version has.
+    FloorMended(u64),
     /// The microvisor that runs was acknowledged: it is the one from now on.
     MicrovisorConfirmed,
     /// The trial of a microvisor ended, and the one before runs, or is about to.

@@ -72,7 +72,7 @@ pub struct Device<'b, B: Board> {
     pub(crate) time_bound_s: u64,
     /// The time bound as the store has it.
     pub(crate) time_kept_s: u64,
-    /// Nothing while the counter cannot be read: then nothing is started or installed.
+    /// Nothing until a counter that cannot be read was begun anew.
     pub(crate) floor: Option<u64>,
     /// Lowest security counter of a microvisor that may run, as the first stage's record has it.
     pub(crate) microvisor_floor: u64,

@@ -84,17 +84,29 @@ fn the_floor_holds_for_a_fall_back_too() {
 }
 
 #[test]
-fn while_the_floor_cannot_be_read_nothing_is_started_or_installed() {
+fn a_floor_that_cannot_be_read_is_that_of_what_is_confirmed_and_nothing_is_lost() {
     let (maker, bench, _) = with_v2(SMALL);
     bench.counter_fails.set(true);
     let mut device = bench.boot();
-    assert_eq!((bench.running(), device.floor()), (None, None));
+    assert_eq!((bench.running().as_deref(), device.floor()), (Some("v2"), Some(2)));
+    assert!(std::iter::from_fn(|| device.take_notice()).any(|notice| notice == Notice::FloorMended(2)));
     let mut director = Director::new(&maker, &bench);
-    let heard = director.install(&mut device, &maker.bundle(3), 3);
-    assert_eq!(heard, gateway_core::device::Heard::Refused(UpdateReason::Flash));
-    bench.counter_fails.set(false);
-    bench.boot();
-    assert_eq!(bench.running().as_deref(), Some("v2"));
+    let heard = director.install(&mut device, &maker.bundle(1), 3);
+    assert_eq!(heard, gateway_core::device::Heard::Refused(UpdateReason::BelowFloor));
+    director.store_results(&mut device);
+    let v3 = maker.bundle(3).known_on(&bench);
+    assert!(director.drive(&mut device, &v3, 4, Goal::Confirmed));
+}
+
+#[test]
+fn without_a_floor_and_without_anything_confirmed_a_device_takes_what_is_signed() {
+    let maker = Maker::new();
+    let bench = Bench::new(SMALL, &maker);
+    bench.counter_fails.set(true);
+    let mut device = maker.enrolled(&bench);
+    assert_eq!(device.floor(), Some(0));
+    let v1 = maker.bundle(1).known_on(&bench);
+    assert!(Director::new(&maker, &bench).drive(&mut device, &v1, 1, Goal::Confirmed));
 }
 
 #[test]

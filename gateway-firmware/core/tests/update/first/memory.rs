@@ -135,6 +135,27 @@ fn the_counter_rises_survives_and_is_no_zero_when_it_is_lost() {
     }
 }
 
+/// Power goes in the first raise of all, when nothing whole is there yet.
+#[test]
+fn a_first_raise_that_is_torn_can_be_begun_anew() {
+    for geometry in GEOMETRIES {
+        for (at, mode) in (1..=2).flat_map(|at| Mode::ALL.map(|mode| (at, mode))) {
+            let flash = SimFlash::new(geometry);
+            let counter = || FlashCounter::new(Part::whole(&flash));
+            flash.cut(Cut { at, mode });
+            assert_eq!(counter().raise(5), Err(CounterError));
+            flash.power_on();
+            let found = counter().value();
+            assert!(matches!(found, Ok(0 | 5) | Err(CounterError)), "{found:?}");
+            counter().begin_anew(5).unwrap();
+            assert_eq!(counter().value(), Ok(5), "{at} {mode:?}");
+            counter().raise(6).unwrap();
+            assert_eq!(counter().value(), Ok(6));
+            assert_eq!(flash.violations(), [""; 0]);
+        }
+    }
+}
+
 #[test]
 fn a_secret_is_whole_or_was_never_acknowledged_and_its_copies_are_mended() {
     for geometry in GEOMETRIES {
