@@ -80,6 +80,8 @@ mod switch {
         ExchangeWord,
         /// A slot is written while the one that runs is damaged.
         ExchangeWhole,
+        /// The first stage's floor rises above what there is to fall back on.
+        FloorOverFallBack,
         /// A root is revoked that a slot of the microvisor still needs.
         RootsInUse,
         /// A microvisor is tried whose keyset the first stage will not believe.
@@ -107,7 +109,7 @@ mod switch {
     }
 
     impl Mutation {
-        pub const ALL: [Mutation; 36] = [
+        pub const ALL: [Mutation; 37] = [
             Mutation::RecordCrc,
             Mutation::BankCrc,
             Mutation::BankCommitFirst,
@@ -132,6 +134,7 @@ mod switch {
             Mutation::ExchangeRecord,
             Mutation::ExchangeWord,
             Mutation::ExchangeWhole,
+            Mutation::FloorOverFallBack,
             Mutation::RootsInUse,
             Mutation::ExchangeRoots,
             Mutation::ExchangeMinimum,

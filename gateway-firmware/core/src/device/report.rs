@@ -97,13 +97,18 @@ impl<B: Board> Device<'_, B> {
     /// Nobody is left who would acknowledge them.
     pub(crate) fn forget_results(&mut self) -> Result<(), StoreError> {
         self.crashes.forget(&mut self.ports.flash, &mut self.store)?;
-        if self.ledger.results.is_empty() {
-            return Ok(());
-        }
         let mut changed = self.ledger.clone();
         changed.results.clear();
+        // Nor would anybody go on with what they directed to: it would be in the way of all that comes.
+        let staged = changed.unstage().is_ok();
+        if changed == self.ledger {
+            return Ok(());
+        }
         self.journal(changed)?;
-        self.happen(Event::Acknowledged);
+        if staged {
+            self.fetch = None;
+        }
+        self.happen(if staged { Event::Dropped } else { Event::Acknowledged });
         Ok(())
     }
 

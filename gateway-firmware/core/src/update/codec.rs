@@ -25,7 +25,7 @@ const RESULT_BYTES: usize = 4 + 8 + 4 + 16 + 32 + 1 + 1 + 1;
 const REJECTION_BYTES: usize = 32 + 16;
 const _: () = assert!(
     1 + ENTRIES * SLOT_BYTES_MAX
-        + 8
+        + 16
         + 1
         + 8
         + 1
@@ -51,6 +51,7 @@ pub(crate) fn encode(ledger: &Ledger) -> Bytes {
     }
     out.slot(&ledger.slots[MICROVISOR]);
     out.put(&ledger.microvisor_confirmed_at_s.to_le_bytes());
+    out.put(&ledger.microvisor_floor.to_le_bytes());
     out.0
 }
 
@@ -73,6 +74,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Ledger> {
     if !input.0.is_empty() {
         ledger.slots[MICROVISOR] = input.slot()?;
         ledger.microvisor_confirmed_at_s = u64::from_le_bytes(input.array()?);
+    }
+    if !input.0.is_empty() {
+        ledger.microvisor_floor = u64::from_le_bytes(input.array()?);
     }
     let count = |wanted: &[Status]| ledger.slots.iter().filter(|slot| wanted.contains(&slot.status)).count();
     let holds = count(&[Status::Confirmed]) <= 1 && count(&[Status::Staged, Status::Trial]) <= 1;
@@ -200,6 +204,7 @@ mod tests {
             results: std::iter::repeat_n(result, RESULTS_MAX).collect(),
             rejections: std::iter::repeat_n(rejection, REJECTIONS_MAX).collect(),
             microvisor_confirmed_at_s: 1 << 41,
+            microvisor_floor: 1 << 42,
         }
     }
 
@@ -220,19 +225,23 @@ mod tests {
     #[test]
     fn truncated_bytes_are_no_ledger_but_for_one_that_ends_where_an_older_microvisor_ended_it() {
         let bytes = encode(&longest());
-        let older = bytes.len() - SLOT_BYTES_MAX - 8;
-        for length in (0..bytes.len()).filter(|length| *length != older) {
+        let older = bytes.len() - SLOT_BYTES_MAX - 16;
+        let ends = [older, bytes.len() - 8];
+        for length in (0..bytes.len()).filter(|length| !ends.contains(length)) {
             assert_eq!(decode(&bytes[..length]), None, "{length}");
         }
         let mut without = longest();
         (without.slots[MICROVISOR], without.microvisor_confirmed_at_s) = (Slot::default(), 0);
+        without.microvisor_floor = 0;
+        let floorless = Ledger { microvisor_floor: 0, ..longest() };
+        assert_eq!(decode(&bytes[..ends[1]]), Some(floorless));
         assert_eq!(decode(&bytes[..older]), Some(without));
     }
 
     #[test]
     fn what_a_newer_microvisor_added_is_left_unread() {
         let mut bytes = encode(&longest());
-        let reason_at = bytes.len() - (SLOT_BYTES_MAX + 8) - (1 + REJECTIONS_MAX * REJECTION_BYTES) - 2;
+        let reason_at = bytes.len() - (SLOT_BYTES_MAX + 16) - (1 + REJECTIONS_MAX * REJECTION_BYTES) - 2;
         bytes[reason_at] = 250;
         bytes.extend_from_slice(&[9; 7]).unwrap();
         let mut known = longest();

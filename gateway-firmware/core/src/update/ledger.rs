@@ -90,6 +90,9 @@ pub struct Ledger {
     pub rejections: Vec<Rejection, REJECTIONS_MAX>,
     /// Lower bound of the time when the microvisor that runs was confirmed.
     pub microvisor_confirmed_at_s: u64,
+    /// Lowest security counter of a microvisor that is still taken. The first stage's own floor may be lower, for what there is to fall
+    /// back on.
+    pub microvisor_floor: u64,
 }
 
 impl Default for Slot {

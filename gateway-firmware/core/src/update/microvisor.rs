@@ -18,7 +18,7 @@ use wire::limits::ENVELOPE_BYTES_MAX;
 use wire::manifest::{self, Component};
 use wire::msg::UpdateReason;
 
-use super::ledger::{MICROVISOR, Slot, Status};
+use super::ledger::{Ledger, MICROVISOR, Slot, Status};
 use super::slots::{BLOCK, Layout, hash};
 use super::trial::after;
 use super::{Event, Outcome};
@@ -43,6 +43,8 @@ pub(crate) struct Own {
     restart_at_ms: Option<u64>,
     /// The keyset or a slot has changed since roots were looked at.
     pub(crate) roots_due: bool,
+    /// Provisioned roots that were revoked since this start; bit n is root n.
+    pub(crate) revoked: u8,
 }
 
 impl Own {
@@ -105,7 +107,8 @@ impl<B: Board> Device<'_, B> {
         let Some(Exchange { record, layout, handover, .. }) = self.ports.firmware.exchange() else { return };
         let (record, _) = Record::read(record);
         let start = judge_start(entry, handover, record.active);
-        (self.microvisor_floor, self.microvisor_bytes) = (record.floor, layout.image_bytes);
+        self.microvisor_floor = record.floor.max(self.ledger.microvisor_floor);
+        self.microvisor_bytes = layout.image_bytes;
         self.read_own_policy();
         self.own.roots_due = true;
         match start {
@@ -137,6 +140,7 @@ impl<B: Board> Device<'_, B> {
             if self.own.roots_due && self.ledger.under_way().is_none() {
                 self.own.roots_due = false;
                 self.settle_roots();
+                self.settle_floor();
             }
             return self.poll_microvisor_floor(now_ms);
         };
@@ -227,12 +231,17 @@ impl<B: Board> Device<'_, B> {
 
     /// Erases the slot that does not run and writes who vouches for the new version; read back.
     pub(crate) fn write_microvisor_head(&mut self, envelope: &[u8]) -> Result<(), FlashError> {
+        // Where the record calls the other slot active (what runs is what was left), the first stage would run what is being written
+        // there as soon as it is whole: untried, and for good.
+        self.change_record(|record, running| Record { active: running, trial: None, attempts: 0, ..record })?;
         let Some(Exchange { slots, layout, handover, .. }) = self.ports.firmware.exchange() else {
             return Err(FlashError::Range);
         };
         let spare = self.ledger.spare_microvisor(handover.slot).ok_or(FlashError::Range)?;
         let place = Layout::of_microvisor(slots.geometry(), &layout);
         let keyset_at = place.slots[spare.slot()].envelope_at - layout.envelope_at + layout.keyset_at;
+        // The envelope goes first: while it is not there nothing is gone on with, and the keyset is written anew.
+        place.write_envelope(slots, &spare, &[])?;
         place.write_keyset(slots, &spare, keyset_at, self.keyset)?;
         place.write_envelope(slots, &spare, envelope)?;
         let mut piece = [0; 64];
@@ -262,14 +271,37 @@ impl<B: Board> Device<'_, B> {
     }
 
     fn raise_microvisor_floor(&mut self, counter: u64) -> bool {
-        if self.microvisor_floor >= counter
-            || self.change_record(|record, _| record.raise_floor(counter)).is_err()
-        {
+        let changed = Ledger { microvisor_floor: counter, ..self.ledger.clone() };
+        if self.microvisor_floor >= counter || self.journal(changed).is_err() {
             return false;
         }
         self.microvisor_floor = counter;
+        self.own.roots_due = true;
         self.note(Notice::MicrovisorFloorRaised(counter));
         true
+    }
+
+    /// Raises the first stage's floor as far as it leaves what is in the other slot: that is all there is to fall back on. It
+    /// follows when a newer one takes that slot. Uses the envelope's buffer.
+    fn settle_floor(&mut self) {
+        let Some(other) = self.other_counter() else { return };
+        let floor = if mutated!(FloorOverFallBack) {
+            self.microvisor_floor
+        } else {
+            self.microvisor_floor.min(other)
+        };
+        // If it cannot be written, the next start tries again.
+        let _ = self.change_record(|record, _| record.raise_floor(floor));
+    }
+
+    /// Security counter of the microvisor in the slot that does not run; none if no manifest is there.
+    fn other_counter(&mut self) -> Option<u64> {
+        let Exchange { slots, layout, handover, .. } = self.ports.firmware.exchange()?;
+        let place = Layout::of_microvisor(slots.geometry(), &layout).slots[handover.slot.other().index()];
+        self.envelope.resize_default(ENVELOPE_BYTES_MAX).ok()?;
+        slots.read(place.envelope_at, self.envelope).ok()?;
+        let manifest = manifest::read(Reader::new(self.envelope).item().ok()?).ok()?;
+        (manifest.component == Component::Microvisor).then_some(manifest.security_counter)
     }
 
     /// Raises the floor by itself when the manifest of what runs says so.

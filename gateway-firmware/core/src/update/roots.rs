@@ -37,10 +37,14 @@ fn sort(
 }
 
 impl<B: Board> Device<'_, B> {
-    /// Revokes what the keyset no longer names, if both slots can do without. Once in a start, while nothing is staged: it uses the
+    /// Revokes what the keyset no longer names, if both slots can do without. While nothing is staged: it uses the
     /// envelope's buffer.
     pub(crate) fn settle_roots(&mut self) {
-        let Some(revoked) = self.ports.firmware.handover().map(|handover| handover.revoked) else { return };
+        let Some(revoked) =
+            self.ports.firmware.handover().map(|handover| handover.revoked | self.own.revoked)
+        else {
+            return;
+        };
         let Some((stay, go)) = self.dropped_roots(revoked) else { return };
         if go == 0 || stay.len() < usize::from(self.facts.root_threshold.max(1)) {
             return;
@@ -53,6 +57,7 @@ impl<B: Board> Device<'_, B> {
         if (Record { revoked: record.revoked | go, ..record }).write(flash).is_err() {
             return;
         }
+        self.own.revoked |= go;
         self.facts.root_key_hashes = stay;
         self.note(Notice::RootsRevoked(go));
     }

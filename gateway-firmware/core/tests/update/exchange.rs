@@ -327,10 +327,43 @@ fn the_floor_of_microvisors_rises_on_commit_for_what_runs_confirmed_and_the_firs
     assert_eq!(commit(&mut device, &two, 2), Err(DirectiveRefused::Misplaced), "not what runs");
     assert_eq!(commit(&mut device, &three, 3), Ok(Heard::Acted));
     assert_eq!(commit(&mut device, &three, 3), Ok(Heard::Already));
-    assert_eq!((device.microvisor_floor(), bench.record().floor, device.floor()), (3, 3, Some(0)));
+    director.settle(&mut device);
+    let first_stage = bench.record().floor;
+    assert_eq!(
+        (device.microvisor_floor(), first_stage, device.floor()),
+        (3, 1, Some(0)),
+        "version 1 may run"
+    );
     assert_eq!(director.install(&mut device, &two, 3), Heard::Refused(UpdateReason::BelowFloor));
     drop(device);
     assert_eq!(bench.boot().microvisor_floor(), 3);
+}
+
+pub(crate) fn a_commit_and_then_damage() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    for version in [2, 3] {
+        let new = microvisor(&maker, version);
+        assert!(director.drive(&mut device, &new, version, Goal::Confirmed));
+        let commit = Order::Commit(new.target(version), version.into());
+        assert_eq!(director.order(&mut device, commit, &[]), Ok(Heard::Acted));
+        director.settle(&mut device);
+        assert_eq!(bench.record().floor, u64::from(version) - 1, "it follows, one version behind");
+    }
+    // Three runs in slot A, two is in slot B.
+    bench.corrupt(Slot::A, 17_000);
+    let mut device = bench.boot();
+    assert_eq!((runs(&device).1.as_str(), device.microvisor_floor()), ("2.0.0", 3));
+    let older = microvisor_of(&maker, 2, |spec| spec.version = "2.0.1".into());
+    assert_eq!(director.install(&mut device, &older, 7), Heard::Refused(UpdateReason::BelowFloor));
+    director.store_results(&mut device);
+    assert!(director.drive(&mut device, &microvisor(&maker, 4), 8, Goal::Confirmed));
+}
+
+#[test]
+fn a_commit_leaves_the_version_before_to_fall_back_on() {
+    a_commit_and_then_damage();
 }
 
 #[test]
@@ -345,7 +378,8 @@ fn the_floor_of_microvisors_rises_by_itself_when_the_manifest_says_so() {
     assert_eq!(device.microvisor_floor(), 0);
     bench.now_ms.set(500_000);
     director.settle(&mut device);
-    assert_eq!((device.microvisor_floor(), bench.record().floor), (2, 2));
+    director.settle(&mut device);
+    assert_eq!((device.microvisor_floor(), bench.record().floor), (2, 1));
 }
 
 #[test]
@@ -379,6 +413,66 @@ pub(crate) fn the_slot_that_runs_is_damaged() {
 #[test]
 fn no_slot_is_written_while_the_one_that_runs_is_damaged() {
     the_slot_that_runs_is_damaged();
+}
+
+#[test]
+fn what_is_staged_where_the_record_points_does_not_run_before_it_is_tried() {
+    let (maker, mut bench) = board(SMALL);
+    with_natures(&mut bench, &[(3, Nature::Dies)]);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    assert!(director.drive(&mut device, &microvisor(&maker, 2), 2, Goal::Confirmed));
+    // The record was lost and says slot A, which is damaged: B runs, and the repair goes to A.
+    bench.set(Record::default());
+    bench.corrupt(Slot::A, 17_000);
+    let mut device = bench.boot();
+    let repair = microvisor(&maker, 3);
+    assert!(director.drive(&mut device, &repair, 3, Goal::Ready));
+    let mut device = bench.boot();
+    assert_eq!(runs(&device), (1, "2.0.0".into(), SlotStatus::Confirmed), "the power went before `go`");
+    assert!(director.drive(&mut device, &repair, 3, Goal::Ended));
+    assert_eq!(ended(&director, 3), Some((Outcome::Reverted, UpdateReason::Failed)));
+    assert_eq!(runs(&device).1, "2.0.0");
+}
+
+#[test]
+fn two_roots_dropped_in_one_start_are_the_two_that_are_revoked() {
+    use wire::sign::Signer as _;
+    let maker = Maker::new();
+    let roots = [&maker.root, &maker.stranger, &maker.director].map(|key| key.public_key());
+    let mut bench = Bench::new(SMALL, &maker);
+    for root in &roots[1..] {
+        bench.facts.root_key_hashes.push(root.hash().unwrap()).unwrap();
+    }
+    bench.firmware = Some(Rc::default());
+    let keyset = |version, named: &[usize]| {
+        let mut spec = maker.keyset_spec(version);
+        spec.root_keys = named.iter().map(|index| roots[*index]).collect();
+        spec.sign(&[&maker.stranger]).unwrap()
+    };
+    bench.fill(Slot::A, &Filling { keyset: keyset(1, &[0, 1, 2]), ..Filling::version(1) });
+    let mut device = bench.boot();
+    device.enrolled(maker.device, maker.tenant, &[0xab; 1800], &keyset(1, &[0, 1, 2])).unwrap();
+    let director = Director::new(&maker, &bench);
+    for (version, named, revoked) in [(2, &[1, 2][..], 0b001), (3, &[1][..], 0b101)] {
+        assert_eq!(device.offer_keyset(&keyset(version, named)), Ok(version));
+        director.settle(&mut device);
+        assert_eq!(bench.record().revoked, revoked);
+    }
+    drop(device);
+    assert_eq!(runs(&bench.boot()).1, "1.0.0");
+}
+
+#[test]
+fn what_nobody_will_go_on_with_is_not_in_the_way_of_a_new_device() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    assert_eq!(director.install(&mut device, &microvisor(&maker, 2), 2), Heard::Acted);
+    let id = wire::DeviceId::new([9; 16]);
+    device.enrolled(id, maker.tenant, &[0xab; 1800], &maker.keyset(1)).unwrap();
+    assert_eq!(device.progress(), None);
+    assert!(device.results().is_empty());
 }
 
 #[test]
@@ -427,7 +521,15 @@ impl Story {
         if let Ok(mut device) = bench.boot_with_a_cut_to_come()
             && !bench.flash.is_dead()
         {
-            assert!(!self.drive(&mut director, &mut device), "the cut happens");
+            // What a recovery does before anybody speaks to it.
+            device.poll();
+            if bench.takes_restart()
+                && let Ok(anew) = bench.boot_with_a_cut_to_come()
+            {
+                device = anew;
+            }
+            let went = bench.flash.is_dead() || !self.drive(&mut director, &mut device);
+            assert!(went, "the cut happens");
         }
         assert!(bench.flash.is_dead());
         director

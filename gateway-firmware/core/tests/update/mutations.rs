@@ -104,6 +104,11 @@ const FOUND_BY: [(Mutation, &str, fn()); Mutation::ALL.len()] = [
         exchange::the_slot_that_runs_is_damaged,
     ),
     (
+        Mutation::FloorOverFallBack,
+        "exchange::a_commit_leaves_the_version_before_to_fall_back_on",
+        exchange::a_commit_and_then_damage,
+    ),
+    (
         Mutation::RootsInUse,
         "exchange::a_root_that_left_the_keyset_is_revoked_when_no_slot_needs_it",
         exchange::a_root_is_dropped,
