@@ -89,6 +89,13 @@ impl Pair {
         self.start_unit(flash, 1 - unit, sequence, payload)
     }
 
+    /// Puts the newest entry into the other unit as well, so that no loss of one unit loses it.
+    pub fn copy(&self, flash: &mut dyn Flash) -> Result<(), FlashError> {
+        let Some(newest) = self.scan(flash).newest else { return Ok(()) };
+        let unit = (newest.at - self.at) / flash.geometry().erase_bytes;
+        self.start_unit(flash, 1 - unit, newest.sequence.wrapping_add(1), &newest.payload)
+    }
+
     fn start_unit(
         &self,
         flash: &mut dyn Flash,

@@ -414,6 +414,6 @@ impl<B: Board> Device<'_, B> {
         };
         let (record, _) = Record::read(flash);
         let changed = step(record, handover.slot);
-        if changed == record { Ok(()) } else { changed.write(flash) }
+        if changed == record { Ok(()) } else { changed.write_twice(flash) }
     }
 }

@@ -54,7 +54,7 @@ impl<B: Board> Device<'_, B> {
         }
         let Some(Exchange { record: flash, .. }) = self.ports.firmware.exchange() else { return };
         let (record, _) = Record::read(flash);
-        if (Record { revoked: record.revoked | go, ..record }).write(flash).is_err() {
+        if (Record { revoked: record.revoked | go, ..record }).write_twice(flash).is_err() {
             return;
         }
         self.own.revoked |= go;

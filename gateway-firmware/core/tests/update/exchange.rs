@@ -416,6 +416,25 @@ fn no_slot_is_written_while_the_one_that_runs_is_damaged() {
 }
 
 #[test]
+fn either_unit_of_the_record_may_be_lost_and_what_was_confirmed_runs() {
+    for geometry in GEOMETRIES {
+        for unit in 0..2 {
+            let (maker, mut bench) = board(geometry);
+            with_natures(&mut bench, &[(3, Nature::Dies)]);
+            let mut device = bench.boot();
+            let mut director = Director::new(&maker, &bench);
+            assert!(director.drive(&mut device, &microvisor(&maker, 2), 2, Goal::Confirmed));
+            // What was taken back lies whole in slot A, where a new board's record points.
+            assert!(director.drive(&mut device, &microvisor(&maker, 3), 3, Goal::Ended));
+            assert_eq!(ended(&director, 3), Some((Outcome::Reverted, UpdateReason::Failed)));
+            drop(device);
+            bench.lose_record_unit(unit);
+            assert_eq!(runs(&bench.boot()), (1, "2.0.0".into(), SlotStatus::Confirmed), "unit {unit}");
+        }
+    }
+}
+
+#[test]
 fn what_is_staged_where_the_record_points_does_not_run_before_it_is_tried() {
     let (maker, mut bench) = board(SMALL);
     with_natures(&mut bench, &[(3, Nature::Dies)]);

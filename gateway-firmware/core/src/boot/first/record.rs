@@ -87,6 +87,14 @@ impl Record {
         PAIR.put(flash, &self.encode())
     }
 
+    /// The same, in both units: one that is lost leaves the other. For a microvisor; the first stage writes once.
+    pub fn write_twice(&self, flash: &mut dyn Flash) -> Result<(), FlashError> {
+        self.write(flash)?;
+        // The record is what it says by now. Without its copy it is as good as one that the first stage wrote.
+        let _ = PAIR.copy(flash);
+        Ok(())
+    }
+
     /// The slot that is not active is to be tried from the next start on.
     pub fn begin_trial(self) -> Record {
         Record { trial: Some(self.active.other()), attempts: 0, ..self }

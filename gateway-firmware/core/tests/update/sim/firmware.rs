@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use gateway_core::Facts;
 use gateway_core::boot::first::{Given, Handover, Machine, Parts, Record, Scratch, Slot, choose};
-use gateway_core::ports::{BootReason, Exchange};
+use gateway_core::ports::{BootReason, Exchange, Flash as _};
 use wire::cose::P256;
 
 use super::{Bench, FIRMWARE_AT, SimFlash};
@@ -121,6 +121,13 @@ impl Bench {
 
     pub(crate) fn set(&self, record: Record) {
         record.write(&mut Part::record(&self.flash, FIRMWARE_AT)).unwrap();
+    }
+
+    /// Loses one of the two units of the first stage's record.
+    pub(crate) fn lose_record_unit(&self, unit: u32) {
+        let erase_bytes = self.flash.geometry().erase_bytes;
+        let at = Part::record(&self.flash, FIRMWARE_AT).at + unit * erase_bytes;
+        self.flash.overwrite(at, &vec![0xff; erase_bytes as usize]);
     }
 
     /// The first stage's record.
