@@ -21,6 +21,8 @@ const ENDS: bool = option_env!("HOLDFAST_TEST_ENDLESS").is_none();
 const RAM_WORDS: usize = 96 * 1024;
 /// How long a timer is watched.
 const WATCHED_US: u64 = 2_000;
+/// How long a byte may take to leave: an emulator's may have to wait for a busy host.
+const SENT_US: u64 = 500_000;
 /// What the two clocks may differ by.
 const OFF_US: u64 = 100;
 
@@ -136,7 +138,7 @@ fn uart(seen: &mut Line<96>) -> Result<bool, Status> {
     });
     let start_us = holdfast::microseconds()?;
     let mut sent = false;
-    while !sent && holdfast::microseconds()? < start_us + WATCHED_US {
+    while !sent && holdfast::microseconds()? < start_us + SENT_US {
         // SAFETY: a read without effect.
         sent = unsafe { read(UART_AT + STATE) } & 1 == 0;
     }
