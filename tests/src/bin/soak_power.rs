@@ -29,36 +29,55 @@ struct Arguments {
     /// Operations on bodies of data that are cut: all unless given.
     #[arg(long)]
     data: Option<usize>,
+    /// This part alone.
+    #[arg(long)]
+    only: Option<Part>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// An update of the application.
+    Application,
+    /// An update of the microvisor.
+    Microvisor,
+    /// One update, cut under way and followed online.
+    Live,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let Arguments { seed, recoveries, machines, data } = Arguments::parse();
+    let Arguments { seed, recoveries, machines, data, only } = Arguments::parse();
+    let wanted = |part| only.is_none_or(|only| only == part);
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) << 16 | 1);
     println!("seed {seed}");
     let plan = Plan { seed, all_modes: true, data, recoveries, machines };
     let first_stage = first_stage()?;
     let world = World::start().await?;
 
-    let flash = world.flash("soak-application").await?;
-    tried(&world, story::of_the_application(&world, &flash, seed).await?, plan).await?;
-
-    let flash = world.flash("soak-microvisor").await?;
-    tried(&world, story::of_the_microvisor(&world, &flash, seed).await?, plan).await?;
-
-    let flash = world.flash("soak-live").await?;
-    let device = story::first_version(&world, &flash).await?;
-    let bundle = story::application(&world, "2.0.0", 2).await?;
-    let (started, cuts) = (Instant::now(), live::of_an_application());
-    live::cut_under_way(&world, &flash, &device, (&bundle, "2.0.0", 2), &cuts, seed).await?;
-    let seconds = started.elapsed().as_secs_f64();
-    println!(
-        "one update cut {} times under way, online after each, ended confirmed in {seconds:.0} s",
-        cuts.len()
-    );
-
+    if wanted(Part::Application) {
+        let flash = world.flash("soak-application").await?;
+        tried(&world, story::of_the_application(&world, &flash, seed).await?, plan).await?;
+    }
+    if wanted(Part::Microvisor) {
+        let flash = world.flash("soak-microvisor").await?;
+        tried(&world, story::of_the_microvisor(&world, &flash, seed).await?, plan).await?;
+    }
+    if wanted(Part::Live) {
+        followed(&world, seed).await?;
+    }
     ensure!(first_stage == self::first_stage()?, "the first stage is not what it was");
     println!("the first stage is what it was: {first_stage}");
+    Ok(())
+}
+
+async fn followed(world: &World, seed: u64) -> Result<()> {
+    let flash = world.flash("soak-live").await?;
+    let device = story::first_version(world, &flash).await?;
+    let bundle = story::application(world, "2.0.0", 2).await?;
+    let (started, cuts) = (Instant::now(), live::of_an_application());
+    live::cut_under_way(world, &flash, &device, (&bundle, "2.0.0", 2), &cuts, seed).await?;
+    let (count, seconds) = (cuts.len(), started.elapsed().as_secs_f64());
+    println!("one update cut {count} times under way, online after each, ended confirmed in {seconds:.0} s");
     Ok(())
 }
 
