@@ -161,23 +161,27 @@ impl<B: Board> Device<'_, B> {
         Next::Now
     }
 
+    /// Journals that what is staged is to be tried; otherwise when to come again.
+    pub(crate) fn journal_switch(&mut self, now_ms: u64) -> Result<(), Next> {
+        if now_ms < self.store_retry_ms {
+            return Err(Next::At(self.store_retry_ms));
+        }
+        let mut changed = self.ledger.clone();
+        changed.switch().map_err(|_| Next::Never)?;
+        self.journal(changed).map_err(|_| Next::At(self.store_retry_ms))?;
+        self.fetch = None;
+        Ok(())
+    }
+
     /// Journals the switch, then starts the new version on trial in place of the old one.
     fn switch(&mut self, now_ms: u64) -> Next {
         if self.ledger.under_way() == Some(MICROVISOR) {
             return self.switch_microvisor(now_ms);
         }
         if self.ledger.trial().is_none() {
-            if now_ms < self.store_retry_ms {
-                return Next::At(self.store_retry_ms);
+            if let Err(next) = self.journal_switch(now_ms) {
+                return next;
             }
-            let mut changed = self.ledger.clone();
-            if changed.switch().is_err() {
-                return Next::Never;
-            }
-            if self.journal(changed).is_err() {
-                return Next::At(self.store_retry_ms);
-            }
-            self.fetch = None;
         } else if self.life.phase() != Phase::Off {
             // The first start could not be counted yet; `restart` does it.
             return Next::Never;

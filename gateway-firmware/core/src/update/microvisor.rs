@@ -6,8 +6,9 @@
 //! answer to a hello of this very start: who was heard and answered can be updated again. Without one it goes back when its
 //! time is over. What crashes or hangs the first stage takes back, and the one before finds out.
 //!
-//! Always holds: the slot that runs is never written, and the other one only while that is whole; a trial begins only after the whole slot was read back, and only of
-//! what the first stage will believe; a result is in the ledger before the record forgets the trial.
+//! Always holds: the slot that runs is never written, and the other one only while that is whole; a trial begins only after the
+//! whole slot was read back, and only of what the first stage will believe; a result is in the ledger before the record forgets the
+//! trial.
 
 use wire::Digest;
 use wire::cbor::Reader;
@@ -18,12 +19,12 @@ use wire::limits::ENVELOPE_BYTES_MAX;
 use wire::manifest::{self, Component};
 use wire::msg::UpdateReason;
 
-use super::ledger::{Ledger, MICROVISOR, Slot, Status};
+use super::ledger::{MICROVISOR, Slot, Status};
 use super::slots::{BLOCK, Layout, hash};
 use super::trial::after;
 use super::{Event, Outcome};
 use crate::boot::first::{Handover, Record, Slot as Place, Verdict};
-use crate::device::{Device, DirectiveRefused, Heard, Next, Notice, STORE_RETRY_MS};
+use crate::device::{Device, Next, Notice, STORE_RETRY_MS};
 use crate::mutation::mutated;
 use crate::ports::{Board, Exchange, Firmware as _, Flash as _, FlashError, Watchdog as _};
 
@@ -37,7 +38,7 @@ pub(crate) struct Own {
     trial_until_ms: Option<u64>,
     /// How a trial ended, while that is not in the ledger.
     ended: Option<End>,
-    commit_after_s: Option<u32>,
+    pub(super) commit_after_s: Option<u32>,
     /// Bytes of its image, and what they must hash to.
     area: Option<(u32, Digest)>,
     restart_at_ms: Option<u64>,
@@ -172,18 +173,10 @@ impl<B: Board> Device<'_, B> {
         if self.own.leaves() {
             return Next::Never;
         }
-        if !self.ledger.tries_microvisor() {
-            if now_ms < self.store_retry_ms {
-                return Next::At(self.store_retry_ms);
-            }
-            let mut changed = self.ledger.clone();
-            if changed.switch().is_err() {
-                return Next::Never;
-            }
-            if self.journal(changed).is_err() {
-                return Next::At(self.store_retry_ms);
-            }
-            self.fetch = None;
+        if !self.ledger.tries_microvisor()
+            && let Err(next) = self.journal_switch(now_ms)
+        {
+            return next;
         }
         // What runs is what a failed trial goes back to, whatever was called active before.
         let begun = self.change_record(|record, running| Record { active: running, ..record }.begin_trial());
@@ -255,74 +248,6 @@ impl<B: Board> Device<'_, B> {
             at += expected.len() as u32;
         }
         Ok(())
-    }
-
-    /// The floor rises to at most the counter of what runs, confirmed.
-    pub(crate) fn commit_microvisor(
-        &mut self,
-        target: &Target,
-        counter: u64,
-    ) -> Result<Heard, DirectiveRefused> {
-        let own = self.ports.firmware.handover().map_or(0, |handover| handover.security_counter);
-        if !self.runs_microvisor(target) || counter > own {
-            return Err(DirectiveRefused::Misplaced);
-        }
-        Ok(if self.raise_microvisor_floor(counter) { Heard::Acted } else { Heard::Already })
-    }
-
-    fn raise_microvisor_floor(&mut self, counter: u64) -> bool {
-        let changed = Ledger { microvisor_floor: counter, ..self.ledger.clone() };
-        if self.microvisor_floor >= counter || self.journal(changed).is_err() {
-            return false;
-        }
-        self.microvisor_floor = counter;
-        self.own.roots_due = true;
-        self.note(Notice::MicrovisorFloorRaised(counter));
-        true
-    }
-
-    /// Raises the first stage's floor as far as it leaves what is in the other slot: that is all there is to fall back on. It
-    /// follows when a newer one takes that slot. Uses the envelope's buffer.
-    fn settle_floor(&mut self) {
-        let Some(other) = self.other_counter() else { return };
-        let floor = if mutated!(FloorOverFallBack) {
-            self.microvisor_floor
-        } else {
-            self.microvisor_floor.min(other)
-        };
-        // If it cannot be written, the next start tries again.
-        let _ = self.change_record(|record, _| record.raise_floor(floor));
-    }
-
-    /// Security counter of the microvisor in the slot that does not run; none if no manifest is there.
-    fn other_counter(&mut self) -> Option<u64> {
-        let Exchange { slots, layout, handover, .. } = self.ports.firmware.exchange()?;
-        let place = Layout::of_microvisor(slots.geometry(), &layout).slots[handover.slot.other().index()];
-        self.envelope.resize_default(ENVELOPE_BYTES_MAX).ok()?;
-        slots.read(place.envelope_at, self.envelope).ok()?;
-        let manifest = manifest::read(Reader::new(self.envelope).item().ok()?).ok()?;
-        (manifest.component == Component::Microvisor).then_some(manifest.security_counter)
-    }
-
-    /// Raises the floor by itself when the manifest of what runs says so.
-    fn poll_microvisor_floor(&mut self, now_ms: u64) -> Next {
-        let counter = self.ports.firmware.handover().map_or(0, |handover| handover.security_counter);
-        let Some(wait_s) = self.own.commit_after_s.filter(|_| self.microvisor_floor < counter) else {
-            return Next::Never;
-        };
-        let due_ms = after(0, wait_s);
-        let long_ago =
-            self.time_bound_s >= self.ledger.microvisor_confirmed_at_s.saturating_add(wait_s.into());
-        if now_ms < due_ms && !long_ago {
-            return Next::At(due_ms);
-        }
-        if now_ms < self.store_retry_ms {
-            return Next::At(self.store_retry_ms);
-        }
-        if !self.raise_microvisor_floor(counter) {
-            self.store_retry_ms = now_ms.saturating_add(STORE_RETRY_MS);
-        }
-        Next::Now
     }
 
     /// Heard and answered: the first stage's record first, for what it does not say is taken back.
@@ -408,7 +333,10 @@ impl<B: Board> Device<'_, B> {
     }
 
     /// Changes the first stage's record by one step; read back when this returns.
-    fn change_record(&mut self, step: impl FnOnce(Record, Place) -> Record) -> Result<(), FlashError> {
+    pub(super) fn change_record(
+        &mut self,
+        step: impl FnOnce(Record, Place) -> Record,
+    ) -> Result<(), FlashError> {
         let Some(Exchange { record: flash, handover, .. }) = self.ports.firmware.exchange() else {
             return Err(FlashError::Range);
         };

@@ -13,6 +13,7 @@ pub(crate) mod layers;
 pub mod ledger;
 pub mod machine;
 pub mod microvisor;
+mod microvisor_floor;
 pub mod result;
 mod roots;
 pub mod slots;

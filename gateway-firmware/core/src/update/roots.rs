@@ -52,9 +52,7 @@ impl<B: Board> Device<'_, B> {
         if !Slot::BOTH.into_iter().all(|slot| self.does_without(slot, &stay)) {
             return;
         }
-        let Some(Exchange { record: flash, .. }) = self.ports.firmware.exchange() else { return };
-        let (record, _) = Record::read(flash);
-        if (Record { revoked: record.revoked | go, ..record }).write_twice(flash).is_err() {
+        if self.change_record(|record, _| Record { revoked: record.revoked | go, ..record }).is_err() {
             return;
         }
         self.own.revoked |= go;

@@ -10,7 +10,6 @@ use wire::manifest::{Component, Version};
 use wire::msg::{SlotStatus, UpdateReason};
 use wire::sign::ReleaseKeySpec;
 
-use crate::power_cut::Counts;
 use crate::sim::firmware::{Filling, image};
 use crate::sim::*;
 
@@ -18,7 +17,7 @@ use crate::sim::*;
 const TRIAL_S: u32 = 30;
 
 /// A bench that came from the factory with microvisor 1 in slot A, and has application v1 confirmed on it.
-fn board(geometry: gateway_core::ports::Geometry) -> (Maker, Bench) {
+pub(crate) fn board(geometry: gateway_core::ports::Geometry) -> (Maker, Bench) {
     let maker = Maker::new();
     let mut bench = Bench::new(geometry, &maker);
     bench.firmware = Some(Rc::default());
@@ -31,11 +30,11 @@ fn board(geometry: gateway_core::ports::Geometry) -> (Maker, Bench) {
 }
 
 /// A microvisor as a bundle; its version is its security counter.
-fn microvisor(maker: &Maker, version: u8) -> Bundle {
+pub(crate) fn microvisor(maker: &Maker, version: u8) -> Bundle {
     microvisor_of(maker, version, |_| {})
 }
 
-fn microvisor_of(
+pub(crate) fn microvisor_of(
     maker: &Maker,
     version: u8,
     change: impl FnOnce(&mut wire::sign::ManifestSpec<'_>),
@@ -58,14 +57,14 @@ fn with_natures(bench: &mut Bench, natures: &[(u64, Nature)]) {
 }
 
 /// The running microvisor's slot, version and status.
-fn runs(device: &Device) -> (u8, String, SlotStatus) {
+pub(crate) fn runs(device: &Device) -> (u8, String, SlotStatus) {
     let slots = device.slots();
     let slot = slots.iter().find(|slot| slot.component == Component::Microvisor && slot.running).unwrap();
     (slot.index, slot.version.as_str().to_owned(), slot.status)
 }
 
 /// Power is on; a microvisor whose trial was over already makes way at once.
-fn come_up(bench: &Bench) -> Device {
+pub(crate) fn come_up(bench: &Bench) -> Device {
     let mut device = bench.boot();
     device.poll();
     if !bench.takes_restart() {
@@ -76,8 +75,18 @@ fn come_up(bench: &Bench) -> Device {
     device
 }
 
+/// Has deployment 2 go on until the board is to start anew.
+fn up_to_the_restart(director: &mut Director<'_>, device: &mut Device, new: &Bundle) {
+    assert!(director.drive(device, new, 2, Goal::Ready));
+    assert_eq!(director.order(device, Order::Go(new.target(2)), &[]), Ok(Heard::Acted));
+    while !director.bench.takes_restart() {
+        device.poll();
+        director.bench.advance_ms(10);
+    }
+}
+
 /// How a deployment ended: outcome and reason.
-fn ended(director: &Director<'_>, deployment: u8) -> Option<(Outcome, UpdateReason)> {
+pub(crate) fn ended(director: &Director<'_>, deployment: u8) -> Option<(Outcome, UpdateReason)> {
     director.result(deployment).map(|result| (result.outcome, result.reason))
 }
 
@@ -133,12 +142,7 @@ fn a_microvisor_acknowledged_in_the_last_moment_stays() {
     let mut director = Director::new(&maker, &bench);
     director.is_silent = true;
     let new = microvisor(&maker, 2);
-    assert!(director.drive(&mut device, &new, 2, Goal::Ready));
-    assert_eq!(director.order(&mut device, Order::Go(new.target(2)), &[]), Ok(Heard::Acted));
-    while !bench.takes_restart() {
-        device.poll();
-        bench.advance_ms(10);
-    }
+    up_to_the_restart(&mut director, &mut device, &new);
     let mut device = bench.boot();
     assert_eq!(runs(&device).2, SlotStatus::Trial);
     bench.now_ms.set(u64::from(TRIAL_S) * 1000 - 1);
@@ -170,12 +174,7 @@ fn power_that_goes_in_each_of_its_starts_takes_it_back_too() {
     let mut device = bench.boot();
     let mut director = Director::new(&maker, &bench);
     let new = microvisor(&maker, 2);
-    assert!(director.drive(&mut device, &new, 2, Goal::Ready));
-    assert_eq!(director.order(&mut device, Order::Go(new.target(2)), &[]), Ok(Heard::Acted));
-    while !bench.takes_restart() {
-        device.poll();
-        bench.advance_ms(10);
-    }
+    up_to_the_restart(&mut director, &mut device, &new);
     for attempt in 1..=3 {
         let mut device = bench.boot();
         assert_eq!((runs(&device).1.as_str(), device.progress().unwrap().attempts), ("2.0.0", attempt));
@@ -248,51 +247,6 @@ pub(crate) fn the_first_stage_knows_no_root() {
 #[test]
 fn a_microvisor_the_first_stage_would_not_believe_is_refused() {
     the_first_stage_knows_no_root();
-}
-
-/// A board with two provisioned roots, whose keyset 2 drops the first one; signed by the second.
-pub(crate) fn a_root_is_dropped() {
-    use wire::sign::Signer as _;
-    let maker = Maker::new();
-    let (root, other) = (maker.root.public_key(), maker.stranger.public_key());
-    let mut bench = Bench::new(SMALL, &maker);
-    bench.facts.root_key_hashes.push(other.hash().unwrap()).unwrap();
-    bench.firmware = Some(Rc::default());
-    let both = |version, roots: &[_]| {
-        let mut spec = maker.keyset_spec(version);
-        spec.root_keys = roots.to_vec();
-        spec
-    };
-    let first = both(1, &[root, other]).sign(&[&maker.root]).unwrap();
-    bench.fill(Slot::A, &Filling { keyset: first.clone(), ..Filling::version(1) });
-    let mut device = bench.boot();
-    device.enrolled(maker.device, maker.tenant, &[0xab; 1800], &first).unwrap();
-    let mut director = Director::new(&maker, &bench);
-    let second = both(2, &[other]).sign(&[&maker.root]).unwrap();
-    assert_eq!(device.offer_keyset(&second), Ok(2));
-    director.settle(&mut device);
-    assert_eq!(bench.record().revoked, 0, "slot A is vouched for by the first root alone");
-    // The keyset that goes along is believed by its own root; the slot before still needs the other.
-    let third = both(3, &[other]).sign(&[&maker.stranger]).unwrap();
-    assert_eq!(device.offer_keyset(&third), Ok(3));
-    assert!(director.drive(&mut device, &microvisor(&maker, 2), 2, Goal::Confirmed));
-    director.settle(&mut device);
-    assert_eq!(bench.record().revoked, 0, "there must be something to fall back on");
-    assert!(director.drive(&mut device, &microvisor(&maker, 3), 3, Goal::Confirmed));
-    director.settle(&mut device);
-    assert_eq!(bench.record().revoked, 0b01, "neither slot needs it");
-    // What the dropped root vouches for is refused from now on, and the device goes on as before.
-    drop(device);
-    bench.fill_over(Slot::B, &Filling { keyset: first, ..Filling::version(9) });
-    bench.set(bench.record().begin_trial());
-    let mut device = bench.boot();
-    assert_eq!(runs(&device), (0, "3.0.0".into(), SlotStatus::Confirmed));
-    assert!(director.drive(&mut device, &microvisor(&maker, 4), 4, Goal::Confirmed));
-}
-
-#[test]
-fn a_root_that_left_the_keyset_is_revoked_when_no_slot_needs_it() {
-    a_root_is_dropped();
 }
 
 #[test]
@@ -455,34 +409,6 @@ fn what_is_staged_where_the_record_points_does_not_run_before_it_is_tried() {
 }
 
 #[test]
-fn two_roots_dropped_in_one_start_are_the_two_that_are_revoked() {
-    use wire::sign::Signer as _;
-    let maker = Maker::new();
-    let roots = [&maker.root, &maker.stranger, &maker.director].map(|key| key.public_key());
-    let mut bench = Bench::new(SMALL, &maker);
-    for root in &roots[1..] {
-        bench.facts.root_key_hashes.push(root.hash().unwrap()).unwrap();
-    }
-    bench.firmware = Some(Rc::default());
-    let keyset = |version, named: &[usize]| {
-        let mut spec = maker.keyset_spec(version);
-        spec.root_keys = named.iter().map(|index| roots[*index]).collect();
-        spec.sign(&[&maker.stranger]).unwrap()
-    };
-    bench.fill(Slot::A, &Filling { keyset: keyset(1, &[0, 1, 2]), ..Filling::version(1) });
-    let mut device = bench.boot();
-    device.enrolled(maker.device, maker.tenant, &[0xab; 1800], &keyset(1, &[0, 1, 2])).unwrap();
-    let director = Director::new(&maker, &bench);
-    for (version, named, revoked) in [(2, &[1, 2][..], 0b001), (3, &[1][..], 0b101)] {
-        assert_eq!(device.offer_keyset(&keyset(version, named)), Ok(version));
-        director.settle(&mut device);
-        assert_eq!(bench.record().revoked, revoked);
-    }
-    drop(device);
-    assert_eq!(runs(&bench.boot()).1, "1.0.0");
-}
-
-#[test]
 fn what_nobody_will_go_on_with_is_not_in_the_way_of_a_new_device() {
     let (maker, bench) = board(SMALL);
     let mut device = bench.boot();
@@ -505,126 +431,6 @@ fn a_store_that_was_lost_on_trial_leaves_a_microvisor_that_can_prove_itself() {
     device.poll();
     assert_eq!(runs(&device), (1, "2.0.0".into(), SlotStatus::Confirmed));
     assert_eq!(bench.record().active, Slot::B);
-}
-
-/// An exchange that ends confirmed, then one that ends inconclusive; cut everywhere.
-struct Story {
-    maker: Maker,
-    bench: Bench,
-    good: Bundle,
-    unheard: Bundle,
-}
-
-impl Story {
-    fn new(geometry: gateway_core::ports::Geometry) -> Story {
-        let (maker, bench) = board(geometry);
-        let [good, unheard] = [2, 3].map(|version| microvisor(&maker, version));
-        Story { maker, bench, good, unheard }
-    }
-
-    /// Drives to the end; false when the power went.
-    fn drive(&self, director: &mut Director<'_>, device: &mut Device) -> bool {
-        director.is_silent = false;
-        if ended(director, 2).is_none() && !director.drive(device, &self.good, 2, Goal::Ended) {
-            return false;
-        }
-        director.is_silent = true;
-        ended(director, 3).is_some() || director.drive(device, &self.unheard, 3, Goal::Ended)
-    }
-
-    fn until_the_cut<'b>(&self, service: &Director<'b>, bench: &'b Bench) -> Director<'b>
-    where
-        Self: 'b,
-    {
-        let mut director = service.moved_to(bench);
-        if let Ok(mut device) = bench.boot_with_a_cut_to_come()
-            && !bench.flash.is_dead()
-        {
-            // What a recovery does before anybody speaks to it.
-            device.poll();
-            if bench.takes_restart()
-                && let Ok(anew) = bench.boot_with_a_cut_to_come()
-            {
-                device = anew;
-            }
-            let went = bench.flash.is_dead() || !self.drive(&mut director, &mut device);
-            assert!(went, "the cut happens");
-        }
-        assert!(bench.flash.is_dead());
-        director
-    }
-
-    /// The power is back: a whole microvisor runs, the application too, and all goes on to an end.
-    fn recover(&self, service: &Director<'_>, bench: &Bench) -> u64 {
-        let before = bench.flash.operations();
-        let mut director = service.moved_to(bench);
-        let mut device = come_up(bench);
-        assert_eq!(bench.running().as_deref(), Some("v1"));
-        assert_eq!(device.device_id(), Some(self.maker.device));
-        let confirmed = director.result(2).is_some_and(|result| result.outcome == Outcome::Confirmed);
-        let (_, version, status) = runs(&device);
-        assert!(!confirmed || version != "1.0.0", "a confirmed version was lost");
-        assert!(status == SlotStatus::Confirmed || version != "1.0.0");
-        assert!(self.drive(&mut director, &mut device));
-        let good = ended(&director, 2).unwrap();
-        // Power that goes between two words leaves a trial without a verdict, or spends its attempts: never a wrong one.
-        assert!(
-            good == (Outcome::Confirmed, UpdateReason::Unspecified)
-                || good == (Outcome::Reverted, UpdateReason::Inconclusive),
-            "{good:?}"
-        );
-        assert_eq!(ended(&director, 3), Some((Outcome::Reverted, UpdateReason::Inconclusive)));
-        let expected = if good.0 == Outcome::Confirmed { "2.0.0" } else { "1.0.0" };
-        assert_eq!(runs(&device).1, expected);
-        assert_eq!(bench.record().trial, None);
-        assert_eq!(bench.flash.violations(), [""; 0]);
-        bench.flash.operations() - before
-    }
-}
-
-fn cut_everywhere(geometry: gateway_core::ports::Geometry, recovery_stride: u64) -> Counts {
-    let story = Story::new(geometry);
-    let service = Director::new(&story.maker, &story.bench);
-    let whole = story.bench.fork();
-    let mut counts = Counts { operations: story.recover(&service, &whole), ..Counts::default() };
-    for at in 1..=counts.operations {
-        for mode in Mode::ALL {
-            let bench = story.bench.fork();
-            bench.flash.cut(Cut { at, mode });
-            let service = story.until_the_cut(&service, &bench);
-            counts.cut_points += 1;
-            let whole = bench.fork();
-            let recovery = story.recover(&service, &whole);
-            counts.recovery_operations += recovery;
-            for again in 1..=recovery {
-                let second = Mode::ALL[(again + at + mode as u64) as usize % Mode::ALL.len()];
-                if !(again + at + mode as u64).is_multiple_of(recovery_stride) {
-                    continue;
-                }
-                let bench = bench.fork();
-                bench.flash.power_on();
-                bench.flash.cut(Cut { at: again, mode: second });
-                let service = story.until_the_cut(&service, &bench);
-                counts.recovery_cut_points += 1;
-                story.recover(&service, &bench);
-            }
-        }
-    }
-    counts
-}
-
-#[test]
-fn power_may_fail_at_any_operation_of_an_exchange_on_small_sectors() {
-    let counts = cut_everywhere(SMALL, 7);
-    println!("power cuts of an exchange on 4096/1: {counts:?}");
-    assert_eq!(counts.cut_points, counts.operations * Mode::ALL.len() as u64);
-}
-
-#[test]
-fn power_may_fail_at_any_operation_of_an_exchange_on_write_once_flash() {
-    let counts = cut_everywhere(WRITE_ONCE, 7);
-    println!("power cuts of an exchange on 8192/16: {counts:?}");
-    assert_eq!(counts.cut_points, counts.operations * Mode::ALL.len() as u64);
 }
 
 /// What a newer microvisor wrote, the older one reads when the newer is taken back.

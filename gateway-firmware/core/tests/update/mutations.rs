@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use gateway_core::mutation::{Mutation, switch_on};
 
 use crate::sim::{SMALL, WRITE_ONCE};
-use crate::{bad_input, boot, crash, exchange, flow, journal, log_share, power_cut, restart};
+use crate::{bad_input, boot, crash, exchange, flow, journal, log_share, power_cut, restart, roots};
 
 /// A fault, the test that finds it, and that test.
 const FOUND_BY: [(Mutation, &str, fn()); Mutation::ALL.len()] = [
@@ -110,8 +110,8 @@ const FOUND_BY: [(Mutation, &str, fn()); Mutation::ALL.len()] = [
     ),
     (
         Mutation::RootsInUse,
-        "exchange::a_root_that_left_the_keyset_is_revoked_when_no_slot_needs_it",
-        exchange::a_root_is_dropped,
+        "roots::a_root_that_left_the_keyset_is_revoked_when_no_slot_needs_it",
+        roots::a_root_is_dropped,
     ),
     (
         Mutation::ExchangeRoots,
@@ -190,6 +190,7 @@ fn every_fault_has_its_test_and_every_named_test_exists() {
         ("log_share", include_str!("log_share.rs")),
         ("power_cut", include_str!("power_cut.rs")),
         ("restart", include_str!("restart.rs")),
+        ("roots", include_str!("roots.rs")),
     ];
     for (_, name, _) in FOUND_BY {
         let (file, test) = name.split_once("::").unwrap();

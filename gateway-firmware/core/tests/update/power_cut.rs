@@ -13,6 +13,20 @@ use wire::msg::SlotStatus;
 use crate::flow::with_v1;
 use crate::sim::*;
 
+/// What can be cut everywhere: a board at a beginning, and what is done with it.
+pub(crate) trait Cuttable {
+    fn maker(&self) -> &Maker;
+    fn bench(&self) -> &Bench;
+
+    /// Boots and drives until the cut that was set happens; the service's memory.
+    fn until_the_cut<'b>(&self, service: &Director<'b>, bench: &'b Bench) -> Director<'b>
+    where
+        Self: 'b;
+
+    /// The power is back: boots, checks, drives to the end, checks again. The operations it took.
+    fn recover(&self, service: &Director<'_>, bench: &Bench) -> u64;
+}
+
 struct Story {
     maker: Maker,
     bench: Bench,
@@ -32,8 +46,17 @@ impl Story {
         director.drive(device, &self.v2, 2, Goal::Confirmed)
             && director.drive(device, &self.v3, 3, Goal::Ready)
     }
+}
 
-    /// Boots and drives until the cut that was set happens; the service's memory.
+impl Cuttable for Story {
+    fn maker(&self) -> &Maker {
+        &self.maker
+    }
+
+    fn bench(&self) -> &Bench {
+        &self.bench
+    }
+
     fn until_the_cut<'b>(&self, service: &Director<'b>, bench: &'b Bench) -> Director<'b>
     where
         Self: 'b,
@@ -46,7 +69,6 @@ impl Story {
         director
     }
 
-    /// The power is back: boots, checks, drives to the end, checks again. The operations it took.
     fn recover(&self, service: &Director<'_>, bench: &Bench) -> u64 {
         let before = bench.flash.operations();
         let mut director = service.moved_to(bench);
@@ -78,14 +100,13 @@ pub(crate) struct Counts {
 
 /// Cuts at every operation in every mode; of each recovery, at every operation, in every `1 / recovery_stride`-th of the
 /// four modes in turn (1: all four, 4: one of them; 0: recoveries are not cut).
-fn cut_everywhere(geometry: Geometry, recovery_stride: u64) -> Counts {
-    let story = Story::new(geometry);
-    let service = Director::new(&story.maker, &story.bench);
-    let whole = story.bench.fork();
+pub(crate) fn cut_everywhere(story: &impl Cuttable, recovery_stride: u64) -> Counts {
+    let service = Director::new(story.maker(), story.bench());
+    let whole = story.bench().fork();
     let mut counts = Counts { operations: story.recover(&service, &whole), ..Counts::default() };
     for at in 1..=counts.operations {
         for mode in Mode::ALL {
-            let bench = story.bench.fork();
+            let bench = story.bench().fork();
             bench.flash.cut(Cut { at, mode });
             let service = story.until_the_cut(&service, &bench);
             counts.cut_points += 1;
@@ -115,12 +136,12 @@ fn cut_everywhere(geometry: Geometry, recovery_stride: u64) -> Counts {
 
 /// Every operation of the update, without cutting recoveries: what the mutations are tried on.
 pub(crate) fn every_operation_survives_a_cut(geometry: Geometry) {
-    let counts = cut_everywhere(geometry, 0);
+    let counts = cut_everywhere(&Story::new(geometry), 0);
     assert_eq!(counts.cut_points, counts.operations * Mode::ALL.len() as u64);
 }
 
 fn every_operation_survives_a_cut_and_another_in_its_recovery(geometry: Geometry) {
-    let counts = cut_everywhere(geometry, 4);
+    let counts = cut_everywhere(&Story::new(geometry), 4);
     println!("power cuts on {}/{}: {counts:?}", geometry.erase_bytes, geometry.write_bytes);
     assert_eq!(counts.cut_points, counts.operations * Mode::ALL.len() as u64, "every operation, every mode");
     assert_eq!(
