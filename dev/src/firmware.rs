@@ -140,9 +140,9 @@ const BOOT: Limits = Limits {
 };
 const MICROVISOR: Limits = Limits {
     flash_at: 0x1001_0000,
-    flash_bytes: 448 * 1024,
+    flash_bytes: 576 * 1024,
     ram_at: 0x3800_0000,
-    ram_bytes: 160 * 1024,
+    ram_bytes: 224 * 1024,
     kept_bytes: 11 * 1024,
 };
 const APP: Limits = Limits {
@@ -158,7 +158,7 @@ const TRIAL_MARK: &[u8; 16] = b"holdfast trial: ";
 /// The stack of an image that starts by itself, before it has its own.
 const VECTORS_STACK_BYTES: u32 = 4096;
 /// Where the store is in the flash (`chip::map::flash::STORE`), with the first application at its beginning for [`Image::Walls`].
-const STORE_AT: u64 = 0x10_0000;
+const STORE_AT: u64 = 0x20_0000;
 
 /// What an image takes: flash with the initial values of its data, RAM with its stacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -345,15 +345,15 @@ mod tests {
             "pub const BOOT_RAM_AT: u32 = 0x3804_0000;",
             "pub const BOOT_RAM_BYTES: u32 = 64 * 1024;",
             "pub const MICROVISOR_AT: u32 = 0x1001_0000;",
-            "pub const MICROVISOR_BYTES: u32 = 448 * 1024;",
+            "pub const MICROVISOR_BYTES: u32 = 576 * 1024;",
             "pub const RAM_AT: u32 = 0x3800_0000;",
-            "pub const RAM_BYTES: u32 = 149 * 1024;",
+            "pub const RAM_BYTES: u32 = 213 * 1024;",
             "pub const KEPT_BYTES: u32 = 11 * 1024;",
             "pub const CODE_AT: u32 = 0x0020_0000;",
             "pub const CODE_BYTES: u32 = 1024 * 1024;",
             "pub const RAM_AT: u32 = 0x2820_0000;",
             "pub const RAM_BYTES: u32 = 512 * 1024;",
-            "pub const STORE: u32 = 0x10_0000;",
+            "pub const STORE: u32 = 0x20_0000;",
         ] {
             assert!(map.contains(line), "the memory map has changed: no `{line}`");
         }

@@ -36,6 +36,14 @@ pub const DEBUG_FRAME_BYTES_MAX: usize = 4 * 1024;
 pub const DEBUG_WINDOW_FRAMES_MAX: u64 = 32;
 /// Seconds without a word from any relay after which a device forgets a debug session.
 pub const DEBUG_SILENCE_MAX_S: u32 = 120;
+/// Breakpoints that a debug session may have planted.
+pub const DEBUG_BREAKPOINTS_MAX: usize = 32;
+/// Reads, and also writes and registers to set, of one call in a debug session.
+pub const DEBUG_READS_MAX: usize = 16;
+/// Bytes of reads and stack that one answer in a debug session holds.
+pub const DEBUG_READ_BYTES_MAX: usize = 3584;
+/// Bytes of all writes of one call in a debug session.
+pub const DEBUG_WRITE_BYTES_MAX: usize = 2048;
 /// Longest signed keyset.
 pub const KEYSET_BYTES_MAX: usize = 4096;
 /// Longest signed directive.

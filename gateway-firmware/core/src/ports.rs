@@ -9,7 +9,7 @@
 use core::fmt::Debug;
 
 use crate::boot::first::{Handover, SlotLayout};
-use crate::crash::Crash;
+use crate::crash::{Crash, FaultStatus};
 
 /// What a flash is made of; the numbers the store's layout is computed from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,6 +196,116 @@ pub trait App {
     }
 }
 
+/// Memory of the application, as a debugger sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Region {
+    pub at: u32,
+    pub bytes: u32,
+    pub memory: wire::msg::DebugMemory,
+}
+
+/// Words of [`Registers`].
+pub const REGISTERS: usize = 20;
+
+/// The application's registers, as `DebugStop.registers` has them: r0 to r12, sp, lr, pc, xPSR, MSP, PSP, and CONTROL, FAULTMASK,
+/// BASEPRI and PRIMASK in one, a byte each from the highest.
+pub type Registers = [u32; REGISTERS];
+
+/// Why the application is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// [`Probe::halt`].
+    Asked,
+    /// It came upon a breakpoint instruction, and pc is there.
+    Breakpoint,
+    /// It faulted, and ends when it is let go. What is known of that is [`Probe::fault`].
+    Fault(wire::msg::CrashKind),
+    /// [`Probe::hold_start`]: before its first instruction.
+    Start,
+}
+
+/// Not the application's memory or register, or none that a debugger may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forbidden;
+
+/// A debugger's hand on the application: it alone is held; the link and everything else go on.
+///
+/// Nothing here blocks. While nobody is attached a breakpoint instruction is a fault like others.
+pub trait Probe {
+    /// The application's memory: nothing outside is read or written.
+    fn regions(&self) -> &'static [Region];
+    /// From now on breakpoint instructions hold the application. Asked again, nothing changes.
+    fn attach(&mut self);
+    /// Nobody debugs any more: it goes on if it was held, and ends if it was held at a fault.
+    fn detach(&mut self);
+    /// Whether a fault holds it.
+    fn catch_faults(&mut self, on: bool);
+    /// Whether its next start holds it before the first instruction.
+    fn hold_start(&mut self, on: bool);
+    /// It is to be held as soon as its registers can be seen; `held` says when.
+    fn halt(&mut self);
+    /// It goes on where it is held. `masked`: its interrupts are kept from it until it is held again.
+    fn resume(&mut self, masked: bool);
+    /// Why it is held, if it is.
+    fn held(&mut self) -> Option<Held>;
+    /// None unless it is held, or its stack pointer is not in its memory.
+    fn registers(&mut self) -> Option<Registers>;
+    /// Of one that is held; by its number in [`Registers`].
+    fn set_register(&mut self, number: usize, value: u32) -> Result<(), Forbidden>;
+    /// The fault that holds it.
+    fn fault(&mut self) -> Option<FaultStatus>;
+    /// The whole range, or nothing.
+    fn read(&mut self, at: u32, into: &mut [u8]) -> Result<(), Forbidden>;
+    /// The whole range, or nothing. What is written is what runs next, code too.
+    fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), Forbidden>;
+}
+
+/// A board whose application no debugger can be attached to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoProbe;
+
+impl Probe for NoProbe {
+    fn regions(&self) -> &'static [Region] {
+        &[]
+    }
+
+    fn attach(&mut self) {}
+
+    fn detach(&mut self) {}
+
+    fn catch_faults(&mut self, _: bool) {}
+
+    fn hold_start(&mut self, _: bool) {}
+
+    fn halt(&mut self) {}
+
+    fn resume(&mut self, _: bool) {}
+
+    fn held(&mut self) -> Option<Held> {
+        None
+    }
+
+    fn registers(&mut self) -> Option<Registers> {
+        None
+    }
+
+    fn set_register(&mut self, _: usize, _: u32) -> Result<(), Forbidden> {
+        Err(Forbidden)
+    }
+
+    fn fault(&mut self) -> Option<FaultStatus> {
+        None
+    }
+
+    fn read(&mut self, _: u32, _: &mut [u8]) -> Result<(), Forbidden> {
+        Err(Forbidden)
+    }
+
+    fn write(&mut self, _: u32, _: &[u8]) -> Result<(), Forbidden> {
+        Err(Forbidden)
+    }
+}
+
 /// What an exchange of the microvisor itself works on.
 #[derive(Debug)]
 pub struct Exchange<'a, F: Flash> {
@@ -274,6 +384,7 @@ pub trait Board {
     type Watchdog: Watchdog + Debug;
     type App: App + Debug;
     type Firmware: Firmware + Debug;
+    type Probe: Probe + Debug;
     /// Checks ECDSA signatures: `wire::cose::P256`, or something faster.
     type Verify: wire::cose::Verify + Debug;
 }
@@ -290,5 +401,6 @@ pub struct Ports<B: Board> {
     pub watchdog: B::Watchdog,
     pub app: B::App,
     pub firmware: B::Firmware,
+    pub probe: B::Probe,
     pub verify: B::Verify,
 }

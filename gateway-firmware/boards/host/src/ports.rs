@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use gateway_core::ports::{
-    Board, BootReason, Clock, Counter, CounterError, Entropy, EntropyError, NoFirmware, Reset, Watchdog,
+    Board, BootReason, Clock, Counter, CounterError, Entropy, EntropyError, NoFirmware, NoProbe, Reset, Watchdog,
 };
 
 use crate::flash::FileFlash;
@@ -29,6 +29,7 @@ impl Board for Host {
     type Watchdog = NoWatchdog;
     type App = ScriptApp;
     type Firmware = NoFirmware;
+    type Probe = NoProbe;
     type Verify = FastVerify;
 }
 

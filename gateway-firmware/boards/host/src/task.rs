@@ -17,7 +17,7 @@ use gateway_core::gateway::{
     Buffers, Credential, Dial, Gateway, Provisioning, RECEIVE_BYTES_MIN, SEND_BYTES_MIN,
 };
 use gateway_core::net::link::End;
-use gateway_core::ports::{Geometry, NoFirmware, Ports};
+use gateway_core::ports::{Geometry, NoFirmware, NoProbe, Ports};
 use gateway_core::{Facts, Memory};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
@@ -136,6 +136,7 @@ fn boot<'m>(
         watchdog: NoWatchdog,
         app: ScriptApp::default(),
         firmware: NoFirmware,
+        probe: NoProbe,
         verify: FastVerify,
     };
     let too_long = |_| anyhow::anyhow!("hardware id or board name is too long");

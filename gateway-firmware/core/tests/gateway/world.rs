@@ -48,6 +48,7 @@ impl Board for NetBoard {
     type Watchdog = <SimBoard as Board>::Watchdog;
     type App = <SimBoard as Board>::App;
     type Firmware = <SimBoard as Board>::Firmware;
+    type Probe = <SimBoard as Board>::Probe;
     type Verify = <SimBoard as Board>::Verify;
 }
 
@@ -446,10 +447,10 @@ impl Issued {
 }
 
 fn boot(bench: &Bench, identity_key: u8) -> Gateway<'static, NetBoard> {
-    let Ports { flash, counter, keys: _, clock, entropy, reset, watchdog, app, firmware, verify } =
+    let Ports { flash, counter, keys: _, clock, entropy, reset, watchdog, app, firmware, probe, verify } =
         bench.ports();
     let keys = SoftKeys { identity: soft_key(identity_key), claim: soft_key(78) };
-    let ports = Ports { flash, counter, keys, clock, entropy, reset, watchdog, app, firmware, verify };
+    let ports = Ports { flash, counter, keys, clock, entropy, reset, watchdog, app, firmware, probe, verify };
     let device = Device::boot(ports, bench.facts.clone(), Box::leak(Box::default())).unwrap();
     let leak = |bytes: usize| Box::leak(vec![0; bytes].into_boxed_slice());
     let buffers = Buffers {

@@ -13,16 +13,16 @@ pub mod secure {
     /// Where the first stage puts the microvisor, measures it, and jumps to.
     pub const MICROVISOR_AT: u32 = 0x1001_0000;
     /// Bytes of the microvisor's image, at most.
-    pub const MICROVISOR_BYTES: u32 = 448 * 1024;
+    pub const MICROVISOR_BYTES: u32 = 576 * 1024;
     /// The gateway page, in the microvisor's image: 8 bytes a slot. It never moves; applications call these addresses.
     pub const GATEWAY_AT: u32 = 0x1001_0400;
     /// Bytes of the gateway page: 256 slots.
     pub const GATEWAY_BYTES: u32 = 2048;
 
-    /// All RAM of the microvisor: data, heap and stacks; with what is kept, 160 KiB (docs/performance.md).
+    /// All RAM of the microvisor: data, heap and stacks; with what is kept, 224 KiB (docs/performance.md).
     pub const RAM_AT: u32 = 0x3800_0000;
     /// Bytes of it.
-    pub const RAM_BYTES: u32 = 149 * 1024;
+    pub const RAM_BYTES: u32 = 213 * 1024;
     /// What survives a warm reset, and what the first stage tells the microvisor. Neither stage clears it.
     pub const KEPT_AT: u32 = RAM_AT + RAM_BYTES;
     /// Bytes of it.
@@ -73,7 +73,7 @@ pub mod app {
     pub const UART_BYTES: u32 = 0x1000;
 }
 
-/// The flash. The first MiB stands for a microcontroller's own, what follows for a store flash beside it.
+/// The flash. The first two MiB stand for a microcontroller's own, what follows for a store flash beside it.
 pub mod flash {
     /// Where it is.
     pub const AT: u32 = 0x8000_0000;
@@ -82,7 +82,7 @@ pub mod flash {
     /// Smallest unit an erase clears.
     pub const ERASE_BYTES: u32 = 4096;
 
-    // Offsets from `AT`. Everything up to `STORE` fits into 1 MiB, with the first stage.
+    // Offsets from `AT`. Everything up to `STORE` fits into 2 MiB, with the first stage.
 
     /// What the factory wrote: hardware id, roots, claim. No firmware writes here.
     pub const PROVISION: u32 = 0xC000;
@@ -113,7 +113,7 @@ pub mod flash {
     pub const SLOT_IMAGE: u32 = 3 * 4096;
 
     /// The store flash: the core's journal and the application's slots.
-    pub const STORE: u32 = 0x10_0000;
+    pub const STORE: u32 = 0x20_0000;
     /// Bytes of it: two banks of journal, and two slots of an envelope and an area as large as the application's code.
     pub const STORE_BYTES: u32 = 2 * 16 * 1024 + 2 * (8 * 1024 + super::app::CODE_BYTES);
 

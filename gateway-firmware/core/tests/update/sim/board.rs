@@ -110,6 +110,7 @@ impl Bench {
             reset: SimReset,
             watchdog: SimWatchdog,
             app: SimApp(self.app.clone()),
+            probe: NoProbe,
             verify: CachedVerify,
         }
     }
@@ -178,6 +179,7 @@ impl Board for SimBoard {
     type Watchdog = SimWatchdog;
     type App = SimApp;
     type Firmware = SimFirmware;
+    type Probe = NoProbe;
     type Verify = CachedVerify;
 }
 

@@ -13,7 +13,7 @@ mod single;
 use chip::flash::Window;
 use gateway_core::Facts;
 use gateway_core::boot::first::Handover;
-use gateway_core::ports::{Board, Entropy as _, KeysError, Ports};
+use gateway_core::ports::{Board, Entropy as _, KeysError, NoProbe, Ports};
 use gateway_core::provision::{Provision, ProvisionError};
 use gateway_link::random::SEED_BYTES;
 use wire::cose::P256;
@@ -48,6 +48,7 @@ impl Board for An505 {
     type Watchdog = Feed;
     type App = Application;
     type Firmware = BoardFirmware;
+    type Probe = NoProbe;
     type Verify = P256;
 }
 
@@ -84,6 +85,7 @@ pub(crate) fn start() -> Result<Started, Unfit> {
         watchdog: Feed,
         app: Application::default(),
         firmware: BoardFirmware::new(handover.clone()),
+        probe: NoProbe,
         verify: P256,
     };
     Ok(Started { ports, facts: provision::facts(&provision, handover.as_ref()), provision, handover })
