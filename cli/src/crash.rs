@@ -5,10 +5,12 @@
 //! Pure: bytes in, frames out.
 
 mod backtrace;
+mod core_file;
 mod elf;
 mod fault;
 mod lines;
 mod unwind;
 
 pub(crate) use backtrace::{Backtrace, Frame, of, without_symbols};
+pub(crate) use core_file::core_file;
 pub(crate) use fault::words as fault_words;

@@ -11,6 +11,7 @@ mod config;
 mod crash;
 mod failure;
 mod fpu;
+mod gdb;
 mod image;
 mod keychange;
 mod keyfile;

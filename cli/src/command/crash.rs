@@ -1,5 +1,6 @@
 //! `holdfast crash`: how applications ended, and where in the program.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -10,8 +11,9 @@ use serde_json::json;
 use crate::args::{Global, Page};
 use crate::command::{PAGE_SIZE, collect};
 use crate::crash::{self, Backtrace, Frame};
+use crate::keyfile::write_private;
 use crate::session::Session;
-use crate::{output, symbols};
+use crate::{gdb, output, symbols};
 
 const CRASH: &str = "holdfast.logs.v1.Crash";
 /// Bytes of the stack in a line.
@@ -32,6 +34,14 @@ pub(crate) enum Command {
         after_help = "Examples:\n  holdfast crash show dv…/7-00000000000000ab-1\n  holdfast crash show dv…/7-00000000000000ab-1 --elf build/app.elf --json"
     )]
     Show(Show),
+    /// Open one crash report in gdb, as a core file: registers and stack as they were, without the device.
+    ///
+    /// What gdb is asked of memory that the report does not have, it answers from the ELF file or not at all. The core file holds memory of the application: it is
+    /// private to you, and gone when gdb ends, unless --out names it.
+    #[command(
+        after_help = "Examples:\n  holdfast crash gdb dv…/7-00000000000000ab-1\n  holdfast crash gdb dv…/7-00000000000000ab-1 -- -batch -ex bt -ex 'info registers'\n  holdfast crash gdb dv…/7-00000000000000ab-1 --out crash.core"
+    )]
+    Gdb(Gdb),
 }
 
 #[derive(Debug, clap::Args)]
@@ -55,11 +65,30 @@ pub(crate) struct Show {
     elf: Option<PathBuf>,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct Gdb {
+    /// As `crash list` shows it, `DEVICE/CRASH`, or the full resource name.
+    name: String,
+    /// Read the program from this ELF file instead of the one that was uploaded with its bundle.
+    #[arg(long, value_name = "FILE")]
+    elf: Option<PathBuf>,
+    /// Write the core file here, and start no gdb.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["gdb", "arguments"])]
+    out: Option<PathBuf>,
+    /// The gdb to start; by default the first there is of gdb-multiarch and arm-none-eabi-gdb.
+    #[arg(long, value_name = "PROGRAM")]
+    gdb: Option<PathBuf>,
+    /// What gdb is given beside ELF and core file.
+    #[arg(last = true, value_name = "ARGUMENT")]
+    arguments: Vec<OsString>,
+}
+
 pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
     let session = Session::open(global).await?;
     match command {
         Command::List(args) => list(global, &session, args).await,
         Command::Show(args) => show(global, &session, args).await,
+        Command::Gdb(args) => open(global, &session, args).await,
     }
 }
 
@@ -95,9 +124,13 @@ async fn list(global: &Global, session: &Session, args: &List) -> Result<()> {
     output::table(&["NAME", "KIND", "VERSION", "PC", "MANIFEST", "RECEIVED"], &rows)
 }
 
+async fn get(session: &Session, name: &str) -> Result<Crash> {
+    let request = GetCrashRequest { name: full(&session.tenant(), name) };
+    Ok(session.logs().await?.get_crash(request).await?.into_inner())
+}
+
 async fn show(global: &Global, session: &Session, args: &Show) -> Result<()> {
-    let request = GetCrashRequest { name: full(&session.tenant(), &args.name) };
-    let crash = session.logs().await?.get_crash(request).await?.into_inner();
+    let crash = get(session, &args.name).await?;
     let elf = match &args.elf {
         Some(path) => {
             let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -123,10 +156,47 @@ async fn show(global: &Global, session: &Session, args: &Show) -> Result<()> {
     print(&crash, &backtrace, why_not.as_deref())
 }
 
-async fn uploaded(global: &Global, session: &Session, crash: &Crash) -> Result<Backtrace> {
+async fn open(global: &Global, session: &Session, args: &Gdb) -> Result<()> {
+    let crash = get(session, &args.name).await?;
+    let core = crash::core_file(&crash);
+    if let Some(out) = &args.out {
+        write_private(out, &core, false)?;
+        return match global.json {
+            true => output::document(&json!({ "core_file": out.display().to_string(), "bytes": core.len() })),
+            false => output::line(&format!("wrote {}, {} bytes", out.display(), core.len())),
+        };
+    }
+    let gdb = gdb::find(args.gdb.as_deref())?;
+    // Both gone with this process: the memory of an application is nobody else's.
+    let folder = tempfile::tempdir().context("cannot make a folder for the core file")?;
+    let (core_path, elf_path) = (folder.path().join("crash.core"), folder.path().join("program.elf"));
+    write_private(&core_path, &core, false)?;
+    let elf = match &args.elf {
+        Some(path) => {
+            Some(std::fs::canonicalize(path).with_context(|| format!("cannot read {}", path.display()))?)
+        }
+        None => match fetched(global, session, &crash).await {
+            Ok(elf) => {
+                write_private(&elf_path, &elf, false)?;
+                Some(elf_path)
+            }
+            Err(error) => {
+                eprintln!("warning: gdb has no program to go with it: {error:#}");
+                None
+            }
+        },
+    };
+    gdb::run(&gdb, elf.as_deref(), &core_path, &args.arguments).await
+}
+
+async fn fetched(global: &Global, session: &Session, crash: &Crash) -> Result<Vec<u8>> {
     anyhow::ensure!(!crash.manifest_digest.is_empty(), "the report names no bundle");
     let elf = symbols::fetch(global, session, &crash.manifest_digest).await?;
-    crash::of(elf.context("no ELF file was uploaded with its bundle; give it with --elf FILE")?, crash)
+    elf.context("no ELF file was uploaded with its bundle; give it with --elf FILE")
+}
+
+async fn uploaded(global: &Global, session: &Session, crash: &Crash) -> Result<Backtrace> {
+    crash::of(fetched(global, session, crash).await?, crash)
 }
 
 fn print(crash: &Crash, backtrace: &Backtrace, why_not: Option<&str>) -> Result<()> {

@@ -39,6 +39,7 @@ const PROGRAMS: &[(&str, &str)] = &[
 /// What emulates the board, and what builds its applications in C.
 const FOR_BOARD: &[(&str, &str)] = &[
     (qemu::PROGRAM, "qemu-system-arm"),
+    ("gdb-multiarch", "gdb-multiarch"),
     ("arm-none-eabi-gcc", "gcc-arm-none-eabi"),
     ("arm-none-eabi-ld", "binutils-arm-none-eabi"),
     ("make", "make"),

@@ -42,5 +42,24 @@ async fn crash_and_read(world: &World, board: &Board) -> Result<()> {
     for function in ["attack", "undefined::main"] {
         ensure!(functions.contains(function), "{function} is not in {functions}");
     }
+    in_gdb(world, &name(&listed)?, &known["pc"]).await
+}
+
+/// The same in gdb, by a core file: where it was, and what called that.
+async fn in_gdb(world: &World, crash: &str, pc: &serde_json::Value) -> Result<()> {
+    let batch = ["--", "-nx", "-batch", "-ex", "info registers pc", "-ex", "bt", "-ex", "x/4xw $sp"];
+    let said = world.cli(&[&["crash", "gdb", crash][..], &batch].concat()).await?;
+    let pc = pc.as_u64().context("pc is no number")?;
+    let wanted = [&format!("{pc:#x}"), "SIGILL", "#0 ", "attack", "#1 ", "undefined::main"]
+        .map(|part| part.to_owned());
+    for part in wanted {
+        ensure!(said.contains(&part), "gdb does not say {part}: {said}");
+    }
+    ensure!(!said.contains("Cannot access memory"), "{said}");
+    let out = world.path("crash.core");
+    let out = out.to_str().context("a path that is text")?;
+    world.cli(&["crash", "gdb", crash, "--out", out]).await?;
+    let again = world.try_cli(&["crash", "gdb", crash, "--out", out]).await?;
+    ensure!(again.code != 0, "a core file was written over");
     Ok(())
 }
