@@ -41,6 +41,8 @@ pub enum Image {
     Embassy,
     /// `apps/rtos-c`: built by make.
     RtosC,
+    /// `apps/patient`, which is there to be debugged: built by make.
+    Patient,
     /// A microvisor without first stage, store and network, which computes all the time: for what the walls must hold.
     Walls,
     /// An application that attacks the walls and tells what came of it.
@@ -193,6 +195,7 @@ impl Image {
             Image::BlinkyC => "blinky-c".to_owned(),
             Image::Embassy => "embassy".to_owned(),
             Image::RtosC => "rtos-c".to_owned(),
+            Image::Patient => "patient".to_owned(),
             Image::Walls => "walls".to_owned(),
             Image::Probe => "probe".to_owned(),
             Image::Hostile(name) => format!("hostile-{name}"),
@@ -288,6 +291,7 @@ impl Image {
             | Image::BlinkyC
             | Image::Embassy
             | Image::RtosC
+            | Image::Patient
             | Image::Probe
             | Image::Hostile(_) => APP,
         }

@@ -10,6 +10,7 @@ pub mod client;
 pub mod debug;
 #[expect(missing_debug_implementations, reason = "a stack and its keys have nothing to print")]
 pub mod fleet;
+pub mod gdb;
 pub mod lossy;
 pub mod raw;
 pub mod replica;

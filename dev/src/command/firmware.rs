@@ -37,6 +37,8 @@ enum App {
     Busy,
     /// The examples: a blinky and a system of tasks in Rust (embassy), and the same two in C, by make.
     Examples,
+    /// It is there to be debugged.
+    Patient,
     /// Each tries to hurt the device in one way.
     Hostile,
 }
@@ -50,6 +52,7 @@ impl App {
             App::Trial => vec![Image::Trial],
             App::Busy => vec![Image::Busy("1.0.0")],
             App::Examples => vec![Image::BlinkyRust, Image::BlinkyC, Image::Embassy, Image::RtosC],
+            App::Patient => vec![Image::Patient],
             App::Hostile => HOSTILE.iter().copied().map(Image::Hostile).collect(),
         }
     }
@@ -82,7 +85,18 @@ impl Arguments {
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let compiler = Compiler::choose(arguments.compiler).await?;
     let apps = arguments.app.map_or_else(
-        || vec![App::First, App::FactoryTest, App::Probe, App::Trial, App::Busy, App::Examples, App::Hostile],
+        || {
+            vec![
+                App::First,
+                App::FactoryTest,
+                App::Probe,
+                App::Trial,
+                App::Busy,
+                App::Examples,
+                App::Patient,
+                App::Hostile,
+            ]
+        },
         |app| vec![app],
     );
     let mut images = vec![Image::Boot, Image::Microvisor];
@@ -112,7 +126,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
 
 async fn build(compiler: Compiler, image: Image) -> Result<()> {
     let artefact = match image {
-        Image::BlinkyC | Image::RtosC => make(&image.name()).await?,
+        Image::BlinkyC | Image::RtosC | Image::Patient => make(&image.name()).await?,
         // The first of them builds them all, in one call.
         Image::Hostile(name) if name != HOSTILE[0] => compiler.artefacts(RELEASE).join(name),
         _ => cargo(compiler, image).await?,
@@ -149,7 +163,7 @@ async fn cargo(compiler: Compiler, image: Image) -> Result<PathBuf> {
         Image::Probe => ("probe", "probe", RELEASE),
         Image::BlinkyRust => ("blinky-rust", "blinky-rust", RELEASE),
         Image::Embassy => ("embassy", "embassy", RELEASE),
-        Image::BlinkyC | Image::RtosC => bail!("{} is built by make", image.name()),
+        Image::BlinkyC | Image::RtosC | Image::Patient => bail!("{} is built by make", image.name()),
         Image::Hostile(name) => ("hostile", name, RELEASE),
     };
     let mut command = compiler.command("build", profile);
