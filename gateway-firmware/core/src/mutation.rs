@@ -84,6 +84,10 @@ mod switch {
         FloorOverFallBack,
         /// A root is revoked that a slot of the microvisor still needs.
         RootsInUse,
+        /// A root is revoked that a slot's keyset still names.
+        RootsNamed,
+        /// A device begins from any first keyset, or goes back to an older one.
+        OwnKeyset,
         /// A microvisor is tried whose keyset the first stage will not believe.
         ExchangeRoots,
         /// A microvisor is tried that the application does not run on.
@@ -109,7 +113,7 @@ mod switch {
     }
 
     impl Mutation {
-        pub const ALL: [Mutation; 37] = [
+        pub const ALL: [Mutation; 39] = [
             Mutation::RecordCrc,
             Mutation::BankCrc,
             Mutation::BankCommitFirst,
@@ -136,6 +140,8 @@ mod switch {
             Mutation::ExchangeWhole,
             Mutation::FloorOverFallBack,
             Mutation::RootsInUse,
+            Mutation::RootsNamed,
+            Mutation::OwnKeyset,
             Mutation::ExchangeRoots,
             Mutation::ExchangeMinimum,
             Mutation::Floor,

@@ -109,6 +109,16 @@ const FOUND_BY: [(Mutation, &str, fn()); Mutation::ALL.len()] = [
         exchange::a_commit_and_then_damage,
     ),
     (
+        Mutation::RootsNamed,
+        "roots::a_root_is_not_revoked_while_a_slot_names_it",
+        roots::a_slot_names_the_dropped_root,
+    ),
+    (
+        Mutation::OwnKeyset,
+        "roots::a_device_that_lost_its_journal_after_a_root_was_revoked_enrols_and_obeys_no_thief",
+        roots::the_journal_is_lost_after_a_root_was_revoked,
+    ),
+    (
         Mutation::RootsInUse,
         "roots::a_root_that_left_the_keyset_is_revoked_when_no_slot_needs_it",
         roots::a_root_is_dropped,
