@@ -80,10 +80,24 @@ mod switch {
         ExchangeWord,
         /// A slot is written while the one that runs is damaged.
         ExchangeWhole,
+        /// Nothing is written while the slot that runs is damaged, though the other one is too.
+        ExchangeHopeless,
+        /// A microvisor waits for its word as long as its manifest says, however long that is.
+        ExchangeTrial,
         /// The first stage's floor rises above what there is to fall back on.
         FloorOverFallBack,
+        /// The first stage's floor rises above what runs.
+        FloorOverRunning,
+        /// What runs as the last resort raises the floor of microvisors.
+        FloorLastResort,
+        /// A counter that cannot be raised is tried again at every turn.
+        FloorFlood,
         /// A root is revoked that a slot of the microvisor still needs.
         RootsInUse,
+        /// A root is revoked that a slot's keyset still names.
+        RootsNamed,
+        /// A device begins from any first keyset, or goes back to an older one.
+        OwnKeyset,
         /// A microvisor is tried whose keyset the first stage will not believe.
         ExchangeRoots,
         /// A microvisor is tried that the application does not run on.
@@ -109,7 +123,7 @@ mod switch {
     }
 
     impl Mutation {
-        pub const ALL: [Mutation; 37] = [
+        pub const ALL: [Mutation; 44] = [
             Mutation::RecordCrc,
             Mutation::BankCrc,
             Mutation::BankCommitFirst,
@@ -134,8 +148,15 @@ mod switch {
             Mutation::ExchangeRecord,
             Mutation::ExchangeWord,
             Mutation::ExchangeWhole,
+            Mutation::ExchangeHopeless,
+            Mutation::ExchangeTrial,
             Mutation::FloorOverFallBack,
+            Mutation::FloorOverRunning,
+            Mutation::FloorLastResort,
+            Mutation::FloorFlood,
             Mutation::RootsInUse,
+            Mutation::RootsNamed,
+            Mutation::OwnKeyset,
             Mutation::ExchangeRoots,
             Mutation::ExchangeMinimum,
             Mutation::Floor,

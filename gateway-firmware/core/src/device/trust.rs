@@ -6,8 +6,10 @@ use wire::{DeviceId, TenantId};
 
 use super::Device;
 use super::api::{KeysetRefused, Notice};
-use crate::ports::{Board, Ports};
+use crate::mutation::mutated;
+use crate::ports::{Board, Firmware as _, Ports};
 use crate::store::{ENROLMENT_BYTES_MAX, IDENTITY_BYTES_MAX, Key, Store, StoreError};
+use crate::update::roots::read_keyset;
 
 /// The time bound is journaled when it has moved this far; in between it is only in memory.
 pub(crate) const TIME_STEP_S: u64 = 24 * 60 * 60;
@@ -34,8 +36,9 @@ impl<B: Board> Device<'_, B> {
         Ok(record.and_then(|record| record.get(IDS_BYTES..)))
     }
 
-    /// Keeps what enrolment or a renewal issued. A device without a keyset takes the tenant's first one here, checked
-    /// against the root keys it was provisioned with; under another id it owes nobody what the old one was directed to.
+    /// Keeps what enrolment or a renewal issued. A device without a keyset takes one here: that of the slot it runs from, if that is
+    /// later than the tenant's first one; else the first one, checked against the root keys it was provisioned with. Under another id
+    /// it owes nobody what the old one was directed to.
     // Each part is kept out of its caller: it needs a large frame once in a device's life.
     #[inline(never)]
     pub fn enrolled(
@@ -132,13 +135,13 @@ impl<B: Board> Device<'_, B> {
 
     /// Reads identity, keyset and time from the store; what cannot be read is as if it had never been.
     pub(crate) fn restore_trust(&mut self) {
+        self.restore_keyset();
+        if let Some(tenant) = self.keyset_tenant().filter(|_| self.own_keyset_is_later()) {
+            // A part of the journal was lost, and it went back. If it cannot be taken, what is held is what there is.
+            let _ = self.take_own_keyset(tenant);
+        }
         let Ports { flash, .. } = &mut self.ports;
         self.who = read_who(&self.store, flash);
-        let mut bytes = [0; KEYSET_BYTES_MAX];
-        if let Ok(Some(signed)) = self.store.read(flash, Key::Keyset, &mut bytes) {
-            // Cannot fail: it has the buffer's length at most.
-            let _ = self.keyset.extend_from_slice(signed);
-        }
         let mut bytes = [0; 8];
         if let Ok(Some(_)) = self.store.read(flash, Key::Time, &mut bytes) {
             self.time_kept_s = u64::from_le_bytes(bytes);
@@ -146,8 +149,67 @@ impl<B: Board> Device<'_, B> {
         }
     }
 
+    /// Reads the keyset that the store has.
+    pub(crate) fn restore_keyset(&mut self) {
+        // Cannot fail: it is as long as it can be.
+        let _ = self.keyset.resize_default(KEYSET_BYTES_MAX);
+        let read = self.store.read(&mut self.ports.flash, Key::Keyset, self.keyset);
+        let bytes = read.ok().flatten().map_or(0, <[u8]>::len);
+        self.keyset.truncate(bytes);
+    }
+
+    /// The keyset of the slot that runs is later than what is held, or than the first where nothing is held.
+    fn own_keyset_is_later(&self) -> bool {
+        let held = self.keyset_version().max(1);
+        self.ports.firmware.handover().is_some_and(|handover| handover.keyset_version > held)
+            && !mutated!(OwnKeyset)
+    }
+
+    /// Takes the keyset of the slot that runs, which the first stage believed at this start. It went there from here, after all before
+    /// it, or from the factory; what a device holds is older only when its journal was lost.
+    #[inline(never)]
+    fn take_own_keyset(&mut self, tenant: TenantId) -> Result<(), KeysetRefused> {
+        let taken = self.keep_own_keyset(tenant);
+        if taken.is_err() {
+            self.restore_keyset();
+        }
+        taken
+    }
+
+    /// Its bytes pass through the place of what is held.
+    fn keep_own_keyset(&mut self, tenant: TenantId) -> Result<(), KeysetRefused> {
+        // Cannot fail: it is as long as it can be.
+        let _ = self.keyset.resize_default(KEYSET_BYTES_MAX);
+        let mut exchange = self.ports.firmware.exchange().ok_or(KeysetError::Version)?;
+        let (slot, version) = (exchange.handover.slot, exchange.handover.keyset_version);
+        let bytes = read_keyset(&mut exchange, slot, self.keyset)?.len();
+        self.keyset.truncate(bytes);
+        let provisioned = Provisioned {
+            root_key_hashes: &self.facts.root_key_hashes,
+            threshold: self.facts.root_threshold,
+        };
+        let own = keyset::open_provisioned(self.keyset, &provisioned, &self.ports.verify);
+        let (owner, read) = own.map(|own| (own.tenant, own.version))?;
+        if owner != tenant {
+            return Err(KeysetError::Tenant.into());
+        }
+        if read != version {
+            return Err(KeysetError::Version.into());
+        }
+        self.store.put(&mut self.ports.flash, Key::Keyset, self.keyset)?;
+        self.keyset_accepted(version);
+        Ok(())
+    }
+
     #[inline(never)]
     fn take_first_keyset(&mut self, bytes: &[u8], tenant: TenantId) -> Result<(), KeysetRefused> {
+        if self.own_keyset_is_later() {
+            let taken = self.take_own_keyset(tenant);
+            // The first one may name a root that is revoked by now: whoever holds that would sign the second.
+            if taken.is_ok() || self.revoked_roots().is_some_and(|revoked| revoked != 0) {
+                return taken;
+            }
+        }
         let provisioned = Provisioned {
             root_key_hashes: &self.facts.root_key_hashes,
             threshold: self.facts.root_threshold,
@@ -167,9 +229,13 @@ impl<B: Board> Device<'_, B> {
         self.keyset.clear();
         // Cannot fail: its length was checked above.
         let _ = self.keyset.extend_from_slice(bytes);
+        self.keyset_accepted(version);
+        Ok(())
+    }
+
+    fn keyset_accepted(&mut self, version: u32) {
         self.own.roots_due = true;
         self.note(Notice::KeysetAccepted(version));
-        Ok(())
     }
 }
 

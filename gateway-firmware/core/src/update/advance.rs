@@ -7,7 +7,7 @@ use super::ledger::{MICROVISOR, Status};
 use super::slots::Layout;
 use super::trial::{Verdict, after, judge};
 use super::{Event, Outcome, State};
-use crate::device::{BlockRefused, Device, Next, Notice};
+use crate::device::{BlockRefused, Device, Next, Notice, STORE_RETRY_MS};
 use crate::mutation::mutated;
 use crate::ports::{
     App as _, AppStatus, Board, Exchange, Firmware as _, Flash, Life, NetworkDemand, Ports, StartReason,
@@ -82,8 +82,14 @@ impl<B: Board> Device<'_, B> {
         if now_ms < due_ms && !long_ago {
             return Next::At(due_ms);
         }
-        self.raise_floor(counter);
-        Next::Never
+        if now_ms < self.store_retry_ms && !mutated!(FloorFlood) {
+            return Next::At(self.store_retry_ms);
+        }
+        if self.raise_floor(counter) {
+            return Next::Never;
+        }
+        self.store_retry_ms = now_ms.saturating_add(STORE_RETRY_MS);
+        Next::At(self.store_retry_ms)
     }
 
     /// Ends what is staged with a result. When that cannot be journaled the version is only not gone on with.

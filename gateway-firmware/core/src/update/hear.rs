@@ -73,7 +73,7 @@ impl<B: Board> Device<'_, B> {
         }
         let accepted = self.accept(target, envelope);
         let accepted = match accepted {
-            Ok(_) if is_microvisor(&target) && !self.is_whole() => Err(UpdateReason::Flash),
+            Ok(_) if is_microvisor(&target) && !self.may_be_exchanged() => Err(UpdateReason::Flash),
             accepted => accepted,
         };
         match accepted {

@@ -6,16 +6,16 @@
 //! answer to a hello of this very start: who was heard and answered can be updated again. Without one it goes back when its
 //! time is over. What crashes or hangs the first stage takes back, and the one before finds out.
 //!
-//! Always holds: the slot that runs is never written, and the other one only while that is whole; a trial begins only after the
-//! whole slot was read back, and only of what the first stage will believe; a result is in the ledger before the record forgets the
-//! trial.
+//! Always holds: the slot that runs is never written, and the other one only while that is whole or neither is; a trial begins only
+//! after the whole slot was read back, and only of what the first stage will believe; a result is in the ledger before the record
+//! forgets the trial.
 
 use wire::Digest;
 use wire::cbor::Reader;
 use wire::directive::Target;
 use wire::key::Hasher;
 use wire::keyset::{self, Provisioned};
-use wire::limits::ENVELOPE_BYTES_MAX;
+use wire::limits::{ENVELOPE_BYTES_MAX, MICROVISOR_TRIAL_S_MAX};
 use wire::manifest::{self, Component};
 use wire::msg::UpdateReason;
 
@@ -31,6 +31,9 @@ use crate::ports::{Board, Exchange, Firmware as _, Flash as _, FlashError, Watch
 /// Between the decision to start anew and doing it: what is on its way to the server may get there.
 pub const RESTART_GRACE_MS: u64 = 100;
 
+/// Bytes of an image, and what they must hash to.
+pub(super) type Area = (u32, Digest);
+
 /// What the microvisor that runs knows of itself.
 #[derive(Debug, Default)]
 pub(crate) struct Own {
@@ -39,9 +42,11 @@ pub(crate) struct Own {
     /// How a trial ended, while that is not in the ledger.
     ended: Option<End>,
     pub(super) commit_after_s: Option<u32>,
-    /// Bytes of its image, and what they must hash to.
-    area: Option<(u32, Digest)>,
+    /// Its image.
+    area: Option<Area>,
     restart_at_ms: Option<u64>,
+    /// It was started because the confirmed one may not run.
+    pub(super) last_resort: bool,
     /// The keyset or a slot has changed since roots were looked at.
     pub(crate) roots_due: bool,
     /// Provisioned roots that were revoked since this start; bit n is root n.
@@ -108,6 +113,8 @@ impl<B: Board> Device<'_, B> {
         let Some(Exchange { record, layout, handover, .. }) = self.ports.firmware.exchange() else { return };
         let (record, _) = Record::read(record);
         let start = judge_start(entry, handover, record.active);
+        self.own.last_resort =
+            handover.attempt == 0 && record.active != handover.slot && !mutated!(FloorLastResort);
         self.microvisor_floor = record.floor.max(self.ledger.microvisor_floor);
         self.microvisor_bytes = layout.image_bytes;
         self.read_own_policy();
@@ -204,14 +211,59 @@ impl<B: Board> Device<'_, B> {
             || mutated!(ExchangeRoots)
     }
 
-    /// Whether what runs is whole in its slot still, and not only in the memory where it runs: while the other slot is written it is
-    /// all that there is.
-    pub(crate) fn is_whole(&mut self) -> bool {
-        let Some(((bytes, digest), exchange)) = self.own.area.zip(self.ports.firmware.exchange()) else {
+    /// Whether the slot that does not run may be written. While it is, what runs is all that there is, so that must be whole in its slot
+    /// still, and not only in the memory where it runs. Where neither is whole there is nothing to lose: without a new one the next
+    /// start finds none.
+    pub(crate) fn may_be_exchanged(&mut self) -> bool {
+        let Some(running) = self.ports.firmware.handover().map(|handover| handover.slot) else {
             return false;
         };
-        let Exchange { slots, layout, handover, .. } = exchange;
-        let at = Layout::of_microvisor(slots.geometry(), &layout).slots[handover.slot.index()].area_at;
+        let own = self.own.area;
+        if own.is_some_and(|area| self.is_whole(running, area)) || mutated!(ExchangeWhole) {
+            return true;
+        }
+        // What is staged may be whole by now, and its envelope is in the buffer.
+        self.ledger.staged().is_none() && !self.other_is_whole(running.other()) && !mutated!(ExchangeHopeless)
+    }
+
+    /// Whether the first stage would run what is in the slot that does not run.
+    fn other_is_whole(&mut self, other: Place) -> bool {
+        let whole = self.is_vouched_for(other)
+            && self.other_manifest().is_some_and(|(_, area)| self.is_whole(other, area));
+        // That slot's keyset was in its place. Without it nothing can be written either.
+        self.restore_keyset();
+        whole || self.keyset.is_empty()
+    }
+
+    /// Whether a slot's keyset and manifest are signed as they should be. Leaves that keyset in the place of what is held.
+    #[inline(never)]
+    fn is_vouched_for(&mut self, slot: Place) -> bool {
+        let roots = self.facts.root_key_hashes.clone();
+        if self.vouching(slot, &roots).is_err() {
+            return false;
+        }
+        self.keyset.clear();
+        // Cannot fail: it was read with the length of the longest.
+        let _ = self.keyset.extend_from_slice(self.envelope);
+        let keyset = Reader::new(self.keyset).item().ok().and_then(|bytes| keyset::read(bytes).ok());
+        let Some((keyset, exchange)) = keyset.zip(self.ports.firmware.exchange()) else { return false };
+        let Exchange { slots, layout, .. } = exchange;
+        let at = Layout::of_microvisor(slots.geometry(), &layout).slots[slot.index()].envelope_at;
+        // Cannot fail: it is as long as it can be.
+        let _ = self.envelope.resize_default(ENVELOPE_BYTES_MAX);
+        slots.read(at, self.envelope).is_ok()
+            && Reader::new(self.envelope)
+                .item()
+                .is_ok_and(|bytes| manifest::open(bytes, &keyset, &self.ports.verify).is_ok())
+    }
+
+    /// Whether an image is in a slot as it was signed.
+    fn is_whole(&mut self, slot: Place, (bytes, digest): Area) -> bool {
+        let Some(Exchange { slots, layout, .. }) = self.ports.firmware.exchange() else { return false };
+        if bytes > layout.image_bytes {
+            return false;
+        }
+        let at = Layout::of_microvisor(slots.geometry(), &layout).slots[slot.index()].area_at;
         let mut hasher = Hasher::new();
         for block in (0..bytes).step_by(BLOCK as usize) {
             self.ports.watchdog.feed();
@@ -219,7 +271,7 @@ impl<B: Board> Device<'_, B> {
                 return false;
             }
         }
-        hasher.finish() == digest || mutated!(ExchangeWhole)
+        hasher.finish() == digest
     }
 
     /// Erases the slot that does not run and writes who vouches for the new version; read back.
@@ -232,7 +284,7 @@ impl<B: Board> Device<'_, B> {
         };
         let spare = self.ledger.spare_microvisor(handover.slot).ok_or(FlashError::Range)?;
         let place = Layout::of_microvisor(slots.geometry(), &layout);
-        let keyset_at = place.slots[spare.slot()].envelope_at - layout.envelope_at + layout.keyset_at;
+        let keyset_at = place.keyset_at(spare.slot(), &layout);
         // The envelope goes first: while it is not there nothing is gone on with, and the keyset is written anew.
         place.write_envelope(slots, &spare, &[])?;
         place.write_keyset(slots, &spare, keyset_at, self.keyset)?;
@@ -327,7 +379,8 @@ impl<B: Board> Device<'_, B> {
             })();
         // The first stage read it a moment ago. If it cannot be read now, nobody is believed and the trial is over at once.
         let update = policy.as_ref().map(|(update, ..)| update);
-        self.own.trial_until_ms = Some(update.map_or(0, |update| after(0, update.trial_s)));
+        let trial_s_max = if mutated!(ExchangeTrial) { u32::MAX } else { MICROVISOR_TRIAL_S_MAX };
+        self.own.trial_until_ms = Some(update.map_or(0, |update| after(0, update.trial_s.min(trial_s_max))));
         self.own.commit_after_s = update.and_then(|update| update.commit_after_s);
         self.own.area = policy.as_ref().map(|(_, bytes, digest)| (*bytes, *digest));
     }

@@ -15,7 +15,7 @@ pub mod machine;
 pub mod microvisor;
 mod microvisor_floor;
 pub mod result;
-mod roots;
+pub(crate) mod roots;
 pub mod slots;
 pub mod trial;
 

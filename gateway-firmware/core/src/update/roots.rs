@@ -1,6 +1,8 @@
 //! Roots that left the keyset are revoked in the first stage's record, so that it believes no keyset of theirs any more.
 //!
-//! Always holds: a root is revoked only when neither slot of the microvisor needs it. Until then a stolen root that the keyset has
+//! Always holds: a root is revoked only when neither slot of the microvisor needs it, and no keyset in them names it. A device whose
+//! journal was lost begins from the keyset of the slot that runs (`device::trust`): so it has one, and nobody who holds a revoked root
+//! may sign what follows. Until then a stolen root that the keyset has
 //! dropped is good for nothing over the network, and for a microvisor only to who writes the flash; a slot without a keyset that
 //! counts would be worse: there would be nothing to fall back on.
 
@@ -12,9 +14,22 @@ use wire::limits::{KEYSET_BYTES_MAX, ROOT_KEYS_MAX};
 
 use super::slots::Layout;
 use crate::boot::first::{Record, Slot};
-use crate::device::{Device, Notice};
+use crate::device::{Device, KeysetRefused, Notice};
 use crate::mutation::mutated;
-use crate::ports::{Board, Exchange, Firmware as _, Flash as _};
+use crate::ports::{Board, Exchange, Firmware as _, Flash};
+use crate::store::StoreError;
+
+/// The keyset that goes with a slot, read but not believed; `into` has room for the longest.
+pub(crate) fn read_keyset<'b, F: Flash>(
+    exchange: &mut Exchange<'_, F>,
+    slot: Slot,
+    into: &'b mut [u8],
+) -> Result<&'b [u8], KeysetRefused> {
+    let Exchange { slots, layout, .. } = exchange;
+    let at = Layout::of_microvisor(slots.geometry(), layout).keyset_at(slot.index(), layout);
+    slots.read(at, into).map_err(StoreError::from)?;
+    Ok(Reader::new(into).item().map_err(KeysetError::from)?)
+}
 
 /// Which provisioned roots stay, and the bitmap of those that go; `named`: the keyset names it.
 fn sort(
@@ -40,11 +55,7 @@ impl<B: Board> Device<'_, B> {
     /// Revokes what the keyset no longer names, if both slots can do without. While nothing is staged: it uses the
     /// envelope's buffer.
     pub(crate) fn settle_roots(&mut self) {
-        let Some(revoked) =
-            self.ports.firmware.handover().map(|handover| handover.revoked | self.own.revoked)
-        else {
-            return;
-        };
+        let Some(revoked) = self.revoked_roots() else { return };
         let Some((stay, go)) = self.dropped_roots(revoked) else { return };
         if go == 0 || stay.len() < usize::from(self.facts.root_threshold.max(1)) {
             return;
@@ -60,6 +71,11 @@ impl<B: Board> Device<'_, B> {
         self.note(Notice::RootsRevoked(go));
     }
 
+    /// Provisioned roots that the first stage believes no more, bit n is root n; nothing without a first stage.
+    pub(crate) fn revoked_roots(&self) -> Option<u8> {
+        self.ports.firmware.handover().map(|handover| handover.revoked | self.own.revoked)
+    }
+
     /// Which provisioned roots the keyset still names, and those it dropped.
     #[inline(never)]
     fn dropped_roots(&self, revoked: u8) -> Option<(Vec<KeyHash, ROOT_KEYS_MAX>, u8)> {
@@ -69,19 +85,31 @@ impl<B: Board> Device<'_, B> {
         Some(sort(&self.facts.root_key_hashes, revoked, named))
     }
 
-    /// Whether a slot is vouched for by these roots alone, or holds nothing that runs.
+    /// Whether a slot is vouched for by these roots alone and names no other provisioned one, or holds nothing that runs.
     fn does_without(&mut self, slot: Slot, roots: &[KeyHash]) -> bool {
-        let Some(Exchange { slots, layout, .. }) = self.ports.firmware.exchange() else { return false };
-        let place = Layout::of_microvisor(slots.geometry(), &layout).slots[slot.index()];
-        let at = place.envelope_at - layout.envelope_at + layout.keyset_at;
-        self.envelope.clear();
-        if self.envelope.resize_default(KEYSET_BYTES_MAX).is_err() || slots.read(at, self.envelope).is_err() {
-            return false;
+        match self.vouching(slot, roots) {
+            Ok(names_no_other) => names_no_other || mutated!(RootsNamed),
+            Err(KeysetRefused::Store(_)) => false,
+            Err(KeysetRefused::Keyset(KeysetError::Threshold)) => mutated!(RootsInUse),
+            Err(KeysetRefused::Keyset(_)) => true,
         }
+    }
+
+    /// Whether the keyset of a slot, signed by enough of these roots, is this tenant's and names no other provisioned one. Uses the
+    /// envelope's buffer.
+    #[inline(never)]
+    pub(super) fn vouching(&mut self, slot: Slot, roots: &[KeyHash]) -> Result<bool, KeysetRefused> {
+        self.envelope.clear();
+        // Cannot fail: an envelope is longer than a keyset.
+        let _ = self.envelope.resize_default(KEYSET_BYTES_MAX);
+        let tenant = self.tenant_id();
+        let mut exchange = self.ports.firmware.exchange().ok_or(KeysetError::Version)?;
+        let keyset = read_keyset(&mut exchange, slot, self.envelope)?;
         let provisioned = Provisioned { root_key_hashes: roots, threshold: self.facts.root_threshold };
-        let Ok(keyset) = Reader::new(self.envelope).item() else { return true };
-        keyset::open_provisioned(keyset, &provisioned, &self.ports.verify) != Err(KeysetError::Threshold)
-            || mutated!(RootsInUse)
+        let keyset = keyset::open_provisioned(keyset, &provisioned, &self.ports.verify)?;
+        let goes = |hash| self.facts.root_key_hashes.contains(&hash) && !roots.contains(&hash);
+        let names_other = keyset.root_keys.iter().any(|key| key.hash().is_ok_and(goes));
+        Ok(tenant == Some(keyset.tenant) && !names_other)
     }
 }
 

@@ -90,6 +90,11 @@ impl Layout {
         Layout { store_at: 0, slots, area_bytes: slot.image_bytes, erase_bytes, write_bytes }
     }
 
+    /// Where the keyset of a microvisor's slot starts.
+    pub(crate) fn keyset_at(&self, slot: usize, parts: &SlotLayout) -> u32 {
+        self.slots[slot].envelope_at - parts.envelope_at + parts.keyset_at
+    }
+
     /// Erases what is before the spare slot's envelope and writes a keyset there, to be read back by the caller.
     pub(crate) fn write_keyset(
         &self,

@@ -369,6 +369,132 @@ fn no_slot_is_written_while_the_one_that_runs_is_damaged() {
     the_slot_that_runs_is_damaged();
 }
 
+pub(crate) fn neither_slot_is_whole() {
+    // Of slot A the keyset, the envelope, the image.
+    for part in [40, 8192 + 100, 17_000] {
+        let (maker, bench) = board(SMALL);
+        let mut device = bench.boot();
+        let mut director = Director::new(&maker, &bench);
+        assert!(director.drive(&mut device, &microvisor(&maker, 2), 2, Goal::Confirmed));
+        bench.corrupt(Slot::B, 17_000);
+        bench.corrupt(Slot::A, part);
+        let new = microvisor(&maker, 3);
+        assert_eq!(director.install(&mut device, &new, 3), Heard::Acted, "{part}");
+        assert!(director.drive(&mut device, &new, 3, Goal::Confirmed));
+        drop(device);
+        assert_eq!(runs(&bench.boot()), (0, "3.0.0".into(), SlotStatus::Confirmed));
+    }
+}
+
+#[test]
+fn where_neither_slot_is_whole_the_one_that_does_not_run_is_written() {
+    neither_slot_is_whole();
+}
+
+#[test]
+fn what_is_staged_while_the_slot_that_runs_is_damaged_gives_way_to_nothing() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    let (two, three) = (microvisor(&maker, 2), microvisor(&maker, 3));
+    assert!(director.drive(&mut device, &two, 2, Goal::Ready));
+    bench.corrupt(Slot::A, 17_000);
+    assert_eq!(director.install(&mut device, &three, 3), Heard::Refused(UpdateReason::Flash));
+    director.store_results(&mut device);
+    assert!(director.drive(&mut device, &two, 2, Goal::Confirmed), "it is the only whole one");
+}
+
+pub(crate) fn a_trial_without_end() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    director.is_silent = true;
+    let new = microvisor_of(&maker, 2, |spec| spec.update.trial_s = u32::MAX);
+    up_to_the_restart(&mut director, &mut device, &new);
+    let mut device = bench.boot();
+    assert_eq!(runs(&device).2, SlotStatus::Trial);
+    bench.now_ms.set(86_400_000 - 1);
+    director.settle(&mut device);
+    assert!(!bench.takes_restart());
+    bench.now_ms.set(86_400_000);
+    director.settle(&mut device);
+    assert!(bench.takes_restart());
+    let mut device = bench.boot();
+    director.store_results(&mut device);
+    assert_eq!(ended(&director, 2), Some((Outcome::Reverted, UpdateReason::Inconclusive)));
+    assert_eq!(runs(&device).1, "1.0.0");
+}
+
+#[test]
+fn a_trial_ends_after_a_day_at_the_latest() {
+    a_trial_without_end();
+}
+
+pub(crate) fn the_last_resort_runs() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    director.is_silent = true;
+    let failed = microvisor_of(&maker, 2, |spec| spec.update.commit_after_s = Some(500));
+    assert!(director.drive(&mut device, &failed, 2, Goal::Ended));
+    assert_eq!(ended(&director, 2), Some((Outcome::Reverted, UpdateReason::Inconclusive)));
+    drop(device);
+    // What failed its trial is better than nothing, and no reason to refuse what was good.
+    bench.corrupt(Slot::A, 17_000);
+    let mut device = bench.boot();
+    assert_eq!(runs(&device).1, "2.0.0");
+    for at_ms in [500_000, 1_000_000] {
+        bench.now_ms.set(at_ms);
+        director.settle(&mut device);
+    }
+    assert_eq!((device.microvisor_floor(), bench.record().floor), (0, 0));
+    let commit = director.order(&mut device, Order::Commit(failed.target(2), 2), &[]);
+    assert_eq!(commit, Err(DirectiveRefused::Misplaced));
+    director.is_silent = false;
+    // To be written over the slot that is damaged, it is called the active one; it still commits nothing.
+    let repair = microvisor_of(&maker, 1, |spec| spec.version = "1.0.1".into());
+    assert!(director.drive(&mut device, &repair, 3, Goal::Ready));
+    director.settle(&mut device);
+    assert_eq!(device.microvisor_floor(), 0);
+    assert!(director.drive(&mut device, &repair, 3, Goal::Confirmed));
+}
+
+#[test]
+fn what_runs_as_the_last_resort_raises_no_floor() {
+    the_last_resort_runs();
+}
+
+pub(crate) fn the_version_before_runs_below_the_floor() {
+    let (maker, bench) = board(SMALL);
+    let mut device = bench.boot();
+    let mut director = Director::new(&maker, &bench);
+    for version in [2, 3] {
+        let new = microvisor(&maker, version);
+        assert!(director.drive(&mut device, &new, version, Goal::Confirmed));
+        let commit = Order::Commit(new.target(version), version.into());
+        assert_eq!(director.order(&mut device, commit, &[]), Ok(Heard::Acted));
+        director.settle(&mut device);
+    }
+    // Three is damaged, two runs; then four is begun, which makes two the active one, and given up.
+    bench.corrupt(Slot::A, 17_000);
+    let mut device = bench.boot();
+    director.settle(&mut device);
+    assert_eq!((device.microvisor_floor(), bench.record().floor), (3, 2));
+    let four = microvisor(&maker, 4);
+    assert_eq!(director.install(&mut device, &four, 4), Heard::Acted);
+    assert_eq!(director.order(&mut device, Order::Cancel(four.target(4)), &[]), Ok(Heard::Acted));
+    device.offer_keyset(&maker.keyset(2)).unwrap();
+    director.settle(&mut device);
+    assert_eq!(bench.record(), Record { active: Slot::B, floor: 2, ..Record::default() });
+    drop(device);
+    assert_eq!(runs(&bench.boot()).1, "2.0.0");
+}
+
+#[test]
+fn the_first_stages_floor_is_never_above_what_runs() {
+    the_version_before_runs_below_the_floor();
+}
+
 #[test]
 fn either_unit_of_the_record_may_be_lost_and_what_was_confirmed_runs() {
     for geometry in GEOMETRIES {

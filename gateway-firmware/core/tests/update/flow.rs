@@ -1,6 +1,6 @@
 //! The good way, and what a device does by itself when the new version is not good.
 
-use gateway_core::device::{DirectiveRefused, Heard, Next, Notice};
+use gateway_core::device::{DirectiveRefused, Heard, Next, Notice, STORE_RETRY_MS};
 use gateway_core::update::{Outcome, State};
 use wire::directive::Order;
 use wire::manifest::Confirm;
@@ -354,6 +354,36 @@ fn the_floor_rises_by_itself_after_commit_after_s_and_not_before() {
     bench.now_ms.set(due_ms);
     device.poll();
     assert_eq!(device.floor(), Some(1));
+}
+
+pub(crate) fn a_counter_that_cannot_be_raised() {
+    let maker = Maker::new();
+    let bench = Bench::new(SMALL, &maker);
+    let v1 = maker
+        .bundle_of(1, Behaviour::Healthy, |spec| spec.update.commit_after_s = Some(3600))
+        .known_on(&bench);
+    let mut device = maker.enrolled(&bench);
+    let mut director = Director::new(&maker, &bench);
+    assert!(director.drive(&mut device, &v1, 1, Goal::Confirmed));
+    let Next::At(due_ms) = director.settle(&mut device) else { panic!("nothing due") };
+    bench.raise_fails.set(true);
+    for tries in 1..=3 {
+        bench.now_ms.set(due_ms + u64::from(tries - 1) * STORE_RETRY_MS);
+        for _ in 0..10 {
+            device.poll();
+        }
+        let again = Next::At(due_ms + u64::from(tries) * STORE_RETRY_MS);
+        assert_eq!((bench.raises.get(), director.settle(&mut device)), (tries, again));
+    }
+    bench.raise_fails.set(false);
+    bench.now_ms.set(due_ms + 3 * STORE_RETRY_MS);
+    device.poll();
+    assert_eq!(device.floor(), Some(1));
+}
+
+#[test]
+fn a_counter_that_cannot_be_raised_is_tried_once_a_minute() {
+    a_counter_that_cannot_be_raised();
 }
 
 #[test]

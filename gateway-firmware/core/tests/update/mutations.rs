@@ -109,6 +109,41 @@ const FOUND_BY: [(Mutation, &str, fn()); Mutation::ALL.len()] = [
         exchange::a_commit_and_then_damage,
     ),
     (
+        Mutation::ExchangeHopeless,
+        "exchange::where_neither_slot_is_whole_the_one_that_does_not_run_is_written",
+        exchange::neither_slot_is_whole,
+    ),
+    (
+        Mutation::ExchangeTrial,
+        "exchange::a_trial_ends_after_a_day_at_the_latest",
+        exchange::a_trial_without_end,
+    ),
+    (
+        Mutation::FloorOverRunning,
+        "exchange::the_first_stages_floor_is_never_above_what_runs",
+        exchange::the_version_before_runs_below_the_floor,
+    ),
+    (
+        Mutation::FloorLastResort,
+        "exchange::what_runs_as_the_last_resort_raises_no_floor",
+        exchange::the_last_resort_runs,
+    ),
+    (
+        Mutation::FloorFlood,
+        "flow::a_counter_that_cannot_be_raised_is_tried_once_a_minute",
+        flow::a_counter_that_cannot_be_raised,
+    ),
+    (
+        Mutation::RootsNamed,
+        "roots::a_root_is_not_revoked_while_a_slot_names_it",
+        roots::a_slot_names_the_dropped_root,
+    ),
+    (
+        Mutation::OwnKeyset,
+        "roots::a_device_that_lost_its_journal_after_a_root_was_revoked_enrols_and_obeys_no_thief",
+        roots::the_journal_is_lost_after_a_root_was_revoked,
+    ),
+    (
         Mutation::RootsInUse,
         "roots::a_root_that_left_the_keyset_is_revoked_when_no_slot_needs_it",
         roots::a_root_is_dropped,

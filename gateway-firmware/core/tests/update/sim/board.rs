@@ -33,6 +33,10 @@ pub(crate) struct Bench {
     pub floor: Rc<Cell<u64>>,
     /// The counter cannot be read.
     pub counter_fails: Rc<Cell<bool>>,
+    /// The counter cannot be raised.
+    pub raise_fails: Rc<Cell<bool>>,
+    /// How often it was to be raised.
+    pub raises: Rc<Cell<u32>>,
     pub now_ms: Rc<Cell<u64>>,
     entropy: Rc<Cell<u64>>,
     pub facts: Facts,
@@ -69,6 +73,8 @@ impl Bench {
             app: Rc::default(),
             floor: Rc::default(),
             counter_fails: Rc::default(),
+            raise_fails: Rc::default(),
+            raises: Rc::default(),
             now_ms: Rc::new(Cell::new(1000)),
             entropy: Rc::new(Cell::new(7)),
             facts: Facts {
@@ -91,6 +97,8 @@ impl Bench {
             app: Rc::new(RefCell::new(app)),
             floor: Rc::new(Cell::new(self.floor.get())),
             counter_fails: Rc::new(Cell::new(self.counter_fails.get())),
+            raise_fails: Rc::new(Cell::new(self.raise_fails.get())),
+            raises: Rc::default(),
             now_ms: Rc::new(Cell::new(self.now_ms.get())),
             entropy: Rc::new(Cell::new(self.entropy.get())),
             facts: self.facts.clone(),
@@ -103,7 +111,12 @@ impl Bench {
         Ports {
             firmware: firmware.map_or_else(SimFirmware::default, |firmware| firmware.port(&self.flash)),
             flash: self.flash.clone(),
-            counter: SimCounter { value: self.floor.clone(), fails: self.counter_fails.clone() },
+            counter: SimCounter {
+                value: self.floor.clone(),
+                fails: self.counter_fails.clone(),
+                raise_fails: self.raise_fails.clone(),
+                raises: self.raises.clone(),
+            },
             keys: SimKeys,
             clock: SimClock(self.now_ms.clone()),
             entropy: SimEntropy(self.entropy.clone()),
@@ -139,6 +152,9 @@ impl Bench {
             // Without power nothing comes up, and nobody looks at what would have.
             if let Some(handover) = firmware.start(&self.flash, &facts) {
                 facts.microvisor = handover.version.parse().unwrap();
+                // As a board does.
+                let mut index = 0..;
+                facts.root_key_hashes.retain(|_| handover.revoked >> index.next().unwrap_or(0) & 1 == 0);
             }
         }
         // A test's device lives as long as it does.
@@ -187,6 +203,8 @@ impl Board for SimBoard {
 pub(crate) struct SimCounter {
     value: Rc<Cell<u64>>,
     fails: Rc<Cell<bool>>,
+    raise_fails: Rc<Cell<bool>>,
+    raises: Rc<Cell<u32>>,
 }
 
 impl Counter for SimCounter {
@@ -195,6 +213,10 @@ impl Counter for SimCounter {
     }
 
     fn raise(&mut self, to: u64) -> Result<(), CounterError> {
+        self.raises.set(self.raises.get() + 1);
+        if self.raise_fails.get() {
+            return Err(CounterError);
+        }
         self.value.set(self.value.get().max(to));
         Ok(())
     }
