@@ -56,6 +56,8 @@ pub const HARDWARE_ID_BYTES_MAX: usize = 64;
 pub const DEBUG_KEYS_MAX: usize = 8;
 /// Times a trial version may be started before it is taken back, at most.
 pub const ATTEMPTS_MAX: u8 = 16;
+/// Seconds a microvisor may be on trial before it goes back by itself, at most: one day. Nothing else ends a trial that nobody answers.
+pub const MICROVISOR_TRIAL_S_MAX: u32 = 86_400;
 /// Seconds a connection is kept after nobody needs it any more, at most: one day.
 pub const GRACE_S_MAX: u32 = 24 * 60 * 60;
 /// Root keys of one keyset.
