@@ -14,7 +14,7 @@ use proto::ota::v1::{ForgetDirectorKeysRequest, RotateDirectorKeyRequest};
 use super::keyset::{ReleaseRef, anchors};
 use crate::args::Global;
 use crate::command::fresh_request_id;
-use crate::keychange::{Change, id};
+use crate::keychange::{Change, id, short};
 use crate::keyfile::KeyFile;
 use crate::output;
 use crate::session::Session;
@@ -39,10 +39,10 @@ pub(crate) enum Command {
     Rotate(Rotate),
     /// Delete director keys that only older keysets name, without waiting for devices to take the newest.
     #[command(
-        after_help = "Until a device has taken the newest keyset nothing directs it then.\n\nExample:\n  holdfast keys forget"
+        after_help = "Until a device has taken the newest keyset nothing directs it then. A key that waits for its keyset is kept.\n\nExample:\n  holdfast keys forget"
     )]
     Forget {
-        /// Say how many there are, and delete none.
+        /// Say which they are, and delete none.
         #[arg(long)]
         dry_run: bool,
     },
@@ -160,12 +160,14 @@ pub(crate) async fn run(global: &Global, command: &Command) -> Result<()> {
         }
         Command::Rotate(args) => rotate(global, &session, args).await,
         Command::Forget { dry_run } => {
-            let forgotten = forget(&session, *dry_run).await?;
+            let done = forget(&session, *dry_run).await?;
             if global.json {
-                return output::document(&serde_json::json!({ "forgotten": forgotten, "dry_run": dry_run }));
+                let keys: Vec<String> = done.keys.iter().map(short).collect();
+                return output::document(&serde_json::json!({
+                    "forgotten": done.count, "keys": keys, "waiting": done.waiting.as_ref().map(short), "dry_run": dry_run,
+                }));
             }
-            let verb = if *dry_run { "would be deleted" } else { "deleted" };
-            output::line(&format!("{forgotten} older director keys {verb}"))
+            done.tell(if *dry_run { "would be deleted" } else { "deleted" })
         }
         Command::Status { devices } => status::run(global, &session, *devices).await,
     }
@@ -213,9 +215,9 @@ async fn rotate(global: &Global, session: &Session, args: &Rotate) -> Result<()>
     }
     let published = publish::next(global, session, &changes, &args.publish).await?;
     if args.forget_old && published {
-        let forgotten = forget(session, false).await?;
+        let done = forget(session, false).await?;
         if !global.json {
-            output::line(&format!("{forgotten} older director keys deleted"))?;
+            done.tell("deleted")?;
         }
     }
     Ok(())
@@ -233,12 +235,34 @@ async fn successor(session: &Session, dry_run: bool) -> Result<Option<wire::Publ
     Ok(if key.is_empty() { None } else { Some(wire::PublicKey::from_spki_der(&key)?) })
 }
 
-async fn forget(session: &Session, dry_run: bool) -> Result<i32> {
+/// Director keys that were deleted, and one that was kept because its keyset is still to come.
+struct Forgotten {
+    count: i32,
+    keys: Vec<wire::PublicKey>,
+    waiting: Option<wire::PublicKey>,
+}
+
+impl Forgotten {
+    fn tell(&self, verb: &str) -> Result<()> {
+        output::line(&format!("{} older director keys {verb}", self.count))?;
+        self.keys.iter().try_for_each(|key| output::line(&format!("  {}", short(key))))?;
+        let Some(waiting) = &self.waiting else { return Ok(()) };
+        output::line(&format!("{} waits for its keyset and is kept", short(waiting)))
+    }
+}
+
+async fn forget(session: &Session, dry_run: bool) -> Result<Forgotten> {
     let request = ForgetDirectorKeysRequest {
         parent: session.tenant(),
         request_id: fresh_request_id(),
         validate_only: dry_run,
     };
     let reply = session.deployments().await?.forget_director_keys(request).await;
-    Ok(reply.context("no director key was deleted")?.into_inner().forgotten)
+    let done = reply.context("no director key was deleted")?.into_inner();
+    let key = |der: &Vec<u8>| wire::PublicKey::from_spki_der(der);
+    Ok(Forgotten {
+        count: done.forgotten,
+        keys: done.public_keys.iter().map(key).collect::<Result<_, _>>()?,
+        waiting: Some(&done.waiting_public_key).filter(|der| !der.is_empty()).map(key).transpose()?,
+    })
 }

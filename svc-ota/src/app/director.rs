@@ -189,24 +189,58 @@ pub(crate) async fn rotate(
     Ok(Some(successor))
 }
 
-/// Deletes every director key of the tenant but the one the newest keyset names; says how many.
+/// What `forget` deleted, and what it kept beside the governing key.
+#[derive(Debug)]
+pub(crate) struct Forgotten {
+    pub(crate) count: usize,
+    pub(crate) keys: Vec<PublicKey>,
+    pub(crate) waiting: Option<PublicKey>,
+}
+
+/// Deletes every director key of the tenant that only older keysets name.
 pub(crate) async fn forget(
     app: &App,
     call: &Call,
     tenant: TenantId,
     now: SystemTime,
-) -> Result<usize, Error> {
+) -> Result<Forgotten, Error> {
     let tx = app.pg.tx(tenant).await?;
-    if let Known::Done(count) = call.begin(&tx, now).await? {
-        return count.parse().map_err(|_| Error::Corrupt("request"));
+    if let Known::Done(done) = call.begin(&tx, now).await? {
+        return Forgotten::read(&done).ok_or(Error::Corrupt("request"));
     }
     directors::lock(&tx, tenant).await?;
-    let replaced = directorship(&tx, tenant).await?.replaced().ok_or(Error::DirectorUnknown)?;
-    directors::delete(&tx, tenant, &replaced).await?;
-    if call.end(tx, &replaced.len().to_string()).await? {
-        forgotten(app, tenant, &replaced);
+    let directorship = directorship(&tx, tenant).await?;
+    let keys = directorship.replaced().ok_or(Error::DirectorUnknown)?;
+    directors::delete(&tx, tenant, &keys).await?;
+    let done = Forgotten { count: keys.len(), keys, waiting: directorship.waiting() };
+    if call.end(tx, &done.written()).await? {
+        forgotten(app, tenant, &done.keys);
     }
-    Ok(replaced.len())
+    Ok(done)
+}
+
+impl Forgotten {
+    /// How many, the keys, and after a slash the one that waits.
+    fn written(&self) -> String {
+        let mut text = self.count.to_string();
+        self.keys.iter().for_each(|key| text += &format!(" {}", hex::encode(key.as_bytes())));
+        self.waiting.iter().for_each(|key| text += &format!(" /{}", hex::encode(key.as_bytes())));
+        text
+    }
+
+    /// A version before this one wrote the number alone.
+    fn read(text: &str) -> Option<Forgotten> {
+        let key = |hex: &str| PublicKey::from_compressed(&hex::decode(hex).ok()?).ok();
+        let mut words = text.split(' ');
+        let mut read = Forgotten { count: words.next()?.parse().ok()?, keys: Vec::new(), waiting: None };
+        for word in words {
+            match word.strip_prefix('/') {
+                Some(waiting) => read.waiting = Some(key(waiting)?),
+                None => read.keys.push(key(word)?),
+            }
+        }
+        Some(read)
+    }
 }
 
 /// Deletes keys that no device obeys any more; says how many.
@@ -310,5 +344,27 @@ impl Verify for Director {
 impl std::fmt::Debug for Director {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Director({})", self.public)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_forgotten_is_answered_again_as_it_was() {
+        let key = |number: u8| PublicKey::from_compressed(&[[2].as_slice(), &[number; 32]].concat()).unwrap();
+        for (keys, waiting) in [
+            (vec![], None),
+            (vec![key(1), key(2)], None),
+            (vec![key(1)], Some(key(3))),
+            (vec![], Some(key(3))),
+        ] {
+            let done = Forgotten { count: keys.len(), keys: keys.clone(), waiting };
+            let read = Forgotten::read(&done.written()).unwrap();
+            assert_eq!((read.count, read.keys, read.waiting), (keys.len(), keys, waiting));
+        }
+        assert_eq!(Forgotten::read("3").map(|read| read.count), Some(3));
+        assert!(Forgotten::read("1 zz").is_none() && Forgotten::read("").is_none());
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
-use wire::DeploymentId;
+use wire::{DeploymentId, PublicKey};
 
 use super::bundle::next;
 use super::{name, named, tenant, timestamp};
@@ -161,8 +161,15 @@ impl DeploymentService for Deployments {
         let parent: TenantName = name("parent", &request.get_ref().parent)?;
         let tenant = tenant(&request, parent.tenant)?;
         let call = Call::take(&mut request.into_inner(), tenant)?;
-        let forgotten = director::forget(&self.app, &call, tenant, SystemTime::now()).await?;
-        Ok(Response::new(ForgetDirectorKeysResponse { forgotten: forgotten as i32 }))
+        let done = director::forget(&self.app, &call, tenant, SystemTime::now()).await?;
+        let der = |key: &PublicKey| key.spki_der().map(|der| der.to_vec());
+        let public_keys = done.keys.iter().map(der).collect::<Result<_, _>>();
+        let waiting = done.waiting.as_ref().map(der).transpose();
+        Ok(Response::new(ForgetDirectorKeysResponse {
+            forgotten: done.count as i32,
+            public_keys: public_keys.map_err(|error| status::internal(&error))?,
+            waiting_public_key: waiting.map_err(|error| status::internal(&error))?.unwrap_or_default(),
+        }))
     }
 }
 

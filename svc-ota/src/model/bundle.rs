@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use wire::cose::P256;
 use wire::keyset::{self, Keyset};
-use wire::limits::{BLOCK_BYTES, ENVELOPE_BYTES_MAX, LAYER_BYTES_MAX};
+use wire::limits::{BLOCK_BYTES, ENVELOPE_BYTES_MAX, LAYER_BYTES_MAX, MICROVISOR_TRIAL_S_MAX};
 use wire::manifest::{self, Component, ManifestError, Version};
 use wire::suit::SuitError;
 use wire::{BundleId, Digest, Hasher, TenantId};
@@ -66,6 +66,8 @@ pub(crate) enum Refusal {
     SecurityCounter,
     #[error("a microvisor's version is MAJOR.MINOR.PATCH: applications say which they need")]
     MicrovisorVersion,
+    #[error("a microvisor's trial lasts {trial_s} s, more than {MICROVISOR_TRIAL_S_MAX}")]
+    MicrovisorTrial { trial_s: u32 },
     #[error("a layer has {bytes} bytes, more than {LAYER_BYTES_MAX}")]
     LayerTooLong { bytes: u32 },
     #[error("layer {digest} is listed twice with different sizes or blocks")]
@@ -87,6 +89,7 @@ impl Refusal {
             Refusal::Manifest(_) => "malformed",
             Refusal::SecurityCounter => "security_counter",
             Refusal::MicrovisorVersion => "microvisor_version",
+            Refusal::MicrovisorTrial { .. } => "microvisor_trial",
             Refusal::LayerTooLong { .. } => "layer_too_long",
             Refusal::LayerTwice { .. } => "layer_twice",
         }
@@ -103,7 +106,20 @@ pub(crate) fn verify(envelope: &[u8], keyset: Option<&[u8]>) -> Result<Candidate
 }
 
 fn verify_with(envelope: &[u8], keyset: &Keyset<'_>) -> Result<Candidate, Refusal> {
-    facts(&manifest::open(envelope, keyset, &P256).map_err(Refusal::Manifest)?)
+    let manifest = manifest::open(envelope, keyset, &P256).map_err(Refusal::Manifest)?;
+    check_trial(manifest.component, manifest.update.trial_s)?;
+    facts(&manifest)
+}
+
+/// A microvisor that nobody answers goes back by itself when its trial ends, and by nothing else. Not asked of what was stored before: devices
+/// keep to the limit whatever a manifest says.
+fn check_trial(component: Component, trial_s: u32) -> Result<(), Refusal> {
+    match component {
+        Component::Microvisor if trial_s > MICROVISOR_TRIAL_S_MAX => {
+            Err(Refusal::MicrovisorTrial { trial_s })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The facts of an envelope that was verified when it was stored.
@@ -236,6 +252,19 @@ mod tests {
         assert_eq!(runs_on(needed, Some(version(1)), Some(version(1))), Err(version(1)));
         assert_eq!(runs_on(needed, Some(version(1)), Some(version(2))), Ok(()));
         assert_eq!(runs_on(needed, None, None), Ok(()), "it judges for itself");
+    }
+
+    #[test]
+    fn a_microvisors_trial_ends_within_a_day() {
+        let day = MICROVISOR_TRIAL_S_MAX;
+        assert_eq!(check_trial(Component::Microvisor, day), Ok(()));
+        let longer = Refusal::MicrovisorTrial { trial_s: day + 1 };
+        assert_eq!(check_trial(Component::Microvisor, day + 1), Err(longer));
+        assert_eq!(
+            check_trial(Component::App, u32::MAX),
+            Ok(()),
+            "an application's ends with its crashes too"
+        );
     }
 
     fn layer(bytes: &[u8]) -> CandidateLayer {

@@ -1,8 +1,8 @@
 //! Which of a tenant's director keys does what. A device obeys the key that its keyset names, and not all devices hold the
 //! newest keyset: while a key is being replaced there are two.
 //!
-//! Always holds: the key that the newest keyset names is never forgotten, and nothing is forgotten while that key is not
-//! ours; a key that no keyset names yet is given again, not made again.
+//! Always holds: the key that the newest keyset names is never forgotten, nor one that no keyset names yet, and nothing is forgotten
+//! while the governing key is not ours; a key that no keyset names yet is given again, not made again.
 
 use wire::PublicKey;
 
@@ -53,10 +53,17 @@ impl Directorship {
         }
     }
 
-    /// All but the governing one; none when that is not ours.
+    /// All that only older keysets name; none when the governing one is not ours.
     pub(crate) fn replaced(&self) -> Option<Vec<PublicKey>> {
         let governing = self.governing()?;
-        Some(self.held.iter().filter(|key| **key != governing).copied().collect())
+        let replaced = |key: &&PublicKey| **key != governing && self.is_named(key);
+        Some(self.held.iter().filter(replaced).copied().collect())
+    }
+
+    /// Made to take the governing one's place, by a keyset that is not uploaded yet.
+    pub(crate) fn waiting(&self) -> Option<PublicKey> {
+        self.governing()?;
+        self.held.iter().rfind(|key| !self.is_named(key)).copied()
     }
 
     /// Those that nobody obeys any more, when `oldest` is the lowest version of a keyset that a device holds; none: there is
@@ -67,7 +74,7 @@ impl Directorship {
             named.any(|named| oldest.is_some_and(|oldest| named.version >= oldest))
         };
         let replaced = self.replaced().unwrap_or_default();
-        replaced.into_iter().filter(|key| self.is_named(key) && !obeyed(key)).collect()
+        replaced.into_iter().filter(|key| !obeyed(key)).collect()
     }
 
     fn is_named(&self, key: &PublicKey) -> bool {
@@ -141,8 +148,11 @@ mod tests {
     }
 
     #[test]
-    fn forgetting_at_once_spares_the_governing_key_alone() {
-        assert_eq!(directorship(&[1, 2, 3], &[1, 2]).replaced(), Some(vec![key(1), key(3)]));
+    fn forgetting_at_once_spares_the_governing_key_and_the_one_that_waits_for_its_keyset() {
+        let three = directorship(&[1, 2, 3], &[1, 2]);
+        assert_eq!((three.replaced(), three.waiting()), (Some(vec![key(1)]), Some(key(3))));
+        assert_eq!(directorship(&[1, 2], &[1, 2]).waiting(), None);
+        assert_eq!(directorship(&[1], &[]).waiting(), None, "the first one: it takes nobody's place");
         assert_eq!(directorship(&[1], &[1]).replaced(), Some(vec![]));
         assert_eq!(directorship(&[1], &[1, 2]).replaced(), None);
     }

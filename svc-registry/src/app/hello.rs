@@ -10,10 +10,10 @@ use wire::{DeviceId, TenantId};
 use super::{App, Effect, micros};
 use crate::error::Error;
 use crate::model::hello::{Heard, Order, Report};
-use crate::model::lives::{self, CHALLENGE_BYTES, Challenge, Lives, Sign};
+use crate::model::lives::{self, CHALLENGE_BYTES, Challenge, Lives, Place, Sign};
 use crate::model::roots;
 use crate::store::devices::{self, Change};
-use crate::store::hello::{self as rows, Greeted};
+use crate::store::hello::{self as rows, Greeted, News};
 use crate::store::lives::{self as kept, Following};
 use crate::store::presence::Renewal;
 use crate::store::{Tx, authority, upkeep};
@@ -89,21 +89,37 @@ impl App {
             .iter()
             .filter_map(|(device, report)| Some((*device, tenant_of(device)?, report)))
             .collect();
-        let renewals: Vec<Renewal> = welcome
+        // What this batch proved counts already.
+        let place = |device: &DeviceId, report: &Report| {
+            let lives = living.get(device).and_then(|one| one.lives.as_ref());
+            lives.map_or(Place::Counted, |lives| lives.place(report.order.boot()))
+        };
+        let renewals: Vec<(Renewal, &Report)> = welcome
             .iter()
-            .map(|(device, tenant, r)| Renewal { tenant: *tenant, device: *device, order: r.order })
-            .collect();
-        let older = if renewals.is_empty() { vec![] } else { self.leases.renew(&renewals, now).await };
-
-        let news: Vec<(DeviceId, TenantId, &Report)> = welcome
-            .iter()
-            .zip(&older)
-            .filter(|((device, _, report), older)| {
-                let stored = known.get(device).and_then(|k| k.report.as_ref());
-                !**older
-                    && stored.is_none_or(|s| report.order.newer_than(&s.order) && !report.says_the_same_as(s))
+            .map(|(device, tenant, report)| {
+                let place = place(device, report);
+                (Renewal { tenant: *tenant, device: *device, order: report.order, place }, *report)
             })
-            .map(|(row, _)| *row)
+            .filter(|(renewal, _)| renewal.place.may_be_newest())
+            .collect();
+        let (leases, reports): (Vec<Renewal>, Vec<&Report>) = renewals.into_iter().unzip();
+        let older = if leases.is_empty() { vec![] } else { self.leases.renew(&leases, now).await };
+
+        let news: Vec<News<'_>> = leases
+            .iter()
+            .zip(reports)
+            .zip(&older)
+            .filter(|((lease, report), older)| {
+                let stored = known.get(&lease.device).and_then(|k| k.report.as_ref());
+                let newer = |s: &Report| report.order.newer_than(&s.order, lease.place);
+                !**older && stored.is_none_or(|s| newer(s) && !report.says_the_same_as(s))
+            })
+            .map(|((lease, report), _)| News {
+                device: lease.device,
+                tenant: lease.tenant,
+                report,
+                place: lease.place,
+            })
             .collect();
         let (asked, effects) = self.write(&news, &living, now).await?;
         for (device, order) in &batch.wills {
@@ -132,7 +148,7 @@ impl App {
     /// Writes what is new; nothing, if nothing is. What each device is to be asked, and what is to be done outside.
     async fn write(
         &self,
-        news: &[(DeviceId, TenantId, &Report)],
+        news: &[News<'_>],
         living: &BTreeMap<DeviceId, Living>,
         now: SystemTime,
     ) -> Result<(BTreeMap<DeviceId, Challenge>, Vec<Effect>), Error> {
@@ -248,9 +264,9 @@ impl Batch {
                     batch.wills.insert(device, order);
                 }
                 Heard::Hello(report, _) => {
-                    let newer =
-                        batch.reports.get(&device).is_none_or(|old| report.order.newer_than(&old.order));
-                    if newer {
+                    // Should counters have gone back between the two, the device says another hello.
+                    let newer = |old: &Report| report.order.newer_than(&old.order, Place::Counted);
+                    if batch.reports.get(&device).is_none_or(newer) {
                         batch.reports.insert(device, report);
                     }
                 }

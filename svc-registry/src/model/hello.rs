@@ -1,12 +1,13 @@
 //! What a device reports of itself, and which report counts.
 //!
-//! Reports are ordered by (boot counter, sequence), never by arrival: an older one changes nothing. One that says
+//! Reports are ordered by (boot counter, sequence), never by arrival, and where counters went back by which boot is proved to be the current
+//! one (`lives`): an older one changes nothing. One that says
 //! nothing new changes nothing either. Presence goes by the pair (boot, connection): a will ends only the
 //! connection it was left for.
 
 use super::device::Slot;
 use super::field::Invalid;
-use super::lives::{Boot, Challenge};
+use super::lives::{Boot, Challenge, Place};
 
 /// Slots in one hello: two for each of two components, and room to grow.
 pub(crate) const SLOTS_MAX: usize = 8;
@@ -29,9 +30,15 @@ impl Order {
         Boot { count: self.boot_count, random: self.boot_random }
     }
 
-    /// Later in the device's life.
-    pub(crate) fn newer_than(&self, other: &Order) -> bool {
-        (self.boot_count, self.sequence) > (other.boot_count, other.sequence)
+    /// Later in the device's life; `place` is that of this boot.
+    pub(crate) fn newer_than(&self, other: &Order, place: Place) -> bool {
+        let counted = (self.boot_count, self.sequence) > (other.boot_count, other.sequence);
+        match place {
+            _ if self.boot() == other.boot() => self.sequence > other.sequence,
+            Place::Counted => counted,
+            Place::Newest => true,
+            Place::Over | Place::Unproven => false,
+        }
     }
 }
 
@@ -99,11 +106,25 @@ mod tests {
 
     #[test]
     fn hellos_are_ordered_by_boot_then_sequence() {
-        let newer = |a: (u32, u32), b: (u32, u32)| report(a.0, a.1).order.newer_than(&report(b.0, b.1).order);
+        let newer = |a: (u32, u32), b: (u32, u32)| {
+            report(a.0, a.1).order.newer_than(&report(b.0, b.1).order, Place::Counted)
+        };
         assert!(newer((1, 2), (1, 1)));
         assert!(newer((2, 1), (1, 9)));
         assert!(!newer((1, 1), (1, 1)));
         assert!(!newer((1, 9), (2, 1)));
+    }
+
+    #[test]
+    fn where_counters_went_back_the_proved_boot_is_the_later_one() {
+        let newer = |a: (u32, u32), b: (u32, u32), place| {
+            report(a.0, a.1).order.newer_than(&report(b.0, b.1).order, place)
+        };
+        assert!(newer((1, 2), (9, 7), Place::Newest));
+        assert!(!newer((1, 2), (1, 2), Place::Newest), "of one boot the sequence counts");
+        for place in [Place::Over, Place::Unproven] {
+            assert!(!newer((9, 7), (1, 2), place), "{place:?}");
+        }
     }
 
     #[test]

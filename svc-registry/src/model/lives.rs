@@ -24,6 +24,10 @@
 //! **Two boards that both go on are noticed**, as soon as one of them is heard between two hellos of a boot of the other, and
 //! each has answered once. Not noticed: copies that never say hello twice in a boot, firmware that answers no challenge, more than [`OVER_MAX`] copies that
 //! strictly take turns.
+//!
+//! **Which of two hellos is the later one** is what boot counters say, as long as they rise. A board that lost its journal counts from a lower
+//! number, and whatever it says would be older than what it said before. By (c) a boot in `over` ended before `now` began: where one of them
+//! counts as high as `now`, counters say nothing any more, and only `now` is believed ([`Lives::place`]).
 
 /// Boots that are over which are remembered.
 pub(crate) const OVER_MAX: usize = 7;
@@ -76,7 +80,37 @@ pub(crate) fn hear(kept: Option<&Lives>, boot: Boot, answer: Option<Challenge>, 
     }
 }
 
+/// How a boot stands to every other one of its device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// As the boot counters say.
+    Counted,
+    /// Later, whatever they say.
+    Newest,
+    /// It ended before the current one began.
+    Over,
+    /// Counters went back, and it is not known to be the current one: its next hello may prove that.
+    Unproven,
+}
+
+impl Place {
+    /// A hello of such a boot may be the newest there is.
+    pub(crate) fn may_be_newest(self) -> bool {
+        matches!(self, Self::Counted | Self::Newest)
+    }
+}
+
 impl Lives {
+    pub(crate) fn place(&self, boot: Boot) -> Place {
+        let went_back = self.over.iter().any(|over| over.count >= self.now.count);
+        match boot {
+            _ if self.over.contains(&boot) => Place::Over,
+            _ if !went_back => Place::Counted,
+            _ if boot == self.now => Place::Newest,
+            _ => Place::Unproven,
+        }
+    }
+
     fn followed_by(&self, boot: Boot, challenge: Challenge) -> Self {
         let over = std::iter::once(self.now).chain(self.over.iter().copied()).take(OVER_MAX).collect();
         Self { now: boot, over, challenge }
@@ -86,6 +120,7 @@ impl Lives {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::hello::Order;
     use proptest::prelude::*;
 
     const X: Boot = Boot { count: 2, random: 1 };
@@ -115,6 +150,32 @@ mod tests {
         assert_eq!(hear(Some(&second), X, Some(one), three), Sign::Ask, "it may have been said before");
         assert_eq!(hear(Some(&second), X, None, three), Sign::Ask);
         assert_eq!(hear(Some(&second), X, Some(two), three), Sign::Twice);
+    }
+
+    #[test]
+    fn counters_are_believed_until_they_are_seen_to_go_back() {
+        let boot = |count| Boot { count, random: count.into() };
+        let lives = |now, over: &[u32]| Lives {
+            now: boot(now),
+            over: over.iter().map(|count| boot(*count)).collect(),
+            challenge: challenge(1),
+        };
+        let rising = lives(9, &[8, 7]);
+        assert_eq!(rising.place(boot(9)), Place::Counted);
+        assert_eq!(rising.place(boot(10)), Place::Counted, "who began just now has proved nothing yet");
+        assert_eq!(rising.place(boot(8)), Place::Over);
+        let back = lives(1, &[9, 8]);
+        assert_eq!(back.place(boot(1)), Place::Newest);
+        assert_eq!(back.place(boot(9)), Place::Over);
+        assert_eq!(back.place(boot(2)), Place::Unproven);
+        assert_eq!(back.place(boot(7)), Place::Unproven, "long over or just begun: nobody knows");
+        assert_eq!(
+            lives(2, &[1, 9, 8]).place(boot(2)),
+            Place::Newest,
+            "one that counts as high is remembered"
+        );
+        let twice = Lives { now: Y, over: vec![X], challenge: challenge(1) };
+        assert_eq!((twice.place(Y), twice.place(X)), (Place::Newest, Place::Over), "the same count");
     }
 
     #[test]
@@ -183,6 +244,54 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// A board that loses counts now and then and proves each of its boots; its hellos come late, again, and in any order.
+        #[test]
+        fn a_late_hello_of_a_boot_that_is_over_undoes_nothing_and_the_board_is_heard(
+            steps in proptest::collection::vec((0u8..5, any::<usize>()), 0..80),
+        ) {
+            let order = |boot: Boot, sequence| Order { boot_count: boot.count, boot_random: boot.random, connection: 1, sequence };
+            let mut lives = kept(hear(None, Boot { count: 1, random: 0 }, None, challenge(0)));
+            let (mut began, mut sequence) = (0u64, 1);
+            let mut newest = order(lives.now, sequence);
+            let mut said = vec![newest];
+            for (step, which) in steps {
+                match step {
+                    0 => {
+                        let count = match which % 3 { 0 => 1, 1 => lives.now.count, _ => lives.now.count + 1 };
+                        (began, sequence) = (began + 1, 1);
+                        let boot = Boot { count, random: began };
+                        // Its first hello is heard before anything is proved.
+                        let first = order(boot, sequence);
+                        said.push(first);
+                        if first.newer_than(&newest, lives.place(boot)) {
+                            newest = first;
+                        }
+                        lives = kept(hear(Some(&lives), boot, Some(lives.challenge), challenge(began)));
+                        sequence += 1;
+                    }
+                    1 | 2 => sequence += 1,
+                    _ => {
+                        // Older ones than are remembered are believed to be lost on their way.
+                        said.retain(|order| order.boot_random + OVER_MAX as u64 >= began);
+                        let late = said[which % said.len()];
+                        let place = lives.place(late.boot());
+                        if late.newer_than(&newest, place) {
+                            prop_assert_ne!(place, Place::Over);
+                            prop_assert!(late.boot() == lives.now || newest.boot() != lives.now, "{late:?} undid {newest:?}");
+                            newest = late;
+                        }
+                        continue;
+                    }
+                }
+                let now = order(lives.now, sequence);
+                said.push(now);
+                if now.newer_than(&newest, lives.place(lives.now)) {
+                    newest = now;
+                }
+                prop_assert_eq!(newest, now, "{:?}", lives);
+            }
+        }
 
         /// Power cuts (the counter may not have been stored, or be lost with the store), messages late, lost, repeated and out of order
         /// in both directions, a database that comes back from a backup, and releases.

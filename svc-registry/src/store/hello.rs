@@ -12,7 +12,7 @@ use super::rows::{digest_option, get, id};
 use super::{Tx, lives};
 use crate::error::Error;
 use crate::model::hello::Report;
-use crate::model::lives::Lives;
+use crate::model::lives::{Lives, Place};
 
 /// What is known of a device that says hello.
 #[derive(Debug, Clone)]
@@ -26,6 +26,15 @@ pub(crate) struct Greeted {
     pub report: Option<Report>,
     /// The keyset after the one the device holds.
     pub next_keyset: Option<Vec<u8>>,
+}
+
+/// A report that says something new, and how its boot stands to others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct News<'a> {
+    pub device: DeviceId,
+    pub tenant: TenantId,
+    pub report: &'a Report,
+    pub place: Place,
 }
 
 /// Known devices among those named; each with the version of the keyset it says it holds.
@@ -59,13 +68,10 @@ pub(crate) async fn greeted(tx: &Tx, held: &[(DeviceId, i32)]) -> Result<HashMap
 }
 
 /// Those that hold a later keyset than their tenant's newest, and that one's version.
-pub(crate) async fn ahead_of_keysets(
-    tx: &Tx,
-    reports: &[(DeviceId, TenantId, &Report)],
-) -> Result<Vec<(DeviceId, i32)>, Error> {
-    let ids: Vec<String> = reports.iter().map(|(device, ..)| device.to_string()).collect();
-    let tenants: Vec<String> = reports.iter().map(|(_, tenant, _)| tenant.to_string()).collect();
-    let held: Vec<i32> = reports.iter().map(|(_, _, r)| r.keyset_version).collect();
+pub(crate) async fn ahead_of_keysets(tx: &Tx, news: &[News<'_>]) -> Result<Vec<(DeviceId, i32)>, Error> {
+    let ids: Vec<String> = news.iter().map(|one| one.device.to_string()).collect();
+    let tenants: Vec<String> = news.iter().map(|one| one.tenant.to_string()).collect();
+    let held: Vec<i32> = news.iter().map(|one| one.report.keyset_version).collect();
     let sql = "SELECT h.device_id, k.newest FROM unnest($1::text[], $2::text[], $3::int4[]) AS h(device_id, tenant_id, held)
                CROSS JOIN LATERAL (SELECT coalesce(max(version), 0) AS newest FROM registry.keysets
                    WHERE tenant_id = h.tenant_id) k
@@ -74,13 +80,9 @@ pub(crate) async fn ahead_of_keysets(
     rows.iter().map(|row| Ok((id(row, "device_id")?, get(row, "newest")?))).collect()
 }
 
-/// Writes reports, each unless a newer one is there, and tells the feed of those written. `reports` is in the order of
+/// Writes reports, each unless a newer one is there, and tells the feed of those written. `news` is in the order of
 /// device ids, as every batch, so that two batches cannot wait for each other.
-pub(crate) async fn save(
-    tx: &Tx,
-    reports: &[(DeviceId, TenantId, &Report)],
-    now: SystemTime,
-) -> Result<u64, Error> {
+pub(crate) async fn save(tx: &Tx, news: &[News<'_>], now: SystemTime) -> Result<u64, Error> {
     let sql = "WITH written AS (
                    INSERT INTO registry.reports AS r (device_id, tenant_id, boot_count, boot_random, connection,
                        sequence, boot_reason, board, microvisor_version, slots, app_version, app_floor,
@@ -96,20 +98,24 @@ pub(crate) async fn save(
                        app_version = excluded.app_version, app_floor = excluded.app_floor,
                        keyset_version = excluded.keyset_version, reported_at = excluded.reported_at
                    WHERE (r.boot_count, r.sequence) < (excluded.boot_count, excluded.sequence)
+                       OR (r.device_id = ANY ($16) AND r.boot_random <> excluded.boot_random)
                    RETURNING tenant_id, device_id)
                INSERT INTO registry.changes (tenant_id, device, kind) SELECT tenant_id, device_id, $15
                FROM written";
     let column =
-        |read: &dyn Fn(&Report) -> String| reports.iter().map(|(_, _, r)| read(r)).collect::<Vec<_>>();
-    let number = |read: &dyn Fn(&Report) -> i64| reports.iter().map(|(_, _, r)| read(r)).collect::<Vec<_>>();
-    let ids: Vec<String> = reports.iter().map(|(device, ..)| device.to_string()).collect();
-    let tenants: Vec<String> = reports.iter().map(|(_, tenant, _)| tenant.to_string()).collect();
-    let randoms: Vec<Vec<u8>> =
-        reports.iter().map(|(_, _, r)| r.order.boot_random.to_be_bytes().to_vec()).collect();
+        |read: &dyn Fn(&Report) -> String| news.iter().map(|one| read(one.report)).collect::<Vec<_>>();
+    let number = |read: &dyn Fn(&Report) -> i64| news.iter().map(|one| read(one.report)).collect::<Vec<_>>();
+    let ids: Vec<String> = news.iter().map(|one| one.device.to_string()).collect();
+    let tenants: Vec<String> = news.iter().map(|one| one.tenant.to_string()).collect();
+    let reports = || news.iter().map(|one| one.report);
+    let randoms: Vec<Vec<u8>> = reports().map(|r| r.order.boot_random.to_be_bytes().to_vec()).collect();
     let slots: Vec<Json<Vec<SlotJson>>> =
-        reports.iter().map(|(_, _, r)| Json(r.slots.iter().map(SlotJson::new).collect())).collect();
-    let app_versions: Vec<Option<&str>> = reports.iter().map(|(_, _, r)| r.app_version()).collect();
-    let keysets: Vec<i32> = reports.iter().map(|(_, _, r)| r.keyset_version).collect();
+        reports().map(|r| Json(r.slots.iter().map(SlotJson::new).collect())).collect();
+    let app_versions: Vec<Option<&str>> = reports().map(Report::app_version).collect();
+    let keysets: Vec<i32> = reports().map(|r| r.keyset_version).collect();
+    // Whatever these count, theirs is the boot there is.
+    let newest = news.iter().filter(|one| one.place == Place::Newest);
+    let newest: Vec<String> = newest.map(|one| one.device.to_string()).collect();
     let written = tx
         .execute(
             sql,
@@ -129,6 +135,7 @@ pub(crate) async fn save(
                 &keysets,
                 &now,
                 &Change::Reported.as_str(),
+                &newest,
             ],
         )
         .await?;

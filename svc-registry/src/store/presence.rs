@@ -15,6 +15,7 @@ use tokio_stream::StreamExt;
 use wire::{DeviceId, TenantId};
 
 use crate::model::hello::Order;
+use crate::model::lives::Place;
 use crate::model::{Presence, PresencePosition};
 
 /// Channel on which changes are published: "{tenant} {device}".
@@ -43,18 +44,20 @@ local function told(tenant, device, most, kept)
 end
 ";
 
-/// ARGV: now, lease, kept, most; then tenant, device, boot count, sequence, pair of each. Answers of each: 0 older than
-/// what is known, 1 renewed, 2 came online.
+/// ARGV: now, lease, kept, most; then tenant, device, boot count, sequence, pair of each, and 1 if its boot is later than any other whatever
+/// they count. Answers of each: 0 older than what is known, 1 renewed, 2 came online.
 const HELLO: &str = r"
 local now, lease, kept = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 redis.call('SET', 'hf:since', now, 'NX')
 local answers = {}
-for i = 5, #ARGV, 5 do
+local function named(pair) return string.match(pair or '', '^(%d+%-%x+)%-') end
+for i = 5, #ARGV, 6 do
   local key = 'hf:presence:' .. ARGV[i + 1]
   local boot, sequence, pair = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), ARGV[i + 4]
   local old = redis.call('HMGET', key, 'b', 's', 'p', 'on', 'until')
   local b, s = tonumber(old[1] or -1), tonumber(old[2] or -1)
-  if b > boot or (b == boot and s >= sequence) then
+  local follows = ARGV[i + 5] == '1' and named(old[3]) ~= named(pair)
+  if not follows and (b > boot or (b == boot and s >= sequence)) then
     answers[#answers + 1] = 0
   else
     redis.call('HSET', key, 'b', boot, 's', sequence, 'p', pair, 'on', 1, 'until', now + lease, 'at', now)
@@ -143,6 +146,8 @@ pub(crate) struct Renewal {
     pub tenant: TenantId,
     pub device: DeviceId,
     pub order: Order,
+    /// How its boot stands to others.
+    pub place: Place,
 }
 
 /// Listens to what is published on [`CHANNEL`].
@@ -195,6 +200,7 @@ impl Leases {
             let order = &renewal.order;
             call.arg(renewal.tenant.to_string()).arg(renewal.device.to_string());
             call.arg(order.boot_count).arg(order.sequence).arg(pair(order));
+            call.arg(u8::from(renewal.place == Place::Newest));
         }
         let answers: RedisResult<Vec<u8>> = call.invoke_async(&mut self.redis.clone()).await;
         match answers {

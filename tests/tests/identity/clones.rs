@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use dev::Service;
 use proto::device::v1::{BootId, EnrollReason, EnrollStatus, HelloUp};
-use proto::registry::v1::{GetDeviceRequest, ReleaseDeviceRequest, RevokeDeviceRequest};
+use proto::registry::v1::{GetDeviceRequest, Presence, ReleaseDeviceRequest, RevokeDeviceRequest};
 use tonic::Code;
 
 use crate::board::{Enrolled, Session, hello};
@@ -144,6 +144,37 @@ async fn a_boot_that_speaks_after_its_successor_is_two_boards_and_late_hellos_ar
         (EnrollStatus::Refused, EnrollReason::DeviceQuarantined),
         "and its claim gives it nothing"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_board_that_counts_its_boots_from_a_lower_number_is_shown_as_it_is() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let device = fleet.enroll("serial-1").await?;
+    let name = device.name();
+    let mut session = device.connect(&fleet.stack).await?;
+    let mut before = Boot::new(40, 1);
+    before.talk(&device, &mut session).await?;
+    let late = HelloUp { app_floor: 40, ..before.next() };
+    device.say(&mut session, &late).await?;
+    fleet.device_becomes(&name, |d| d.app_floor == 40).await?;
+
+    for (floor, boot) in [(3, (3, 2)), (4, (4, 3)), (5, (4, 4)), (6, (1, 5))] {
+        let mut session = device.connect(&fleet.stack).await?;
+        let mut now = Boot::new(boot.0, boot.1);
+        now.talk(&device, &mut session).await?;
+        now.talk(&device, &mut session).await?;
+        let here = |d: &proto::registry::v1::Device| d.app_floor == floor && d.presence() == Presence::Online;
+        device.say(&mut session, &HelloUp { app_floor: floor as u64, ..now.next() }).await?;
+        fleet.device_becomes(&name, here).await?;
+        // What is over comes late, and undoes nothing; nor does its will, whatever it counts.
+        device.say(&mut session, &HelloUp { connection: 9, sequence: 99, ..late.clone() }).await?;
+        device.say(&mut session, &HelloUp { nonce: Vec::new(), ..late.clone() }).await?;
+        device.say(&mut session, &HelloUp { app_floor: floor as u64 + 100, ..now.next() }).await?;
+        fleet
+            .device_becomes(&name, |d| d.app_floor == floor + 100 && d.presence() == Presence::Online)
+            .await?;
+    }
     Ok(())
 }
 

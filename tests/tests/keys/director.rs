@@ -140,6 +140,10 @@ async fn old_directors_are_forgotten_at_once_when_it_is_asked_and_never_the_one_
     let old = estate.tenant.director;
     estate.obeys(1, old).await?;
     let new = estate.rotated().await?;
+    // Its keyset is being signed somewhere: deleted, it would be a keyset that nobody can direct by.
+    let early = estate.ota.forget_director_keys(estate.forgetting()).await?.into_inner();
+    ensure!(early.forgotten == 0 && early.public_keys.is_empty(), "{early:?}");
+    ensure!(PublicKey::from_spki_der(&early.waiting_public_key)? == new && directors(&estate.stack)? == 2);
     estate.publish(2, new).await?;
     let asked = ForgetDirectorKeysRequest { validate_only: true, ..estate.forgetting() };
     let forgotten = estate.ota.forget_director_keys(asked).await?.into_inner().forgotten;
@@ -147,7 +151,9 @@ async fn old_directors_are_forgotten_at_once_when_it_is_asked_and_never_the_one_
     let id = "6f1f9f6e-4f0a-4b1c-8c59-0b0a4a0f1d11".to_owned();
     let named = ForgetDirectorKeysRequest { request_id: id, ..estate.forgetting() };
     for _ in 0..2 {
-        ensure!(estate.ota.forget_director_keys(named.clone()).await?.into_inner().forgotten == 1);
+        let done = estate.ota.forget_director_keys(named.clone()).await?.into_inner();
+        ensure!(done.forgotten == 1 && done.public_keys == [old.spki_der()?.to_vec()], "{done:?}");
+        ensure!(done.waiting_public_key.is_empty(), "{done:?}");
     }
     ensure!(directors(&estate.stack)? == 1);
 

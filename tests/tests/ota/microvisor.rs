@@ -8,6 +8,7 @@ use proto::ota::v1::deployment::State;
 use proto::ota::v1::{Bundle, Deployment};
 use tonic::Code;
 use wire::directive::{Order, Target};
+use wire::limits::MICROVISOR_TRIAL_S_MAX;
 use wire::manifest::{Component, Version};
 use wire::sign::ReleaseKeySpec;
 
@@ -20,9 +21,13 @@ const HELLOS: usize = 10;
 
 /// A microvisor's bundle, uploaded.
 async fn microvisor(scene: &Scene, version: &str, counter: u64) -> Result<Bundle> {
+    tried_for(scene, version, counter, 60).await
+}
+
+async fn tried_for(scene: &Scene, version: &str, counter: u64, trial_s: u32) -> Result<Bundle> {
     let layer = noise(counter, 50_000);
     let mut spec = spec(version, &[&layer]);
-    (spec.component, spec.security_counter) = (Component::Microvisor, counter);
+    (spec.component, spec.security_counter, spec.update.trial_s) = (Component::Microvisor, counter, trial_s);
     scene.tenant.upload(&scene.stack, &spec).await
 }
 
@@ -252,6 +257,16 @@ async fn a_release_key_for_applications_signs_no_microvisor_and_a_microvisor_has
     scene.tenant.publish(&scene.stack, &keyset).await?;
     assert_eq!(refused("1.1.0").await?.as_deref(), Some("key_scope"));
     needing(&scene, 0).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_microvisor_whose_trial_would_last_longer_than_a_day_is_refused_at_upload() -> Result<()> {
+    let scene = Scene::set().await?;
+    tried_for(&scene, "1.1.0", 4, MICROVISOR_TRIAL_S_MAX).await?;
+    let longer = tried_for(&scene, "1.1.0", 5, MICROVISOR_TRIAL_S_MAX + 1).await.expect_err("it is refused");
+    let status = longer.downcast::<tonic::Status>().context("a status")?;
+    ensure!(detail(&status, "refusal").as_deref() == Some("microvisor_trial"), "{status}");
+    Ok(())
 }
 
 /// The last part of its name.

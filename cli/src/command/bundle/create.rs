@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
-use wire::limits::AREA_BYTES_MAX;
+use wire::limits::{AREA_BYTES_MAX, MICROVISOR_TRIAL_S_MAX};
 use wire::manifest::{Component, Confirm, ConnectivityPolicy, CrashPolicy, UpdatePolicy, Version};
 use wire::sign::{LayerSpec, ManifestSpec};
 
@@ -74,7 +74,7 @@ fn keep_symbols(out: &Path, file: &[u8]) -> Result<()> {
 
 fn policy(args: &Create) -> Result<UpdatePolicy> {
     Ok(UpdatePolicy {
-        trial_s: seconds("--trial", args.trial)?,
+        trial_s: trial_s(args.component, args.trial)?,
         stable_s: seconds("--stable", args.stable)?,
         confirm: match args.confirm {
             ConfirmArg::Healthy => Confirm::Healthy,
@@ -84,6 +84,17 @@ fn policy(args: &Create) -> Result<UpdatePolicy> {
         polite_s: seconds("--polite", args.polite)?,
         commit_after_s: args.commit_after.map(|time| seconds("--commit-after", time)).transpose()?,
     })
+}
+
+fn trial_s(component: ComponentArg, trial: Duration) -> Result<u32> {
+    let trial_s = seconds("--trial", trial)?;
+    match component {
+        ComponentArg::Microvisor if trial_s > MICROVISOR_TRIAL_S_MAX => {
+            let most = MICROVISOR_TRIAL_S_MAX;
+            Err(input(format!("--trial is {trial_s} s, and a microvisor's at most {most} s (a day)")))
+        }
+        _ => Ok(trial_s),
+    }
 }
 
 fn seconds(flag: &str, time: Duration) -> Result<u32> {
@@ -102,5 +113,20 @@ fn build_time(args: &Create) -> Result<u64> {
             .duration_since(UNIX_EPOCH)
             .context("the clock stands before 1970")?
             .as_secs()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_microvisors_trial_ends_within_a_day() {
+        let day = Duration::from_secs(MICROVISOR_TRIAL_S_MAX.into());
+        let longer = day + Duration::from_secs(1);
+        assert_eq!(trial_s(ComponentArg::Microvisor, day).unwrap(), MICROVISOR_TRIAL_S_MAX);
+        let refused = trial_s(ComponentArg::Microvisor, longer).unwrap_err();
+        assert!(refused.to_string().contains("at most 86400 s"), "{refused}");
+        assert_eq!(trial_s(ComponentArg::App, longer).unwrap(), MICROVISOR_TRIAL_S_MAX + 1);
     }
 }
