@@ -181,7 +181,7 @@ async fn lower_boots(board: &Patient<'_>, device: &str) -> Result<()> {
     let world = board.world;
     let machine = world.machine(board.flash)?.start().await?;
     let scenario = async {
-        let bundle = world.app(Image::First("3.0.0"), "3.0.0", 1, &QUICK).await?;
+        let bundle = world.app(Image::First("2.0.0"), "3.0.0", 1, &QUICK).await?;
         let ended = world.deploy(device, &bundle).await?;
         ensure!(ended == ("STATE_CONFIRMED".into(), String::new()), "{ended:?}");
         world.devices(1, |device| is_online(device) && runs(device, "3.0.0")).await
