@@ -14,6 +14,7 @@ use super::{Effect, report};
 use crate::error::Error;
 use crate::model::deployment::Deployment;
 use crate::model::device::{Facts, Hello, Link};
+use crate::model::life::Place;
 use crate::model::report::{Moment, Report};
 use crate::model::state::{Event, Order, State};
 
@@ -37,6 +38,9 @@ pub(crate) struct Said {
 /// trial always is.
 const TIME_FRESH_S: u64 = 60;
 
+/// Hellos of a boot that are followed by another one at once, so that svc-registry can prove which boot it is. It may be away.
+const AGAIN_MAX: u32 = 8;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub(crate) manifest: Digest,
@@ -47,12 +51,8 @@ pub(crate) struct Slot {
     pub(crate) running: bool,
 }
 
-/// Hears one hello. One that is not newer than what is known changes nothing and is not answered.
+/// Hears one hello. One that is not newer than what is known changes nothing.
 pub(super) fn hear(held: &mut Held, known: &Known, said: &Said, now: SystemTime) -> Answer {
-    if known.link.as_ref().is_some_and(|link| !said.moment.is_after(link.hello.moment)) {
-        metrics::counter!("ota_hellos_total", "kind" => "stale").increment(1);
-        return Answer::default();
-    }
     let hello = Hello {
         nonce: said.nonce,
         moment: said.moment,
@@ -60,19 +60,34 @@ pub(super) fn hear(held: &mut Held, known: &Known, said: &Said, now: SystemTime)
         key: known.device.key,
         keyset: said.keyset,
     };
+    let place = known.device.place(said.moment.boot);
+    let kept = known.link.as_ref().map(|link| link.hello);
+    if place == Place::Over || kept.is_some_and(|kept| !place.is_later(&hello, &kept)) {
+        metrics::counter!("ota_hellos_total", "kind" => "stale").increment(1);
+        let other = kept.filter(|kept| kept.moment.boot != said.moment.boot);
+        return Answer { again: again(place, hello, other), ..Answer::default() };
+    }
+    let follows = place == Place::Newest || kept.is_some_and(|kept| place.overrules(&hello, &kept));
+    let (unknown, mut doubtful) = (known.link.is_none(), false);
+    for row in held.open(known.device.id) {
+        let latest = row.latest;
+        let lower = latest.boot != said.moment.boot && !said.moment.is_after(latest);
+        if unknown || follows && lower {
+            // What was reported of the deployment before came from another board, or this one has forgotten it.
+            row.change().latest = latest.long_past();
+        } else {
+            // Its reports would be older than those.
+            doubtful |= lower;
+        }
+    }
     let mut answer = match &said.result {
         Some(result) => report::take(held, known, result, None, now),
         None => Answer::default(),
     };
-    let unknown = known.link.is_none();
     let mut open: Vec<DeploymentId> = Vec::new();
     for row in held.open(known.device.id) {
         let deployment = row.change();
         compare(deployment, said, now);
-        if unknown {
-            // Nothing is known of this board: what was reported of the deployment before came from another.
-            deployment.latest = Moment::default();
-        }
         open.push(deployment.id);
     }
     for id in &open {
@@ -88,10 +103,19 @@ pub(super) fn hear(held: &mut Held, known: &Known, said: &Said, now: SystemTime)
         .as_ref()
         .is_none_or(|old| (&old.facts, old.hello.keyset) != (&newest.facts, newest.hello.keyset));
     metrics::counter!("ota_hellos_total", "kind" => if news { "news" } else { "same" }).increment(1);
-    answer.keep = (news || !open.is_empty()).then_some(newest);
-    answer.hello = Some(hello);
+    let lower = kept.is_some_and(|kept| !said.moment.is_after(kept.moment));
+    answer.keep = (news || lower || !open.is_empty()).then_some(newest);
+    (answer.hello, answer.follows) = (Some(hello), follows);
+    answer.again = again(place, hello, kept.filter(|_| doubtful));
     answer.time = said.on_trial || said.time_bound_s.saturating_add(TIME_FRESH_S) < order::unix_seconds(now);
     answer
+}
+
+/// A boot that counts lower than what is known may be the current one of a board that lost its journal. Its next hello proves that, and
+/// is a quarter of an hour away: a directive that answers another hello than its newest brings it soon.
+fn again(place: Place, hello: Hello, kept: Option<Hello>) -> Option<Hello> {
+    let asks = place != Place::Over && hello.moment.sequence <= AGAIN_MAX;
+    kept.filter(|_| asks).map(|kept| Hello { nonce: kept.nonce, ..hello })
 }
 
 /// The time, signed for who said hello.

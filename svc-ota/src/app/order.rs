@@ -146,6 +146,20 @@ impl Planned {
     }
 }
 
+/// For a device that is at work on what is known to nobody here: it would wait for `go` for ever.
+pub(super) fn stop(
+    device: DeviceId,
+    nonce: Nonce,
+    target: Target,
+    director: &director::Director,
+    now: SystemTime,
+) -> Result<Effect, Error> {
+    let order = directive::Order::Cancel(target);
+    let cancel = Directive { device, nonce, issued_at_s: unix_seconds(now), order };
+    metrics::counter!("ota_directives_total", "kind" => "cancel").increment(1);
+    Ok(Effect::Direct { device, trace: None, directive: director.sign(&cancel)?, envelope: Vec::new() })
+}
+
 /// The newest hello of each device: what Postgres kept, or a quiet one that only Redis remembers.
 pub(crate) async fn newest_hellos(
     app: &App,
@@ -171,7 +185,7 @@ pub(crate) async fn newest_hello(app: &App, tx: &Tx, device: DeviceId) -> Result
 /// The newer of what Postgres kept and what Redis remembers, said with the key the device has now.
 pub(crate) fn newest(device: &Device, kept: Option<&Link>, quiet: Option<Hello>) -> Option<Hello> {
     match (kept.map(|link| link.hello), quiet.filter(|quiet| quiet.key == device.key)) {
-        (Some(kept), Some(quiet)) if quiet.moment.is_after(kept.moment) => Some(quiet),
+        (Some(kept), Some(quiet)) if device.place(quiet.moment.boot).is_later(&quiet, &kept) => Some(quiet),
         (Some(kept), _) => Some(kept),
         (None, quiet) => quiet,
     }

@@ -4,6 +4,8 @@
 use std::time::SystemTime;
 
 use wire::DeploymentId;
+use wire::directive::Target;
+use wire::manifest::Component;
 
 use super::order::{self, Occasion};
 use super::turn::{Answer, Held, Known, Row, Step};
@@ -22,17 +24,15 @@ pub(super) fn take(
     let device = &known.device;
     let Some(row) = held.named(device, report.deployment) else {
         count_lie("foreign_deployment");
-        // A restored backup knows nothing of what came after it. Kept, the result would take the place of later ones for ever.
-        let acknowledge = report.phase.is_result().then_some(report.moment);
-        return Answer { acknowledge, ..Answer::default() };
+        return unknown(report, hello);
     };
     let mut answer = Answer::default();
     match judge(&row.known(), report) {
         Verdict::Lie(lie) => {
             count_lie(lie.as_str());
-            // It will not be told to go on, and need not keep what nobody believes.
-            let believed = row.state.is_final() && report.phase.is_result();
-            answer.acknowledge = believed.then_some(report.moment);
+            // It need not keep what nobody believes. Should it be true (a database from a backup knows less than the device), the device
+            // would take no order about the deployment while it holds that, and tells the same again when it is told again.
+            answer.acknowledge = report.phase.is_result().then_some(report.moment);
         }
         Verdict::Stale => return repeated(row, known, report, hello, now),
         Verdict::Over => {
@@ -54,6 +54,19 @@ pub(super) fn take(
         }
     }
     answer
+}
+
+/// A restored backup knows nothing of what came after it. A result that is kept would take the place of later ones for ever, and who is at work
+/// would wait for ever.
+fn unknown(report: &Report, hello: Option<Hello>) -> Answer {
+    if report.phase.is_result() {
+        return Answer { acknowledge: Some(report.moment), ..Answer::default() };
+    }
+    // A cancel goes by deployment and manifest: which component it is nobody said.
+    let (deployment, manifest) = (report.deployment, report.manifest);
+    let target = Target { manifest, deployment, component: Component::App };
+    let stop = hello.filter(|_| report.phase.before_go()).map(|hello| (hello, target));
+    Answer { stop, ..Answer::default() }
 }
 
 /// What the device's other deployments wait for, or no longer wait for, now that this one moved.

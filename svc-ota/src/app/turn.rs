@@ -5,11 +5,12 @@
 //! of their ids and links written in that of their devices', so turns of replicas never wait in a circle; a turn that
 //! fails has changed nothing and said nothing, and may be taken again, whole or message by message.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use wire::directive::Target;
 use wire::manifest::Component;
 use wire::{DeploymentId, DeviceId, Nonce, TenantId};
 
@@ -60,6 +61,12 @@ pub(super) struct Answer {
     pub(super) tellings: Vec<Telling>,
     /// A hello that counts; the link is kept when there was something to answer or record.
     pub(super) hello: Option<Hello>,
+    /// Its boot is later than any other whatever they count.
+    pub(super) follows: bool,
+    /// What the device is at work on and nobody here knows of.
+    pub(super) stop: Option<(Hello, Target)>,
+    /// The device is to say another hello.
+    pub(super) again: Option<Hello>,
     /// The device's time is behind.
     pub(super) time: bool,
     pub(super) keep: Option<Link>,
@@ -163,10 +170,12 @@ impl Held {
 #[derive(Debug, Default)]
 struct Said {
     acknowledged: Vec<(DeviceId, Moment)>,
-    times: BTreeMap<DeviceId, (Nonce, Arc<Director>)>,
+    times: BTreeMap<(DeviceId, [u8; 16]), Arc<Director>>,
     tellings: BTreeMap<DeploymentId, Telling>,
+    stops: BTreeMap<DeviceId, (Nonce, Target, Arc<Director>)>,
     links: BTreeMap<DeviceId, (TenantId, Link)>,
     heard: Vec<(DeviceId, Hello)>,
+    followed: BTreeSet<DeviceId>,
     steps: Vec<Step>,
 }
 
@@ -196,18 +205,21 @@ pub(crate) async fn take(
         deployments::save_all(&tx, &changed).await?;
     }
     if !said.links.is_empty() {
-        devices::save_links(&tx, &said.links).await?;
+        devices::save_links(&tx, &said.links, &said.followed).await?;
     }
     let planned = order::planned(&tx, said.tellings.into_values()).await?;
     tx.commit().await?;
     said.steps.iter().for_each(Step::tell);
-    app.hellos.remember(&said.heard).await;
+    app.hellos.remember(&said.heard, &said.followed).await;
 
     let acknowledged = said.acknowledged.into_iter();
     let mut effects: Vec<Effect> =
         acknowledged.map(|(device, result)| Effect::Acknowledge { device, result }).collect();
-    for (device, (nonce, director)) in said.times {
-        effects.push(hello::time(device, nonce, &director, now)?);
+    for ((device, nonce), director) in said.times {
+        effects.push(hello::time(device, Nonce(nonce), &director, now)?);
+    }
+    for (device, (nonce, target, director)) in said.stops {
+        effects.push(order::stop(device, nonce, target, &director, now)?);
     }
     for planned in planned {
         effects.push(planned.signed(now)?);
@@ -274,9 +286,22 @@ impl Said {
         if let Some(hello) = answer.hello {
             self.heard.push((device, hello));
             if let Some(director) = known.director(hello).filter(|_| answer.time) {
-                self.times.insert(device, (hello.nonce, director));
+                self.times.insert((device, hello.nonce.0), director);
+            }
+            if answer.follows {
+                self.followed.insert(device);
             }
             known.hello = Some(hello);
+        }
+        if let Some(hello) = answer.again
+            && let Some(director) = known.director(hello)
+        {
+            self.times.insert((device, hello.nonce.0), director);
+        }
+        if let Some((hello, target)) = answer.stop
+            && let Some(director) = known.director(hello)
+        {
+            self.stops.insert(device, (hello.nonce, target, director));
         }
         for telling in answer.tellings {
             self.tellings.insert(telling.deployment(), telling);

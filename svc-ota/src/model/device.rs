@@ -5,7 +5,8 @@ use std::time::SystemTime;
 use wire::manifest::{Component, Version};
 use wire::{DeviceId, Digest, Nonce, TenantId};
 
-use super::report::Moment;
+use super::life::{Life, Place};
+use super::report::{Boot, Moment};
 
 /// A device that exists.
 #[derive(Clone, Debug)]
@@ -18,6 +19,15 @@ pub(crate) struct Device {
     pub(crate) revoked: bool,
     /// Two boards use its identity: it is told nothing, and nothing it says counts, until an operator decided.
     pub(crate) quarantined: bool,
+    /// None: nothing is proved of its boots.
+    pub(crate) life: Option<Life>,
+}
+
+impl Device {
+    /// How a boot of it stands to others.
+    pub(crate) fn place(&self, boot: Boot) -> Place {
+        self.life.as_ref().map_or(Place::Counted, |life| life.place(boot))
+    }
 }
 
 /// The newest hello of a device.

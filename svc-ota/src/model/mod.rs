@@ -7,6 +7,7 @@ pub(crate) mod deployment;
 pub(crate) mod device;
 pub(crate) mod directed;
 pub(crate) mod director;
+pub(crate) mod life;
 pub(crate) mod precedence;
 pub(crate) mod report;
 pub(crate) mod staging;

@@ -30,6 +30,11 @@ impl Moment {
         }
         self.boot.random != other.boot.random || self.sequence > other.sequence
     }
+
+    /// Before all there are: whatever comes is later, and of another boot. What was never said stays unsaid.
+    pub(crate) fn long_past(self) -> Moment {
+        Moment { boot: Boot { count: 0, ..self.boot }, sequence: 0 }
+    }
 }
 
 /// `UpdateUp`, its fields checked.
@@ -109,7 +114,10 @@ pub(crate) fn judge(known: &Known, report: &Report) -> Verdict {
         return Verdict::Lie(Lie::NotDirected);
     }
     if !report.moment.is_after(known.latest) {
-        return Verdict::Stale;
+        let other_boot = report.moment.boot != known.latest.boot;
+        let told = known.state.is_called_off() && report.phase.before_go() && other_boot;
+        // Of a board that lost its journal since, and counts lower, it may be the newest there is.
+        return if told { Verdict::Over } else { Verdict::Stale };
     }
     if known.state.is_final() {
         return after_the_end(known.state, report);
@@ -142,7 +150,7 @@ fn event(report: &Report, latest: Moment, same_boot: bool) -> Event {
 }
 
 fn after_the_end(state: State, report: &Report) -> Verdict {
-    let called_off = matches!(state, State::Cancelled | State::Superseded);
+    let called_off = state.is_called_off();
     match report.phase {
         // The same result again, under a new sequence.
         phase if phase.state() == state => Verdict::Stale,
@@ -260,6 +268,15 @@ mod tests {
             assert_eq!(judge(&known(state), &report(Phase::Confirmed)), Verdict::Lie(Lie::Impossible));
         }
         assert_eq!(judge(&known(State::Confirmed), &report(Phase::Fetching)), Verdict::Lie(Lie::Impossible));
+    }
+
+    #[test]
+    fn who_lost_its_journal_at_work_on_what_was_called_off_is_told_to_stop() {
+        let lower = Report { moment: moment(1, 1), ..report(Phase::Ready) };
+        assert_eq!(judge(&known(State::Cancelled), &lower), Verdict::Over);
+        assert_eq!(judge(&known(State::Ready), &lower), Verdict::Stale);
+        let earlier = Report { moment: moment(3, 4), ..report(Phase::Ready) };
+        assert_eq!(judge(&known(State::Cancelled), &earlier), Verdict::Stale, "said before it heard");
     }
 
     #[test]

@@ -94,6 +94,11 @@ impl State {
         )
     }
 
+    /// Somebody did not want it any more, before it was granted.
+    pub(crate) fn is_called_off(self) -> bool {
+        matches!(self, State::Cancelled | State::Superseded)
+    }
+
     /// Not granted `go` yet: nothing has started on the device.
     #[cfg(test)]
     fn before_go(self) -> bool {

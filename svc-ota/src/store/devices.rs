@@ -1,7 +1,7 @@
-//! Devices as the registry publishes them (`registry.device_v1`, `registry.keyset_v1`: read only), and what their
+//! Devices as the registry publishes them (`registry.device_v1`, `registry.life_v1`, `registry.keyset_v1`: read only), and what their
 //! hellos told this service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use kit::pg::Row;
@@ -11,12 +11,14 @@ use wire::{DeviceId, Digest, Nonce, TenantId};
 use super::{Tx, digest, parsed, unsigned};
 use crate::error::Error;
 use crate::model::device::{Device, Facts, Floors, Hello, Link};
+use crate::model::life::Life;
 use crate::model::report::{Boot, Moment};
 
 pub(crate) async fn find(tx: &Tx, id: DeviceId) -> Result<Option<Device>, Error> {
-    let sql = "SELECT tenant_id, device_id, board, revoked_at IS NOT NULL AS revoked, \
-               quarantined_at IS NOT NULL AS quarantined, key_digest \
-               FROM registry.device_v1 WHERE device_id = $1";
+    let sql = "SELECT d.tenant_id, d.device_id, d.board, d.revoked_at IS NOT NULL AS revoked, \
+               d.quarantined_at IS NOT NULL AS quarantined, d.key_digest, v.boot, v.over \
+               FROM registry.device_v1 d LEFT JOIN registry.life_v1 v ON v.device_id = d.device_id \
+               WHERE d.device_id = $1";
     tx.query_opt(sql, &[&id.text().as_str()]).await?.map(|row| device(&row)).transpose()
 }
 
@@ -25,8 +27,9 @@ pub(crate) async fn find_all(tx: &Tx, ids: &[String]) -> Result<Vec<(Device, Opt
     let sql = "SELECT d.tenant_id, d.device_id, d.board, d.revoked_at IS NOT NULL AS revoked, \
                d.quarantined_at IS NOT NULL AS quarantined, d.key_digest, l.nonce, \
                l.boot_count, l.boot_random, l.sequence, l.heard_at, l.app_floor, l.confirmed, \
-               l.microvisor_floor, l.microvisor, l.keyset_version \
+               l.microvisor_floor, l.microvisor, l.keyset_version, v.boot, v.over \
                FROM registry.device_v1 d LEFT JOIN device_links l ON l.device_id = d.device_id AND l.key_digest = d.key_digest \
+               LEFT JOIN registry.life_v1 v ON v.device_id = d.device_id \
                WHERE d.device_id = ANY ($1)";
     let row = |row: &Row| {
         let linked = row.try_get::<_, Option<&[u8]>>("nonce")?.is_some();
@@ -42,8 +45,13 @@ pub(crate) async fn keyset(tx: &Tx, tenant: TenantId) -> Result<Option<Vec<u8>>,
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-/// Keeps what devices said; in the order of their ids, so that replicas never wait in a circle.
-pub(crate) async fn save_links(tx: &Tx, links: &BTreeMap<DeviceId, (TenantId, Link)>) -> Result<(), Error> {
+/// Keeps what devices said; in the order of their ids, so that replicas never wait in a circle. `followed`: those whose boot is later than any
+/// other whatever they count.
+pub(crate) async fn save_links(
+    tx: &Tx,
+    links: &BTreeMap<DeviceId, (TenantId, Link)>,
+    followed: &BTreeSet<DeviceId>,
+) -> Result<(), Error> {
     let ids: Vec<String> = links.keys().map(DeviceId::to_string).collect();
     let tenants: Vec<String> = links.values().map(|(tenant, _)| tenant.to_string()).collect();
     let links: Vec<&Link> = links.values().map(|(_, link)| link).collect();
@@ -63,6 +71,7 @@ pub(crate) async fn save_links(tx: &Tx, links: &BTreeMap<DeviceId, (TenantId, Li
     let confirmed: Vec<String> = facts().map(|facts| array(&facts.confirmed)).collect();
     let keys: Vec<&[u8]> = links.iter().map(|link| link.hello.key.0.as_slice()).collect();
     let keysets: Vec<i64> = links.iter().map(|link| i64::from(link.hello.keyset)).collect();
+    let followed: Vec<String> = followed.iter().map(DeviceId::to_string).collect();
     // A replica that heard an older hello meanwhile must not undo a newer one.
     tx.execute(
         "INSERT INTO device_links AS l (device_id, tenant_id, nonce, boot_count, boot_random, sequence, heard_at, \
@@ -78,10 +87,11 @@ pub(crate) async fn save_links(tx: &Tx, links: &BTreeMap<DeviceId, (TenantId, Li
          keyset_version = excluded.keyset_version \
          WHERE (l.boot_count, l.sequence) < (excluded.boot_count, excluded.sequence) \
          OR (l.boot_count = excluded.boot_count AND l.boot_random <> excluded.boot_random) \
+         OR (l.device_id = ANY ($14) AND l.boot_random <> excluded.boot_random) \
          OR l.key_digest <> excluded.key_digest",
         &[
             &ids, &tenants, &nonces, &counts, &randoms, &sequences, &heard, &app_floors, &confirmed, &keys, &floors,
-            &microvisors, &keysets,
+            &microvisors, &keysets, &followed,
         ],
     )
     .await?;
@@ -110,7 +120,26 @@ fn device(row: &Row) -> Result<Device, Error> {
         key: digest(row, "key_digest")?,
         revoked: row.try_get("revoked")?,
         quarantined: row.try_get("quarantined")?,
+        life: life(row)?,
     })
+}
+
+/// Columns `boot` and `over` of `registry.life_v1`, where there is a row.
+fn life(row: &Row) -> Result<Option<Life>, Error> {
+    let Some(boot) = row.try_get::<_, Option<&[u8]>>("boot")? else { return Ok(None) };
+    let now = boots(boot).and_then(|boots| boots.first().copied()).ok_or(Error::Corrupt("boot"))?;
+    let over = boots(row.try_get("over")?).ok_or(Error::Corrupt("over"))?;
+    Ok(Some(Life { now, over }))
+}
+
+/// Boots as the registry writes them: 4 bytes of counter and 8 random ones of each.
+fn boots(bytes: &[u8]) -> Option<Vec<Boot>> {
+    let (boots, rest) = bytes.as_chunks::<12>();
+    let boot = |[c0, c1, c2, c3, random @ ..]: [u8; 12]| Boot {
+        count: u32::from_be_bytes([c0, c1, c2, c3]),
+        random: u64::from_be_bytes(random),
+    };
+    rest.is_empty().then(|| boots.iter().copied().map(boot).collect())
 }
 
 fn link_of(row: &Row) -> Result<Link, Error> {
@@ -144,6 +173,16 @@ fn link_of(row: &Row) -> Result<Link, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn boots_are_read_as_the_registry_writes_them() {
+        let bytes =
+            [[0, 0, 0, 7], [0, 0, 0, 0], [0, 0, 1, 2], [0, 0, 0, 1], [1, 0, 0, 0], [0, 0, 0, 3]].concat();
+        let read = vec![Boot { count: 7, random: 0x0102 }, Boot { count: 1, random: 0x0100_0000_0000_0003 }];
+        assert_eq!(boots(&bytes), Some(read));
+        assert_eq!(boots(&[]), Some(Vec::new()));
+        assert_eq!(boots(&bytes[1..]), None);
+    }
 
     #[test]
     fn digests_are_written_as_an_array_of_bytea() {

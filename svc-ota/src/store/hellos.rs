@@ -1,7 +1,7 @@
 //! The newest hello of every device that is about, in Redis: a lease, never truth. Without Redis a directive waits for
 //! the device's next hello.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kit::redis::Redis;
@@ -13,15 +13,16 @@ use crate::model::report::{Boot, Moment};
 
 /// A device not heard of for so long is forgotten.
 const LEASE: Duration = Duration::from_secs(24 * 3600);
-/// ARGV: lease; then count, sequence, random, nonce, at, device key and keyset of each. Ordered by (boot counter, sequence), never by
-/// arrival; two boots of one counter, or another key: the one that speaks now.
+/// ARGV: lease; then count, sequence, random, nonce, at, device key and keyset of each, and 1 if its boot is later than any other whatever they
+/// count. Ordered by (boot counter, sequence), never by arrival; two boots of one counter, or another key: the one that speaks now.
 const REMEMBER: &str = r"
 for i, key in ipairs(KEYS) do
-    local at = 7 * i - 5
+    local at = 8 * i - 6
     local old = redis.call('HMGET', key, 'count', 'sequence', 'random', 'key')
     local older = tonumber(old[1] or -1)
     local count, sequence, random = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]
-    local known = old[4] == ARGV[at + 5] and (older > count or (older == count and old[3] == random and tonumber(old[2]) >= sequence))
+    local follows = ARGV[at + 7] == '1' and old[3] ~= random
+    local known = not follows and old[4] == ARGV[at + 5] and (older > count or (older == count and old[3] == random and tonumber(old[2]) >= sequence))
     if not known then
         redis.call('HSET', key, 'count', ARGV[at], 'sequence', ARGV[at + 1], 'random', random,
             'nonce', ARGV[at + 3], 'at', ARGV[at + 4], 'key', ARGV[at + 5], 'keyset', ARGV[at + 6])
@@ -43,7 +44,7 @@ impl Hellos {
     }
 
     /// Remembers each hello unless a newer one is known.
-    pub(crate) async fn remember(&self, heard: &[(DeviceId, Hello)]) {
+    pub(crate) async fn remember(&self, heard: &[(DeviceId, Hello)], followed: &BTreeSet<DeviceId>) {
         if heard.is_empty() {
             return;
         }
@@ -58,7 +59,8 @@ impl Hellos {
                 .arg(hello.nonce.0.as_slice())
                 .arg(at)
                 .arg(hello.key.0.as_slice())
-                .arg(hello.keyset);
+                .arg(hello.keyset)
+                .arg(u8::from(followed.contains(device)));
         }
         let remembered: Result<u64, _> = call.invoke_async(&mut self.redis.clone()).await;
         if let Err(error) = remembered {

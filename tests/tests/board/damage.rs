@@ -85,6 +85,7 @@ async fn damage_anywhere_in_the_flash_is_told_and_a_whole_copy_takes_its_place()
     no_application(&mut board).await?;
     ensure!(name(&world.one(&["device", "show", &device]).await?)? == device);
     no_journal(&mut board).await?;
+    lower_boots(&board, &device).await?;
     no_microvisor(&board).await?;
     let other = no_identity(&board).await?;
     ensure!(other != device, "a board whose key is lost cannot be who it was");
@@ -173,6 +174,20 @@ async fn no_journal(board: &mut Patient<'_>) -> Result<()> {
             &["enrolled by Claim", "connected"],
         )
         .await
+}
+
+/// It counts its boots from one again: it is updated and shown as what it is all the same.
+async fn lower_boots(board: &Patient<'_>, device: &str) -> Result<()> {
+    let world = board.world;
+    let machine = world.machine(board.flash)?.start().await?;
+    let scenario = async {
+        let bundle = world.app(Image::First("2.0.0"), "3.0.0", 1, &QUICK).await?;
+        let ended = world.deploy(device, &bundle).await?;
+        ensure!(ended == ("STATE_CONFIRMED".into(), String::new()), "{ended:?}");
+        world.devices(1, |device| is_online(device) && runs(device, "3.0.0")).await
+    };
+    world.undisturbed(&machine, scenario).await?;
+    machine.cut_power().await
 }
 
 /// Neither slot may run: nothing is jumped to, and the watchdog begins it all again.

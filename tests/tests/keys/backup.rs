@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use dev::{Options, Service};
-use proto::device::v1::{SlotStatus, UpdateState};
+use proto::device::v1::{SlotStatus, UpdateReason, UpdateState};
 use proto::ota::v1::Deployment;
 use proto::ota::v1::deployment::State;
 use scenarios::world::{PATIENCE, World, name, text};
@@ -158,13 +158,7 @@ async fn a_fleet_is_commanded_again_after_its_database_was_restored_from_an_old_
 /// A device that was granted `go` and is on trial, as far as the service knows.
 async fn on_trial(estate: &mut Estate, version: &str, counter: u64) -> Result<(Deployment, Target)> {
     let deployment = estate.deploy(version, counter).await?;
-    let about = loop {
-        if let Order::Install(about) = estate.device.directive().await?.order
-            && deployment.name.ends_with(&about.deployment.to_string())
-        {
-            break about;
-        }
-    };
+    let about = installs(estate, &deployment).await?;
     estate.device.say_state(&about, UpdateState::Ready).await?;
     while !matches!(estate.device.directive().await?.order, Order::Go(_)) {}
     estate.device.say_state(&about, UpdateState::Trial).await?;
@@ -196,4 +190,52 @@ async fn a_deployment_that_a_backup_has_on_trial_ends_when_its_device_shows_that
     estate.device.reboot();
     estate.obeys(1, director).await?;
     estate.becomes(&second, State::Confirmed).await
+}
+
+#[tokio::test]
+async fn a_result_that_a_backup_cannot_know_is_forgotten_by_its_device_and_told_again() -> Result<()> {
+    let mut estate = Estate::set().await?;
+    let director = estate.tenant.director;
+    estate.obeys(1, director).await?;
+    // As the database that came back has it, nobody was granted anything; the result was on its way when it was lost.
+    let deployment = estate.deploy("1.0.0", 1).await?;
+    let about = installs(&mut estate, &deployment).await?;
+    estate.device.reboot();
+    estate.device.slots = vec![Device::slot(about.manifest, SlotStatus::Confirmed, true)];
+    let result = estate.device.report(&about, UpdateState::Confirmed);
+    estate.device.result = Some(result.clone());
+    estate.device.say_hello().await?;
+    ensure!(estate.device.acknowledged().await?.sequence == result.sequence);
+    estate.device.result = None;
+    // A device that holds no result of it answers the same directive with what it runs.
+    ensure!(installs(&mut estate, &deployment).await? == about);
+    let mut again = estate.device.report(&about, UpdateState::Confirmed);
+    again.set_reason(UpdateReason::AlreadyRunning);
+    estate.device.say(&again).await?;
+    ensure!(estate.device.acknowledged().await?.sequence == again.sequence);
+    estate.becomes(&deployment, State::Confirmed).await?;
+
+    // One that was taken back is refused when it is told again.
+    let deployment = estate.deploy("2.0.0", 2).await?;
+    let about = installs(&mut estate, &deployment).await?;
+    let mut result = estate.device.report(&about, UpdateState::Reverted);
+    result.set_reason(UpdateReason::NeverHealthy);
+    estate.device.say(&result).await?;
+    ensure!(estate.device.acknowledged().await?.sequence == result.sequence);
+    ensure!(installs(&mut estate, &deployment).await? == about);
+    let mut again = estate.device.report(&about, UpdateState::Refused);
+    again.set_reason(UpdateReason::RejectedBefore);
+    estate.device.say(&again).await?;
+    estate.becomes(&deployment, State::Refused).await
+}
+
+/// The next directive to install it.
+async fn installs(estate: &mut Estate, deployment: &Deployment) -> Result<Target> {
+    loop {
+        if let Order::Install(about) = estate.device.directive().await?.order
+            && deployment.name.ends_with(&about.deployment.to_string())
+        {
+            return Ok(about);
+        }
+    }
 }

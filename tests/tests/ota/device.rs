@@ -47,6 +47,8 @@ pub(crate) struct Device {
     pub(crate) keyset: u32,
     pub(crate) result: Option<UpdateUp>,
     pub(crate) director: PublicKey,
+    /// What svc-registry asked this boot, said back in its hellos; only who takes it by `challenged` answers.
+    challenge: Vec<u8>,
     hellos: u32,
     nonce: [u8; 16],
     chain: Vec<CertificateDer<'static>>,
@@ -122,6 +124,7 @@ impl Device {
             keyset: 1,
             result: None,
             director: tenant.director,
+            challenge: Vec::new(),
             hellos: 0,
             nonce: [0; 16],
             chain,
@@ -139,8 +142,34 @@ impl Device {
 
     /// A new boot: counters start over.
     pub(crate) fn reboot(&mut self) {
-        self.boot = BootId { counter: self.boot.counter + 1, random: self.boot.random + 1 };
+        self.starts_as(BootId { counter: self.boot.counter + 1, random: self.boot.random + 1 });
+    }
+
+    /// A boot that counts this.
+    pub(crate) fn starts_as(&mut self, boot: BootId) {
+        self.boot = boot;
         (self.hellos, self.sequence) = (0, 0);
+        self.challenge.clear();
+    }
+
+    /// Takes the next challenge of svc-registry.
+    pub(crate) async fn challenged(&mut self) -> Result<()> {
+        loop {
+            let message = HelloDown::decode(self.session.next("hello").await?.as_slice())?;
+            if !message.challenge.is_empty() && message.challenge != self.challenge {
+                self.challenge = message.challenge;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Proves to svc-registry that its boot is the current one.
+    pub(crate) async fn proves_itself(&mut self) -> Result<()> {
+        self.say_hello().await?;
+        self.challenged().await?;
+        self.say_hello().await?;
+        // Another one, for who comes after it: it was taken.
+        self.challenged().await
     }
 
     /// Says hello under a new nonce.
@@ -166,6 +195,7 @@ impl Device {
             time_bound_s: self.time_bound_s,
             keyset_version: self.keyset,
             last_result: self.result.clone(),
+            challenge: self.challenge.clone(),
             ..HelloUp::default()
         }
     }
@@ -232,6 +262,19 @@ impl Device {
             };
             if let Some(ack) = UpdateDown::decode(message.as_slice())?.result_ack {
                 return Ok(ack);
+            }
+        }
+    }
+
+    /// A signed time that answers another hello than the newest: it is to say another.
+    pub(crate) async fn asked_again(&mut self) -> Result<()> {
+        loop {
+            let message = HelloDown::decode(self.session.next("hello").await?.as_slice())?;
+            if let Ok(time) = directive::open_any(&message.signed_time, &self.director, &P256) {
+                ensure!(time.order == directive::Order::Time && time.device == self.id);
+                if time.nonce != Nonce(self.nonce) {
+                    return Ok(());
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A device that lies, repeats itself, or asks for what it may not have: nothing changes, and it is counted.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use dev::{Service, Stack};
 use proto::device::v1::{BootId, LayerError, SlotStatus, UpdateReason, UpdateState, UpdateUp};
 use proto::ota::v1::deployment::State;
@@ -47,6 +47,10 @@ async fn a_device_that_lies_about_its_update_changes_nothing_and_is_counted() ->
         scene.device.say(&lie).await?;
         counted(&scene.stack, reason, already + 1).await?;
         assert_eq!(scene.get(&deployment).await?, before, "{lie:?}");
+        if matches!(state, UpdateState::Confirmed | UpdateState::Reverted) {
+            // It may be what a database from a backup cannot know: it is no reason to keep it.
+            assert_eq!(scene.device.acknowledged().await?.sequence, lie.sequence, "{lie:?}");
+        }
     }
     // In a hello: confirmed what it was never granted, in slot and result.
     let already = count(&scene.stack, "ota_reports_refused_total", "impossible").await?;
@@ -54,6 +58,7 @@ async fn a_device_that_lies_about_its_update_changes_nothing_and_is_counted() ->
     scene.device.result = Some(scene.device.report(&about, UpdateState::Confirmed));
     scene.device.say_hello().await?;
     counted(&scene.stack, "impossible", already + 1).await?;
+    scene.device.acknowledged().await?;
     assert_eq!(scene.get(&deployment).await?, before);
     (scene.device.slots, scene.device.result) = (Vec::new(), None);
 
@@ -79,7 +84,8 @@ async fn a_device_that_lies_about_its_update_changes_nothing_and_is_counted() ->
 }
 
 #[tokio::test]
-async fn a_result_of_a_deployment_that_nobody_knows_is_acknowledged_and_otherwise_nothing() -> Result<()> {
+async fn of_a_deployment_that_nobody_knows_a_result_is_acknowledged_and_who_is_at_work_is_told_to_stop()
+-> Result<()> {
     let mut scene = Scene::set().await?;
     let mut invented = scene.device.report(
         &wire::directive::Target {
@@ -95,10 +101,17 @@ async fn a_result_of_a_deployment_that_nobody_knows_is_acknowledged_and_otherwis
     // A restored backup knows nothing of deployments made after it: their results must not stay on the device for ever.
     let ack = scene.device.acknowledged().await?;
     assert_eq!((ack.boot, ack.sequence), (invented.boot, invented.sequence));
-    // What is no result is not answered.
-    let under_way = UpdateUp { state: UpdateState::Fetching.into(), sequence: 99, ..invented };
-    scene.device.say(&under_way).await?;
-    counted(&scene.stack, "foreign_deployment", 2).await?;
+    // It would wait for `go` for ever.
+    for (sequence, state) in (99..).zip([UpdateState::Fetching, UpdateState::Ready]) {
+        let under_way = UpdateUp { state: state.into(), sequence, ..invented.clone() };
+        scene.device.say(&under_way).await?;
+        let Order::Cancel(about) = scene.device.directive().await?.order else { bail!("not told to stop") };
+        assert_eq!((about.deployment, about.manifest), (nobody(), Digest([1; 32])));
+    }
+    // What has begun ends with a result.
+    let begun = UpdateUp { state: UpdateState::Trial.into(), sequence: 200, ..invented };
+    scene.device.say(&begun).await?;
+    counted(&scene.stack, "foreign_deployment", 4).await?;
     scene.device.nothing_on("update").await
 }
 

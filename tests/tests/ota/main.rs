@@ -6,6 +6,7 @@ mod deploy;
 mod device;
 mod faults;
 mod lies;
+mod lives;
 mod microvisor;
 mod once;
 mod proxy;
