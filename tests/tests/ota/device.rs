@@ -30,6 +30,9 @@ use wire::{DeploymentId, DeviceId, Digest, Nonce, PublicKey};
 
 use crate::tenant::{BOARD, PATIENCE, Tenant};
 
+/// How long a device waits for its certificate before it asks again.
+const RESEND: Duration = Duration::from_millis(500);
+
 /// A device and its session.
 pub(crate) struct Device {
     pub(crate) id: DeviceId,
@@ -102,10 +105,7 @@ impl Device {
         let filter = format!("hf/1/{client_id}/dn/enroll");
         let chain = vec![CertificateDer::from(claim)];
         let mut session = Session::connect(stack, &address, &client_id, &filter, chain, &claim_key).await?;
-        session
-            .publish(&format!("hf/1/{client_id}/up/enroll"), QoS::AtLeastOnce, request.encode_to_vec())
-            .await?;
-        let issued = EnrollDown::decode(session.next("enroll").await?.as_slice())?;
+        let issued = session.enroll(&client_id, &request).await?;
         ensure!(issued.status() == EnrollStatus::Issued, "{issued:?}");
 
         let chain = vec![CertificateDer::from(issued.leaf), CertificateDer::from(issued.intermediate)];
@@ -430,6 +430,20 @@ impl Session {
     }
 
     /// The next message of a channel; others are kept for whoever asks for them.
+    /// Asks until there is an answer, as a device does: what comes before svc-registry listens is lost.
+    async fn enroll(&mut self, client_id: &str, request: &EnrollUp) -> Result<EnrollDown> {
+        let topic = format!("hf/1/{client_id}/up/enroll");
+        let issued = async {
+            loop {
+                self.publish(&topic, QoS::AtLeastOnce, request.encode_to_vec()).await?;
+                if let Ok(answer) = timeout(RESEND, self.next("enroll")).await {
+                    return Ok(EnrollDown::decode(answer?.as_slice())?);
+                }
+            }
+        };
+        timeout(PATIENCE, issued).await.context("no certificate came")?
+    }
+
     async fn next(&mut self, channel: &str) -> Result<Vec<u8>> {
         if let Some(at) = self.kept.iter().position(|(topic, _)| topic.ends_with(channel)) {
             return Ok(self.kept.remove(at).map(|(_, payload)| payload).unwrap_or_default());
