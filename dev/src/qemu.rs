@@ -286,7 +286,12 @@ impl Board {
 
     /// Stops the machine to look into it; it goes on when the probe is detached.
     pub async fn probe(&self) -> Result<Probe> {
-        Probe::attach(&self.folder.path("probe")).await
+        Probe::attach(&self.probe_socket()).await
+    }
+
+    /// Where a gdb finds the server of a machine that is [`Machine::probed`].
+    pub fn probe_socket(&self) -> PathBuf {
+        self.folder.path("probe")
     }
 
     /// How often it was reset since power on, by whomever.

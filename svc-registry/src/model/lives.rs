@@ -5,18 +5,19 @@
 //! looked for is a boot that speaks after it must be over. Messages prove nothing by when they come: they are late, repeated and out of order.
 //! What proves a time is an answer to a **challenge**: 16 random bytes that a device keeps in RAM, for this boot, and says in its later hellos.
 //!
-//! Kept of a device: the boot `now`, boots that are `over`, and one challenge, drawn when the rest was known already. A hello of boot B
+//! Kept of a device: the boot `now`, boots that were `heard` and have proved nothing yet, boots that are `over`, and one challenge, drawn when the
+//! rest was known already. A hello of boot B
 //!
 //! 1. of a device of which nothing is kept makes B `now`, and draws a challenge;
-//! 2. of `now` changes nothing;
-//! 3. of a boot that is neither `now` nor `over`, with the challenge as its answer, moves `now` to `over`, makes B `now`, and draws another;
+//! 2. of a boot that is not known at all, without the challenge, makes it `heard`, and draws another;
+//! 3. of a boot that is not `over`, with the challenge as its answer, makes B `now` and all others `over`, and draws another, if that changes anything;
 //! 4. of a boot that is `over`, with the challenge as its answer, shows two boards;
 //! 5. otherwise changes nothing. Who did not answer the challenge is asked.
 //!
-//! **No lawful device is ever accused.** (a) `now` had begun when the challenge was drawn: a hello of it had come. (b) Whoever answers the challenge
-//! was alive after it was drawn, for nobody can guess it. (c) In 3, B was alive after `now` had begun, and is another boot; boots of one
-//! device do not overlap, so B began after `now` had ended: `now` is over. (d) Hence in 4 a boot that is over was alive after that was
-//! known: one device cannot do that. No step asks how long a message took, how often or in which order it came, what boot counters say (a power cut
+//! **No lawful device is ever accused.** (a) `now` and those `heard` had begun when the challenge was drawn: a hello of each had come. (b) Whoever answers
+//! the challenge was alive after it was drawn, for nobody can guess it. (c) In 3, B was alive after each of the others had begun, and is another boot;
+//! boots of one device do not overlap, so B began after they had ended: they are over. (d) Hence in 4 a boot that is over was alive after that
+//! was known: one device cannot do that. No step asks how long a message took, how often or in which order it came, what boot counters say (a power cut
 //! may have lost one), or which replica heard it: a change is written only if the challenge is still the one that was read. What is kept stays true
 //! for ever, so that a database that comes back from a backup knows less and nothing wrong; its challenge may be answered by boots that heard it then, and
 //! (a) to (d) hold for them.
@@ -29,7 +30,7 @@
 //! number, and whatever it says would be older than what it said before. By (c) a boot in `over` ended before `now` began: where one of them
 //! counts as high as `now`, counters say nothing any more, and only `now` is believed ([`Lives::place`]).
 
-/// Boots that are over which are remembered.
+/// Boots that are over which are remembered, and also boots that were heard and proved nothing.
 pub(crate) const OVER_MAX: usize = 7;
 /// Bytes of a challenge.
 pub(crate) const CHALLENGE_BYTES: usize = 16;
@@ -49,6 +50,8 @@ pub(crate) struct Lives {
     pub now: Boot,
     /// Newest first.
     pub over: Vec<Boot>,
+    /// Heard before the challenge was drawn, and neither `now` nor `over` as far as is known; the last one first.
+    pub heard: Vec<Boot>,
     pub challenge: Challenge,
 }
 
@@ -68,14 +71,15 @@ pub(crate) enum Sign {
 /// What is kept (none: nothing) and a hello; `fresh` is a challenge nobody was ever asked.
 pub(crate) fn hear(kept: Option<&Lives>, boot: Boot, answer: Option<Challenge>, fresh: Challenge) -> Sign {
     let Some(lives) = kept else {
-        return Sign::Keep(Lives { now: boot, over: Vec::new(), challenge: fresh });
+        return Sign::Keep(Lives { now: boot, over: Vec::new(), heard: Vec::new(), challenge: fresh });
     };
     let answered = answer == Some(lives.challenge);
     let is_over = lives.over.contains(&boot);
     match (answered, is_over) {
+        (false, false) if !lives.knows(boot) => Sign::Keep(lives.heard(boot, fresh)),
         (false, _) => Sign::Ask,
         (true, true) => Sign::Twice,
-        (true, false) if boot == lives.now => Sign::Settled,
+        (true, false) if boot == lives.now && lives.heard.is_empty() => Sign::Settled,
         (true, false) => Sign::Keep(lives.followed_by(boot, fresh)),
     }
 }
@@ -111,9 +115,20 @@ impl Lives {
         }
     }
 
+    fn knows(&self, boot: Boot) -> bool {
+        boot == self.now || self.heard.contains(&boot)
+    }
+
+    fn heard(&self, boot: Boot, challenge: Challenge) -> Self {
+        let heard = std::iter::once(boot).chain(self.heard.iter().copied()).take(OVER_MAX).collect();
+        Self { heard, challenge, ..self.clone() }
+    }
+
+    /// It may have been `now` before: then only those heard meanwhile are over.
     fn followed_by(&self, boot: Boot, challenge: Challenge) -> Self {
-        let over = std::iter::once(self.now).chain(self.over.iter().copied()).take(OVER_MAX).collect();
-        Self { now: boot, over, challenge }
+        let others = self.heard.iter().chain([&self.now]).copied().filter(|other| *other != boot);
+        let over = others.chain(self.over.iter().copied()).take(OVER_MAX).collect();
+        Self { now: boot, over, heard: Vec::new(), challenge }
     }
 }
 
@@ -144,7 +159,13 @@ mod tests {
         let [one, two, three] = [1, 2, 3].map(challenge);
         let first = kept(hear(None, X, None, one));
         assert_eq!(hear(Some(&first), X, Some(one), two), Sign::Settled);
-        assert_eq!(hear(Some(&first), Y, None, two), Sign::Ask, "that it came later proves nothing");
+        let heard = kept(hear(Some(&first), Y, None, two));
+        assert_eq!(
+            (heard.now, heard.heard.as_slice()),
+            (X, [Y].as_slice()),
+            "that it came later proves nothing"
+        );
+        assert_eq!(hear(Some(&heard), Y, None, three), Sign::Ask);
         let second = kept(hear(Some(&first), Y, Some(one), two));
         assert_eq!((second.now, second.over.as_slice()), (Y, [X].as_slice()));
         assert_eq!(hear(Some(&second), X, Some(one), three), Sign::Ask, "it may have been said before");
@@ -158,6 +179,7 @@ mod tests {
         let lives = |now, over: &[u32]| Lives {
             now: boot(now),
             over: over.iter().map(|count| boot(*count)).collect(),
+            heard: Vec::new(),
             challenge: challenge(1),
         };
         let rising = lives(9, &[8, 7]);
@@ -174,8 +196,28 @@ mod tests {
             Place::Newest,
             "one that counts as high is remembered"
         );
-        let twice = Lives { now: Y, over: vec![X], challenge: challenge(1) };
+        let twice = Lives { now: Y, over: vec![X], heard: Vec::new(), challenge: challenge(1) };
         assert_eq!((twice.place(Y), twice.place(X)), (Place::Newest, Place::Over), "the same count");
+    }
+
+    #[test]
+    fn boots_that_were_heard_once_each_are_over_when_one_after_them_is_proved() {
+        let boot = |count, random| Boot { count, random };
+        let mut lives = kept(hear(None, boot(1, 0), None, challenge(0)));
+        for count in 2..=4 {
+            lives = kept(hear(Some(&lives), boot(count, 0), None, challenge(count.into())));
+        }
+        // The journal is lost, and with it the count: the first start after that is heard once as well.
+        lives = kept(hear(Some(&lives), boot(1, 1), None, challenge(5)));
+        lives = kept(hear(Some(&lives), boot(2, 1), None, challenge(6)));
+        assert_eq!(lives.place(boot(2, 1)), Place::Counted, "nothing is proved");
+        let proved = kept(hear(Some(&lives), boot(2, 1), Some(challenge(6)), challenge(7)));
+        assert_eq!(proved.place(boot(2, 1)), Place::Newest);
+        assert_eq!(proved.place(boot(4, 0)), Place::Over);
+        assert_eq!(hear(Some(&proved), boot(4, 0), Some(challenge(7)), challenge(8)), Sign::Twice);
+        // Who was `now` all the time ends the others in the same way.
+        let stays = kept(hear(Some(&lives), boot(1, 0), Some(challenge(6)), challenge(7)));
+        assert_eq!((stays.now, stays.over.len(), stays.heard.len()), (boot(1, 0), 5, 0));
     }
 
     #[test]
@@ -209,8 +251,12 @@ mod tests {
         fn release(&mut self) {
             self.drawn += 1;
             let lives = self.lives.take();
-            self.lives =
-                lives.map(|lives| Lives { over: Vec::new(), challenge: challenge(self.drawn), ..lives });
+            self.lives = lives.map(|lives| Lives {
+                over: Vec::new(),
+                heard: Vec::new(),
+                challenge: challenge(self.drawn),
+                ..lives
+            });
         }
 
         /// True: two boards.
@@ -267,7 +313,8 @@ mod tests {
                         if first.newer_than(&newest, lives.place(boot)) {
                             newest = first;
                         }
-                        lives = kept(hear(Some(&lives), boot, Some(lives.challenge), challenge(began)));
+                        lives = kept(hear(Some(&lives), boot, None, challenge(2 * began - 1)));
+                        lives = kept(hear(Some(&lives), boot, Some(lives.challenge), challenge(2 * began)));
                         sequence += 1;
                     }
                     1 | 2 => sequence += 1,

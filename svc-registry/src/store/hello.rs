@@ -42,7 +42,7 @@ pub(crate) async fn greeted(tx: &Tx, held: &[(DeviceId, i32)]) -> Result<HashMap
     let ids: Vec<String> = held.iter().map(|(device, _)| device.to_string()).collect();
     let versions: Vec<i32> = held.iter().map(|(_, version)| version.saturating_add(1)).collect();
     let sql = "SELECT d.device_id, d.tenant_id, d.revoked_at IS NOT NULL AS revoked,
-               d.quarantined_at IS NOT NULL AS quarantined, l.challenge, l.boots, i.root, k.signed, r.boot_count,
+               d.quarantined_at IS NOT NULL AS quarantined, l.challenge, l.boots, l.heard, i.root, k.signed, r.boot_count,
                r.boot_random, r.connection, r.sequence, r.boot_reason, r.board AS reported_board,
                r.microvisor_version, r.slots, r.app_floor, r.keyset_version, r.reported_at
                FROM unnest($1::text[], $2::int4[]) AS h(device_id, wanted)

@@ -25,12 +25,12 @@ pub(crate) struct Following {
 
 /// Keeps them, each unless another was kept meanwhile; whose were. In the order of device ids, as every batch.
 pub(crate) async fn save(tx: &Tx, all: &[Following]) -> Result<BTreeSet<DeviceId>, Error> {
-    let sql = "INSERT INTO registry.lives AS l (device_id, tenant_id, challenge, before, boots)
-               SELECT h.* FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[])
-                   AS h(device_id, tenant_id, c3, c4, c5)
+    let sql = "INSERT INTO registry.lives AS l (device_id, tenant_id, challenge, before, boots, heard)
+               SELECT h.* FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[])
+                   AS h(device_id, tenant_id, c3, c4, c5, c6)
                WHERE EXISTS (SELECT 1 FROM registry.devices d WHERE d.device_id = h.device_id)
                ON CONFLICT (device_id) DO UPDATE SET challenge = excluded.challenge, before = excluded.before,
-                   boots = excluded.boots
+                   boots = excluded.boots, heard = excluded.heard
                WHERE l.challenge = excluded.before
                RETURNING device_id";
     let ids: Vec<String> = all.iter().map(|one| one.device.to_string()).collect();
@@ -38,8 +38,10 @@ pub(crate) async fn save(tx: &Tx, all: &[Following]) -> Result<BTreeSet<DeviceId
     let challenges: Vec<&[u8]> = all.iter().map(|one| one.lives.challenge.as_slice()).collect();
     let before: Vec<&[u8]> =
         all.iter().map(|one| one.before.as_ref().map_or(&[][..], Challenge::as_slice)).collect();
-    let boots: Vec<Vec<u8>> = all.iter().map(|one| written(&one.lives)).collect();
-    let rows = tx.query(sql, &[&ids, &tenants, &challenges, &before, &boots]).await?;
+    let boots = all.iter().map(|one| written(std::iter::once(&one.lives.now).chain(&one.lives.over)));
+    let boots: Vec<Vec<u8>> = boots.collect();
+    let heard: Vec<Vec<u8>> = all.iter().map(|one| written(&one.lives.heard)).collect();
+    let rows = tx.query(sql, &[&ids, &tenants, &challenges, &before, &boots, &heard]).await?;
     rows.iter().map(|row| id(row, "device_id")).collect()
 }
 
@@ -59,7 +61,7 @@ pub(crate) async fn quarantine(
 /// No boot is over any more, and nothing that was said before proves anything. What was read before is not written after it.
 pub(crate) async fn begin_anew(tx: &Tx, device: DeviceId, fresh: &Challenge) -> Result<(), Error> {
     let sql =
-        "UPDATE registry.lives SET before = challenge, challenge = $2, boots = substring(boots FROM 1 FOR 12)
+        "UPDATE registry.lives SET before = challenge, challenge = $2, boots = substring(boots FROM 1 FOR 12), heard = ''
                WHERE device_id = $1";
     tx.execute(sql, &[&device.to_string(), &fresh.as_slice()]).await?;
     Ok(())
@@ -71,18 +73,19 @@ pub(crate) async fn forget(tx: &Tx, device: DeviceId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Columns `challenge` and `boots`, if anything is kept.
+/// Columns `challenge`, `boots` and `heard`, if anything is kept.
 pub(super) fn read(row: &Row) -> Result<Option<Lives>, Error> {
     let Some(challenge) = get::<Option<&[u8]>>(row, "challenge")? else { return Ok(None) };
     let challenge = challenge.try_into().map_err(|_| Error::Corrupt { column: "challenge" })?;
-    let corrupt = Error::Corrupt { column: "boots" };
-    let boots: &[u8] = get(row, "boots")?;
-    let (boots, rest) = boots.as_chunks::<BOOT_BYTES>();
-    match boots.split_first() {
-        Some((now, over)) if rest.is_empty() => {
-            Ok(Some(Lives { now: boot(now), over: over.iter().map(boot).collect(), challenge }))
-        }
-        _ => Err(corrupt),
+    let boots = boots(row, "boots")?;
+    let (now, over) = boots.split_first().ok_or(Error::Corrupt { column: "boots" })?;
+    Ok(Some(Lives { now: *now, over: over.to_vec(), heard: self::boots(row, "heard")?, challenge }))
+}
+
+fn boots(row: &Row, column: &'static str) -> Result<Vec<Boot>, Error> {
+    match get::<&[u8]>(row, column)?.as_chunks::<BOOT_BYTES>() {
+        (boots, []) => Ok(boots.iter().map(boot).collect()),
+        _ => Err(Error::Corrupt { column }),
     }
 }
 
@@ -91,7 +94,7 @@ fn boot(bytes: &[u8; BOOT_BYTES]) -> Boot {
     Boot { count: u32::from_be_bytes([c0, c1, c2, c3]), random: u64::from_be_bytes(random) }
 }
 
-fn written(lives: &Lives) -> Vec<u8> {
-    let boots = std::iter::once(&lives.now).chain(&lives.over);
+fn written<'a>(boots: impl IntoIterator<Item = &'a Boot>) -> Vec<u8> {
+    let boots = boots.into_iter();
     boots.flat_map(|boot| boot.count.to_be_bytes().into_iter().chain(boot.random.to_be_bytes())).collect()
 }
