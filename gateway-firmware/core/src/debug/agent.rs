@@ -223,10 +223,15 @@ impl Agent {
         if self.tell { self.say(scene, probe, out) } else { None }
     }
 
-    /// When to look again if nothing happens; `u64::MAX`: never.
+    /// When to ask again if nothing happens; `u64::MAX`: never.
     pub fn deadline_ms(&self) -> u64 {
+        if self.tell { 0 } else { self.due_ms() }
+    }
+
+    /// When to look again, whether or not there is room to tell of it.
+    pub fn due_ms(&self) -> u64 {
         match self.mode {
-            _ if self.tell || self.restart => 0,
+            _ if self.restart => 0,
             Mode::Steps { stays: true, .. } => 0,
             Mode::Steps { .. } | Mode::Starts => self.looked_ms.saturating_add(STEP_LOOK_MS),
             Mode::Halted(Stop { held: Held::Fault(_), .. }) => self.fault_until_ms(),
