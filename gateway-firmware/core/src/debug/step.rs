@@ -3,6 +3,8 @@
 //! Thumb-2 of the Armv8-M mainline without FPU (Arm DDI 0553, chapter C2), from registers and memory alone. What cannot be an instruction
 //! leads to the next one and never arrives: it faults. Three things are one step though they are more: an exclusive access up to its store,
 //! since an exception between the two would make the store fail for ever; a call of code that is not the application's; and `SVC`.
+//!
+//! What a planted breakpoint cannot do stays so: an instruction that reads the very place where it leads reads the breakpoint.
 
 use heapless::Vec;
 

@@ -97,7 +97,7 @@ pub(crate) fn steps_like_the_processor(mut reference: Machine) {
         let before = reference.clone();
         let outcome = reference.one();
         // What reads its own instructions may find the breakpoint of the step there: that is what software steps are.
-        if matches!(outcome, Outcome::Breakpoint | Outcome::Waits) {
+        if matches!(outcome, Outcome::Breakpoint | Outcome::Waits) || reference.r[15] >= RAM {
             return;
         }
         // Into its own second half: no breakpoint can be there while it runs.
