@@ -16,6 +16,7 @@ pub mod commission;
 pub mod counter;
 pub mod crash;
 mod crc;
+pub mod debug;
 pub mod device;
 pub mod drbg;
 pub mod gateway;

@@ -120,9 +120,21 @@ mod switch {
         RestartFlood,
         /// The application's log records push out the microvisor's.
         LogShare,
+        /// Breakpoints stay planted whatever is done with the application.
+        DebugOut,
+        /// A session that may only read may do everything.
+        DebugReadOnly,
+        /// A debugger's hand goes where it likes.
+        DebugRegion,
+        /// What a breakpoint took the place of is put back over what the application wrote there.
+        DebugRestore,
     }
 
     impl Mutation {
+        /// Those of the debug agent, which `tests/debug/mutations.rs` switches on.
+        pub const DEBUG: [Mutation; 4] =
+            [Mutation::DebugOut, Mutation::DebugReadOnly, Mutation::DebugRegion, Mutation::DebugRestore];
+
         pub const ALL: [Mutation; 44] = [
             Mutation::RecordCrc,
             Mutation::BankCrc,

@@ -217,6 +217,7 @@ async fn a_release_is_done_once_under_an_etag_and_begins_anew() -> Result<()> {
     let mut session = device.connect(&fleet.stack).await?;
     one.talk(&device, &mut session).await?;
     device.say(&mut session, &HelloUp { app_floor: 9, ..one.next() }).await?;
+    one.heard = session.hello_down().await?.challenge;
     let alone = fleet.device_becomes(&device.name(), |d| d.app_floor == 9).await?;
     assert!(alone.quarantine_time.is_none());
     meet(&mut session, &mut one, &mut Boot::new(1, 3)).await?;

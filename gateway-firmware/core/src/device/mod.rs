@@ -7,6 +7,7 @@
 //! on. When it cannot be journaled nothing happens, and it is tried again later.
 
 mod api;
+mod debug;
 mod report;
 mod trust;
 
@@ -20,6 +21,7 @@ use wire::{DeviceId, Nonce, TenantId};
 use crate::boot::Running;
 use crate::commission::Commission;
 use crate::crash::Reports;
+use crate::debug::Agent;
 use crate::ports::{
     Board, BootReason, Clock as _, Counter as _, Entropy as _, Flash as _, NetworkDemand, Ports, Reset as _,
     StartReason, Watchdog as _,
@@ -86,6 +88,7 @@ pub struct Device<'b, B: Board> {
     pub(crate) fetch: Option<Fetch>,
     pub(crate) running: Option<Running>,
     pub(crate) life: Supervisor,
+    pub(crate) agent: Agent,
     /// Why the next start happens.
     pub(crate) why: StartReason,
     /// The application's `apply` was taken as leave for the update that waits.
@@ -145,6 +148,7 @@ impl<'b, B: Board> Device<'b, B> {
             fetch: None,
             running: None,
             life: Supervisor::default(),
+            agent: Agent::new(),
             why: StartReason::Boot,
             apply_taken: false,
             demand: NetworkDemand::NeverAsked,
@@ -185,7 +189,8 @@ impl<'b, B: Board> Device<'b, B> {
             return microvisor;
         }
         let commission = self.poll_commission(now_ms);
-        let life = self.poll_app(now_ms);
+        let debug = self.poll_debug(now_ms);
+        let life = debug.min(self.poll_app(now_ms));
         let update = self.poll_update(now_ms);
         let floor = self.poll_floor(now_ms);
         microvisor.min(commission).min(life).min(update).min(floor).min(self.poll_crashes(now_ms))
