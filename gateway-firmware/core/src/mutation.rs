@@ -2,7 +2,7 @@
 //!
 //! `mutated!(RecordCrc)` is the constant `false` in every build but the tests' (feature `mutate`), where it says whether
 //! that fault is switched on in this thread. Each stands beside the check or the step that it takes away; the suite
-//! `tests/update/mutations.rs` switches on one after the other and demands that a named test fails.
+//! `tests/update/mutations.rs` (and its like for the lists apart) switches on one after the other and demands that a named test fails.
 
 #[cfg(feature = "mutate")]
 macro_rules! mutated {
@@ -106,9 +106,31 @@ mod switch {
         RestartFlood,
         /// The application's log records push out the microvisor's.
         LogShare,
+        /// Anybody may attach.
+        DebugKey,
+        /// The application is touched before a frame was verified.
+        DebugBegin,
+        /// A frame is given up whatever its number.
+        DebugOnce,
+        /// A relay process that lost a session is heard.
+        DebugEpoch,
+        /// A session without a word from a relay goes on.
+        DebugSilence,
+        /// As many handshakes as a relay likes.
+        DebugFlood,
     }
 
     impl Mutation {
+        /// Those of a debug session's way to the device, which `tests/gateway/mutations.rs` switches on.
+        pub const PIPE: [Mutation; 6] = [
+            Mutation::DebugKey,
+            Mutation::DebugBegin,
+            Mutation::DebugOnce,
+            Mutation::DebugEpoch,
+            Mutation::DebugSilence,
+            Mutation::DebugFlood,
+        ];
+
         pub const ALL: [Mutation; 37] = [
             Mutation::RecordCrc,
             Mutation::BankCrc,

@@ -7,6 +7,7 @@
 //! on. When it cannot be journaled nothing happens, and it is tried again later.
 
 mod api;
+mod debug;
 mod report;
 mod trust;
 
@@ -20,6 +21,7 @@ use wire::{DeviceId, Nonce, TenantId};
 use crate::boot::Running;
 use crate::commission::Commission;
 use crate::crash::Reports;
+use crate::debug::Agent;
 use crate::ports::{
     Board, BootReason, Clock as _, Counter as _, Entropy as _, Flash as _, NetworkDemand, Ports, Reset as _,
     StartReason, Watchdog as _,
@@ -94,6 +96,7 @@ pub struct Device<'b, B: Board> {
     pub(crate) demand: NetworkDemand,
     pub(crate) crashes: &'b mut Reports,
     pub(crate) telemetry: &'b mut Telemetry,
+    pub(crate) agent: Agent,
     pub(crate) polite_until_ms: u64,
     pub(crate) store_retry_ms: u64,
     pub(crate) nonce: Option<Nonce>,
@@ -150,6 +153,7 @@ impl<'b, B: Board> Device<'b, B> {
             demand: NetworkDemand::NeverAsked,
             crashes,
             telemetry,
+            agent: Agent::new(),
             polite_until_ms: 0,
             store_retry_ms: 0,
             nonce: None,
