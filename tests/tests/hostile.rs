@@ -29,7 +29,8 @@ const MEASURES_MAX: usize = 12;
 /// How long an application may take to show what it comes to. It ends the wait, and what is missing then is in the table.
 const SHOWN_MAX: Duration = Duration::from_secs(30);
 /// An application that ends is started again soon: its attack goes on.
-const CRASH: CrashPolicy = CrashPolicy { backoff_min_ms: 20, backoff_max_ms: 100, hold_s: 60 };
+const CRASH: CrashPolicy =
+    CrashPolicy { backoff_min_ms: 20, backoff_max_ms: 100, hold_s: 60, debug_hold_s: 0 };
 const CONFIRM: UpdatePolicy = UpdatePolicy {
     trial_s: 20,
     stable_s: 0,

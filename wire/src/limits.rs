@@ -66,6 +66,8 @@ pub const DEBUG_KEYS_MAX: usize = 8;
 pub const ATTEMPTS_MAX: u8 = 16;
 /// Seconds a connection is kept after nobody needs it any more, at most: one day.
 pub const GRACE_S_MAX: u32 = 24 * 60 * 60;
+/// Seconds that a fault is held for a developer who debugs, at most: one hour.
+pub const DEBUG_HOLD_S_MAX: u32 = 60 * 60;
 /// Root keys of one keyset.
 pub const ROOT_KEYS_MAX: usize = 4;
 /// Release keys of one keyset.

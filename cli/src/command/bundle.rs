@@ -117,6 +117,9 @@ pub(crate) struct Create {
     /// Public keys (X25519, 64 hex digits) that may debug it.
     #[arg(long, value_name = "HEX")]
     debug_key: Vec<String>,
+    /// How long a fault is held for one who debugs, since his last word; 0: not at all. At most 1h.
+    #[arg(long, value_parser = parse_duration, default_value = "0s", value_name = "TIME")]
+    debug_hold: Duration,
     /// Unix time of the build instead of now, for reproducible bundles.
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
     build_time: Option<u64>,

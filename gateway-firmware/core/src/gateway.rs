@@ -53,7 +53,8 @@ pub struct Buffers<'b> {
     pub log: [&'b mut [u8]; 2],
     /// Who the device is; read from the store, whatever is in it.
     pub identity: &'b mut Option<Identity>,
-    pub debug: &'b mut debug::Memory,
+    /// None: a board whose application no debugger can be attached to.
+    pub debug: Option<&'b mut debug::Memory>,
 }
 
 /// What the board was provisioned with for its enrolment.

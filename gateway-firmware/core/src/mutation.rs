@@ -106,10 +106,20 @@ mod switch {
         RestartFlood,
         /// The application's log records push out the microvisor's.
         LogShare,
+        /// Breakpoints stay planted whatever is done with the application.
+        DebugOut,
+        /// A session that may only read may do everything.
+        DebugReadOnly,
+        /// A debugger's hand goes where it likes.
+        DebugRegion,
+        /// What a breakpoint took the place of is put back over what the application wrote there.
+        DebugRestore,
         /// Anybody may attach.
         DebugKey,
-        /// The application is touched before a frame was verified.
-        DebugBegin,
+        /// Who may debug one version may debug the next.
+        DebugUpdate,
+        /// The application is touched by what was not verified.
+        DebugVerify,
         /// A frame is given up whatever its number.
         DebugOnce,
         /// A relay process that lost a session is heard.
@@ -121,10 +131,15 @@ mod switch {
     }
 
     impl Mutation {
+        /// Those of the debug agent, which `tests/debug/mutations.rs` switches on.
+        pub const DEBUG: [Mutation; 4] =
+            [Mutation::DebugOut, Mutation::DebugReadOnly, Mutation::DebugRegion, Mutation::DebugRestore];
+
         /// Those of a debug session's way to the device, which `tests/gateway/mutations.rs` switches on.
-        pub const PIPE: [Mutation; 6] = [
+        pub const PIPE: [Mutation; 7] = [
             Mutation::DebugKey,
-            Mutation::DebugBegin,
+            Mutation::DebugUpdate,
+            Mutation::DebugVerify,
             Mutation::DebugOnce,
             Mutation::DebugEpoch,
             Mutation::DebugSilence,

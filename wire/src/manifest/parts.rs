@@ -84,6 +84,9 @@ pub struct CrashPolicy {
     pub backoff_max_ms: u32,
     /// Seconds without a crash after which the delay is the first one again.
     pub hold_s: u32,
+    /// Seconds that a fault is held for a developer who debugs, at most, and since his last word; 0: it is not. At most
+    /// [`DEBUG_HOLD_S_MAX`](crate::limits::DEBUG_HOLD_S_MAX).
+    pub debug_hold_s: u32,
 }
 
 /// When an application that asks for connections may do without one.

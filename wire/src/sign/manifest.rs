@@ -141,10 +141,7 @@ impl ManifestSpec<'_> {
         self.debug_keys.iter().for_each(|key| {
             writer.bytes(key);
         });
-        writer.int(profile::CRASH).map(3);
-        writer.int(1).uint(self.crash.backoff_min_ms.into());
-        writer.int(2).uint(self.crash.backoff_max_ms.into());
-        writer.int(3).uint(self.crash.hold_s.into());
+        write_crash(writer.int(profile::CRASH), &self.crash);
         write_connectivity(writer.int(profile::CONNECTIVITY), &self.connectivity);
         writer.int(profile::BUILD_TIME).uint(self.build_time_s);
     }
@@ -187,6 +184,17 @@ fn write_update(writer: &mut Writer, policy: &UpdatePolicy) {
     writer.int(5).uint(policy.polite_s.into());
     if let Some(seconds) = policy.commit_after_s {
         writer.int(6).uint(seconds.into());
+    }
+}
+
+/// Without a hold for debuggers as before there was one, so that older devices read it.
+fn write_crash(writer: &mut Writer, policy: &CrashPolicy) {
+    writer.map(3 + usize::from(policy.debug_hold_s > 0));
+    writer.int(1).uint(policy.backoff_min_ms.into());
+    writer.int(2).uint(policy.backoff_max_ms.into());
+    writer.int(3).uint(policy.hold_s.into());
+    if policy.debug_hold_s > 0 {
+        writer.int(4).uint(policy.debug_hold_s.into());
     }
 }
 

@@ -13,8 +13,9 @@ use crate::args::Global;
 use crate::failure::input;
 use crate::{fpu, image, symbols};
 
-/// How an application that crashes is restarted, unless a later flag says otherwise.
-const CRASH: CrashPolicy = CrashPolicy { backoff_min_ms: 100, backoff_max_ms: 60_000, hold_s: 60 };
+/// How an application that crashes is restarted.
+const CRASH: CrashPolicy =
+    CrashPolicy { backoff_min_ms: 100, backoff_max_ms: 60_000, hold_s: 60, debug_hold_s: 0 };
 
 pub(super) fn run(global: &Global, args: &Create) -> Result<()> {
     let file = std::fs::read(&args.image).with_context(|| format!("cannot read {}", args.image.display()))?;
@@ -44,7 +45,7 @@ pub(super) fn run(global: &Global, args: &Create) -> Result<()> {
         area_bytes: None,
         update: policy(args)?,
         debug_keys: args.debug_key.iter().map(|key| parse_debug_key(key)).collect::<Result<_>>()?,
-        crash: CRASH,
+        crash: CrashPolicy { debug_hold_s: seconds("--debug-hold", args.debug_hold)?, ..CRASH },
         connectivity: ConnectivityPolicy {
             check_in_s: seconds("--check-in", args.check_in)?,
             grace_s: seconds("--grace", args.grace)?,

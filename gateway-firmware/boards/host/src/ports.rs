@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use gateway_core::ports::{
-    Board, BootReason, Clock, Counter, CounterError, Entropy, EntropyError, NoFirmware, NoProbe, Reset, Watchdog,
+    Board, BootReason, Clock, Counter, CounterError, Entropy, EntropyError, NoFirmware, NoProbe, Reset,
+    Watchdog,
 };
 
 use crate::flash::FileFlash;

@@ -35,6 +35,8 @@ use crate::update::{Event, Outcome, State, codec};
 pub(crate) struct Running {
     pub(crate) slot: usize,
     pub(crate) image: Image,
+    /// Of its area.
+    pub(crate) area_digest: Digest,
     pub(crate) update: UpdatePolicy,
     pub(crate) crash: CrashPolicy,
     pub(crate) connectivity: ConnectivityPolicy,
@@ -151,7 +153,9 @@ impl<B: Board> Device<'_, B> {
             // Another version: how the one before it ended delays it no more.
             self.life.off();
         }
+        self.agent.before_start(&mut self.ports.probe);
         let _ = self.ports.app.start(image, &mut self.ports.flash, why);
+        self.agent.started(&mut self.ports.probe);
         (self.apply_taken, self.demand) = (false, NetworkDemand::NeverAsked);
         self.life.started(self.now_ms());
     }
@@ -164,6 +168,7 @@ impl<B: Board> Device<'_, B> {
 
     /// The same of what this entry says of the slot.
     pub(crate) fn measure_entry(&mut self, slot: usize, entry: &Slot) -> Result<Running, UpdateReason> {
+        self.agent.before_measure(&mut self.ports.probe);
         self.read_envelope(slot, usize::from(entry.envelope_bytes))?;
         let (running, area_digest) = self.describe(slot, &self.believe(entry, Component::App)?);
         let read = self.area_digest(slot, running.image.bytes)?;
@@ -240,6 +245,7 @@ impl<B: Board> Device<'_, B> {
                 at: self.layout.slots[slot].area_at,
                 bytes: manifest.area_bytes,
             },
+            area_digest: manifest.area_digest,
             update: manifest.update,
             crash: manifest.crash,
             connectivity: manifest.connectivity,
@@ -284,7 +290,7 @@ impl<B: Board> Device<'_, B> {
 
     fn stop_running(&mut self) {
         if self.running.is_some() {
-            self.ports.app.stop();
+            self.stop_app();
             self.report_late_crash();
             self.running = None;
         }

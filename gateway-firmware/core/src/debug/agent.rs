@@ -1,73 +1,725 @@
-//! A stand-in, until the agent is here: writes memory, lets the application run, and says when it is held.
+//! What a debug session does to the application: takes its calls one after the other, and says when it halts, ends or is started anew.
+//!
+//! Always holds: a call's limits are checked before anything of it is done; a session that may only read changes nothing, not even by being
+//! there; nothing outside the application's memory is touched; when a session ends the application goes on as if there had been none. Its
+//! device tells the agent before it stops or starts the application ([`Agent::stopping`], [`Agent::before_start`]), and never waits for it.
 
-use wire::msg::{DebugAnswer, DebugCall, DebugGo, DebugState, EnumValue, Message as _};
+use heapless::{Deque, Vec};
+use wire::Digest;
+use wire::limits::{DEBUG_BREAKPOINTS_MAX, DEBUG_READ_BYTES_MAX, DEBUG_READS_MAX, DEBUG_WRITE_BYTES_MAX};
+use wire::manifest::Version;
+use wire::msg::{
+    DebugCall, DebugGo, DebugProblem, DebugState, DebugStop, DebugStopReason, EnumValue, Message as _,
+};
 
-use crate::ports::Probe;
+use super::answer::{Answer, Problem};
+use super::breakpoints::{Breakpoints, bytes_left, is_code};
+use super::step::{self, Code, Plan};
+use crate::mutation::mutated;
+use crate::ports::{Held, Probe, REGISTERS};
 
+/// Between two looks at a step that was begun, if nothing else has the agent look.
+pub const STEP_LOOK_MS: u64 = 1;
+
+const SP: usize = 13;
+const LR: usize = 14;
+const PC: usize = 15;
+const XPSR: usize = 16;
+
+/// What a session may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     Write,
+    /// Look at memory, and nothing else.
     Read,
 }
 
+/// What the agent knows of the device.
 #[derive(Debug, Clone, Copy)]
 pub struct Scene<'a> {
+    pub now_ms: u64,
+    /// Times the application was started in this boot.
+    pub starts: u32,
+    /// There is an application that can be started.
+    pub can_start: bool,
+    /// An update is about to take its place.
+    pub updating: bool,
+    /// Of the application that runs, or ran last.
+    pub manifest: Option<Digest>,
+    pub version: &'a str,
+    /// Of its area, as it was measured.
+    pub image: Option<Digest>,
+    pub image_bytes: u32,
+    /// How long a fault is held without a word from the developer; 0: it is not.
+    pub hold_s: u32,
+    pub microvisor: Version,
     pub board: &'a str,
 }
 
-#[derive(Debug, Default)]
+/// How the application is, as far as a session may know.
+#[derive(Debug, Clone, Copy)]
+enum Mode {
+    /// There is none now.
+    Absent,
+    /// It was started, and is held until its breakpoints are planted.
+    Starts,
+    Runs,
+    /// `stays`: what is to be stepped leads to itself, and was not run.
+    Steps {
+        then: Then,
+        stays: bool,
+    },
+    Halted(Stop),
+}
+
+/// What follows a step.
+#[derive(Debug, Clone, Copy)]
+enum Then {
+    /// It was in the way of going on: a breakpoint is planted there.
+    Run,
+    Stop,
+    /// Another one, while pc is in the range.
+    Range {
+        from: u32,
+        to: u32,
+    },
+}
+
+/// Where it halted.
+#[derive(Debug, Clone, Copy)]
+struct Stop {
+    reason: DebugStopReason,
+    pc: u32,
+    uptime_us: u64,
+    held: Held,
+}
+
+/// What comes with the stop that answers a call.
+#[derive(Debug)]
+struct Awaited {
+    reads: Vec<(u32, u32), DEBUG_READS_MAX>,
+    stack_bytes: u32,
+    describe: bool,
+}
+
+/// The agent of one device.
+#[derive(Debug)]
 pub struct Agent {
+    /// Breakpoint instructions hold the application: somebody who may write was heard.
+    attached: bool,
+    /// The newest call taken of a session that may write.
     call: u32,
-    runs: bool,
+    stops: u32,
+    mode: Mode,
+    /// There is something to say that nobody asked for just now.
+    tell: bool,
+    awaited: Awaited,
+    breakpoints: Breakpoints,
+    /// A step is to end as soon as it can.
+    halts: bool,
+    /// The application's next start is held for the session.
+    holds_start: bool,
+    /// It is to be started anew.
+    restart: bool,
+    /// When the developer was last heard.
+    heard_ms: u64,
+    hold_s: u32,
+    /// When the agent last looked.
+    looked_ms: u64,
+    written: Deque<(u32, u32), DEBUG_READS_MAX>,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Agent {
+    /// Nobody debugs.
     pub const fn new() -> Self {
-        Self { call: 0, runs: false }
+        Self {
+            attached: false,
+            call: 0,
+            stops: 0,
+            mode: Mode::Absent,
+            tell: false,
+            awaited: Awaited { reads: Vec::new(), stack_bytes: 0, describe: false },
+            breakpoints: Breakpoints::new(),
+            halts: false,
+            holds_start: false,
+            restart: false,
+            heard_ms: 0,
+            hold_s: 0,
+            looked_ms: 0,
+            written: Deque::new(),
+        }
     }
 
+    /// A session's first frame was verified. What it finds is touched when it first calls as one that may write.
     pub fn begin(&mut self, probe: &mut impl Probe) {
-        *self = Self::new();
-        probe.attach();
+        self.end(probe);
     }
 
+    /// The session is over: every planted breakpoint is out, and the application goes on.
     pub fn end(&mut self, probe: &mut impl Probe) {
-        probe.detach();
+        self.breakpoints.clear(probe);
+        if let Mode::Halted(stop) = self.mode {
+            self.pass_own(stop, probe);
+        }
+        if self.attached {
+            probe.catch_faults(false);
+            probe.hold_start(false);
+            probe.detach();
+        }
+        if !matches!(self.mode, Mode::Absent) {
+            self.mode = Mode::Runs;
+        }
+        (self.attached, self.call, self.stops, self.tell) = (false, 0, 0, false);
+        (self.halts, self.holds_start, self.restart) = (false, false, false);
+        self.awaited.clear();
     }
 
+    /// Takes a call. `Some(n)`: the first n bytes of `out` are the answer. None: the next stop answers.
     pub fn take(
         &mut self,
         call: &[u8],
-        _: Access,
-        _: &Scene<'_>,
+        access: Access,
+        scene: &Scene<'_>,
         probe: &mut impl Probe,
         out: &mut [u8],
     ) -> Option<usize> {
-        let call = DebugCall::decode(call).ok()?;
-        self.call = call.number;
+        let access = if mutated!(DebugReadOnly) { Access::Write } else { access };
+        if access == Access::Write {
+            self.call = self.call.saturating_add(1);
+            self.heard_ms = scene.now_ms;
+            if !core::mem::replace(&mut self.attached, true) {
+                probe.attach();
+            }
+        }
+        self.look(scene, probe);
+        let malformed = Problem::new(DebugProblem::Malformed, 0);
+        let Ok(call) = DebugCall::decode(call) else {
+            let answer = Answer::new(out, self.call, self.state(), scene.starts);
+            return Some(answer.end(Some(malformed)));
+        };
+        let number = if access == Access::Write { self.call } else { call.number };
+        let checked = if call.number == number { check(&call, access, probe) } else { Err(malformed) };
+        let problem = match checked.and_then(|go| self.act(&call, go, scene, probe)) {
+            Ok(false) => None,
+            Ok(true) => {
+                // It may have halted already.
+                self.look(scene, probe);
+                return if self.tell { self.say(scene, probe, out) } else { None };
+            }
+            Err(problem) => Some(problem),
+        };
+        Some(self.answer(&call, access, problem, scene, probe, out))
+    }
+
+    /// What there is to say by itself: it halted, ended, or was started anew.
+    pub fn poll(&mut self, scene: &Scene<'_>, probe: &mut impl Probe, out: &mut [u8]) -> Option<usize> {
+        self.look(scene, probe);
+        if self.tell { self.say(scene, probe, out) } else { None }
+    }
+
+    /// When to ask again if nothing happens; `u64::MAX`: never.
+    pub fn deadline_ms(&self) -> u64 {
+        if self.tell { 0 } else { self.due_ms() }
+    }
+
+    /// When to look again, whether or not there is room to tell of it.
+    pub fn due_ms(&self) -> u64 {
+        match self.mode {
+            _ if self.restart => 0,
+            Mode::Steps { stays: true, .. } => 0,
+            Mode::Steps { .. } | Mode::Starts => self.looked_ms.saturating_add(STEP_LOOK_MS),
+            Mode::Halted(Stop { held: Held::Fault(_), .. }) => self.fault_until_ms(),
+            Mode::Absent | Mode::Runs | Mode::Halted(_) => u64::MAX,
+        }
+    }
+
+    /// The device is about to stop the application, or it ended.
+    pub fn stopping(&mut self, probe: &mut impl Probe) {
+        self.breakpoints.end_step(probe);
+        self.breakpoints.take_out(probe);
+        if !matches!(self.mode, Mode::Absent) {
+            self.mode = Mode::Absent;
+            // Who had it started anew is answered when that is done.
+            self.tell = self.attached && !self.holds_start;
+        }
+        self.halts = false;
+    }
+
+    /// What runs is about to be measured: nothing of ours is in it until the agent looks again.
+    pub fn before_measure(&mut self, probe: &mut impl Probe) {
+        self.breakpoints.take_out(probe);
+    }
+
+    /// The device is about to start the application.
+    pub fn before_start(&mut self, probe: &mut impl Probe) {
+        self.stopping(probe);
+        if self.attached {
+            probe.hold_start(self.holds_start || self.breakpoints.any_set());
+        }
+    }
+
+    /// It did. Held, if there is something to be done before its first instruction.
+    pub fn started(&mut self, probe: &mut impl Probe) {
+        let held = self.attached && (self.holds_start || self.breakpoints.any_set());
+        self.mode = if held { Mode::Starts } else { Mode::Runs };
+        self.tell = self.attached && !self.holds_start;
+        self.restart = false;
+        if held && !self.holds_start && probe.held() == Some(Held::Start) {
+            self.go_on_from_start(probe);
+        }
+    }
+
+    /// GO_RESTART was called: the device is to start the application anew. Taken once.
+    pub fn take_restart(&mut self) -> bool {
+        core::mem::take(&mut self.restart)
+    }
+
+    /// The oldest write to memory not taken yet, for the log: address and length.
+    pub fn take_written(&mut self) -> Option<(u32, u32)> {
+        self.written.pop_front()
+    }
+
+    /// Looks at the application, and does the next thing that is due: at most one step.
+    pub fn look(&mut self, scene: &Scene<'_>, probe: &mut impl Probe) {
+        (self.looked_ms, self.hold_s) = (scene.now_ms, scene.hold_s);
+        if !self.attached {
+            return;
+        }
+        if self.breakpoints.is_out() && !matches!(self.mode, Mode::Absent | Mode::Starts) {
+            self.breakpoints.put_back(probe);
+        }
+        match self.mode {
+            Mode::Absent => {}
+            Mode::Starts => match probe.held() {
+                Some(Held::Start) if !self.holds_start => self.go_on_from_start(probe),
+                Some(held) => {
+                    self.breakpoints.put_back(probe);
+                    self.holds_start = false;
+                    self.halted(held, scene, probe);
+                }
+                None => {}
+            },
+            Mode::Runs => {
+                if let Some(held) = probe.held() {
+                    self.halted(held, scene, probe);
+                }
+            }
+            Mode::Steps { then, stays } => self.look_at_step(then, stays, scene, probe),
+            Mode::Halted(Stop { held: Held::Fault(_), .. }) if scene.now_ms >= self.fault_until_ms() => {
+                // It ends now as it would have.
+                probe.resume(false);
+                self.mode = Mode::Runs;
+            }
+            Mode::Halted(_) => {}
+        }
+    }
+
+    fn fault_until_ms(&self) -> u64 {
+        self.heard_ms.saturating_add(u64::from(self.hold_s) * 1000)
+    }
+
+    fn go_on_from_start(&mut self, probe: &mut impl Probe) {
+        self.breakpoints.put_back(probe);
+        probe.resume(false);
+        self.mode = Mode::Runs;
+    }
+
+    fn look_at_step(&mut self, then: Then, stays: bool, scene: &Scene<'_>, probe: &mut impl Probe) {
+        let held = match probe.held() {
+            Some(held) => held,
+            // It was let go by somebody else: whatever that was, the step is over.
+            None if stays => Held::Asked,
+            None => return,
+        };
+        let registers = probe.registers();
+        let pc = registers.map_or(0, |registers| registers[PC]);
+        let arrived = stays || held == Held::Breakpoint && self.breakpoints.is_target(pc);
+        self.breakpoints.end_step(probe);
+        if !arrived {
+            return self.halted(held, scene, probe);
+        }
+        let at_breakpoint = self.breakpoints.is_set(pc);
+        let reason = match then {
+            Then::Stop => DebugStopReason::Step,
+            Then::Run | Then::Range { .. } if at_breakpoint => DebugStopReason::Breakpoint,
+            _ if self.halts => DebugStopReason::Halt,
+            Then::Run => {
+                probe.resume(false);
+                self.mode = Mode::Runs;
+                return;
+            }
+            Then::Range { from, to } if (from..to).contains(&pc) => return self.step(then, probe),
+            Then::Range { .. } => DebugStopReason::Step,
+        };
+        self.stop(Stop { reason, pc, uptime_us: scene.now_ms.saturating_mul(1000), held });
+    }
+
+    /// It is held, and not where a step was to come out.
+    fn halted(&mut self, held: Held, scene: &Scene<'_>, probe: &mut impl Probe) {
+        let pc = probe.registers().map_or(0, |registers| registers[PC]);
+        let reason = match held {
+            Held::Asked => DebugStopReason::Halt,
+            Held::Breakpoint if self.breakpoints.is_set(pc) => DebugStopReason::Breakpoint,
+            Held::Breakpoint => DebugStopReason::Instruction,
+            Held::Fault(_) => DebugStopReason::Fault,
+            Held::Start => DebugStopReason::Start,
+        };
+        // The developer has as long as after a word of his.
+        self.heard_ms = self.heard_ms.max(scene.now_ms);
+        self.stop(Stop { reason, pc, uptime_us: scene.now_ms.saturating_mul(1000), held });
+    }
+
+    fn stop(&mut self, stop: Stop) {
+        self.stops = self.stops.saturating_add(1);
+        self.mode = Mode::Halted(stop);
+        (self.tell, self.halts) = (true, false);
+    }
+
+    /// As the session was told.
+    fn state(&self) -> DebugState {
+        match self.mode {
+            Mode::Absent => DebugState::Absent,
+            Mode::Halted(_) if !self.tell => DebugState::Halted,
+            Mode::Halted(_) | Mode::Starts | Mode::Runs | Mode::Steps { .. } => DebugState::Running,
+        }
+    }
+
+    /// Does what a call that was checked asks for, up to its reads; whether a stop answers it.
+    fn act(
+        &mut self,
+        call: &DebugCall<'_>,
+        go: DebugGo,
+        scene: &Scene<'_>,
+        probe: &mut impl Probe,
+    ) -> Result<bool, Problem> {
         for write in call.writes.iter().flatten() {
-            let _ = probe.write(write.address, write.data);
+            self.must_be_halted(scene, write.address)?;
+            self.write(write.address, write.data, probe)?;
         }
-        if call.go == EnumValue::Known(DebugGo::Continue) {
-            probe.resume(false);
-            self.runs = true;
-            return None;
+        for register in call.registers.iter().flatten() {
+            self.must_be_halted(scene, register.number)?;
+            probe
+                .set_register(register.number as usize, register.value)
+                .map_err(|_| Problem::new(DebugProblem::Register, register.number))?;
         }
-        self.answer(DebugState::Halted, out)
+        if call.plant {
+            let wanted: Vec<u32, DEBUG_BREAKPOINTS_MAX> = call.breakpoints.iter().flatten().collect();
+            self.breakpoints.set(&wanted, probe).map_err(|at| Problem::new(DebugProblem::Forbidden, at))?;
+        }
+        let awaits = self.go(call, go, scene, probe)?;
+        if awaits {
+            self.awaited.add(call)?;
+        } else if matches!(self.mode, Mode::Absent) && !call.reads.is_empty() {
+            return Err(self.absent(scene, 0));
+        }
+        Ok(awaits)
     }
 
-    pub fn poll(&mut self, _: &Scene<'_>, probe: &mut impl Probe, out: &mut [u8]) -> Option<usize> {
-        if !self.runs || probe.held().is_none() {
-            return None;
+    fn write(&mut self, at: u32, bytes: &[u8], probe: &mut impl Probe) -> Result<(), Problem> {
+        if self.written.is_full() {
+            // What cannot be logged is not done.
+            return Err(Problem::new(DebugProblem::TooMuch, at));
         }
-        self.runs = false;
-        self.answer(DebugState::Halted, out)
+        self.breakpoints.write(at, bytes, probe).map_err(|_| Problem::new(DebugProblem::Forbidden, at))?;
+        // Cannot fail: there is room.
+        let _ = self.written.push_back((at, bytes.len() as u32));
+        Ok(())
     }
 
-    fn answer(&self, state: DebugState, out: &mut [u8]) -> Option<usize> {
-        let answer = DebugAnswer { call: self.call, state: EnumValue::Known(state), ..Default::default() };
-        let length = answer.encoded_len();
-        answer.encode(&mut &mut out[..length]).ok()?;
-        Some(length)
+    fn absent(&self, scene: &Scene<'_>, at: u32) -> Problem {
+        Problem::new(if scene.updating { DebugProblem::Updating } else { DebugProblem::Absent }, at)
+    }
+
+    fn must_be_halted(&self, scene: &Scene<'_>, at: u32) -> Result<(), Problem> {
+        match self.state() {
+            DebugState::Halted => Ok(()),
+            DebugState::Absent => Err(self.absent(scene, at)),
+            _ => Err(Problem::new(DebugProblem::Running, at)),
+        }
+    }
+
+    /// Whether the next stop answers.
+    fn go(
+        &mut self,
+        call: &DebugCall<'_>,
+        go: DebugGo,
+        scene: &Scene<'_>,
+        probe: &mut impl Probe,
+    ) -> Result<bool, Problem> {
+        match go {
+            DebugGo::Unspecified => return Ok(false),
+            DebugGo::Halt => return self.halt(scene, probe),
+            DebugGo::Restart => {
+                if scene.updating || !scene.can_start {
+                    return Err(self.absent(scene, 0));
+                }
+                (self.restart, self.holds_start) = (true, true);
+            }
+            DebugGo::Continue => {
+                self.must_be_halted(scene, 0)?;
+                self.let_run(call, Then::Run, scene, probe);
+            }
+            DebugGo::Step => {
+                self.must_be_halted(scene, 0)?;
+                self.let_run(call, Then::Stop, scene, probe);
+            }
+            DebugGo::Range => {
+                self.must_be_halted(scene, 0)?;
+                let (from, to) = (call.range_from, call.range_to);
+                self.let_run(call, Then::Range { from, to }, scene, probe);
+            }
+        }
+        self.awaited.clear();
+        Ok(true)
+    }
+
+    fn halt(&mut self, scene: &Scene<'_>, probe: &mut impl Probe) -> Result<bool, Problem> {
+        match self.mode {
+            Mode::Absent => return Err(self.absent(scene, 0)),
+            Mode::Halted(_) => return Ok(self.tell),
+            // Before its first instruction, then.
+            Mode::Starts => self.holds_start = true,
+            Mode::Steps { .. } => {
+                self.halts = true;
+                probe.halt();
+            }
+            Mode::Runs => probe.halt(),
+        }
+        Ok(true)
+    }
+
+    fn let_run(&mut self, call: &DebugCall<'_>, then: Then, scene: &Scene<'_>, probe: &mut impl Probe) {
+        let Mode::Halted(stop) = self.mode else { return };
+        probe.catch_faults(call.catch_faults && scene.hold_s > 0);
+        let passed = self.pass_own(stop, probe);
+        let pc = probe.registers().map(|registers| registers[PC]);
+        match (then, pc) {
+            // Where it faulted, it ends; where its registers cannot be seen, nothing can be done one at a time.
+            _ if matches!(stop.held, Held::Fault(_)) => self.run(probe),
+            (_, None) => self.run(probe),
+            (Then::Stop | Then::Range { .. }, _) if passed => self.mode = Mode::Steps { then, stays: true },
+            (Then::Run, Some(pc)) if passed || !self.breakpoints.is_set(pc) => self.run(probe),
+            (then, Some(_)) => self.step(then, probe),
+        }
+    }
+
+    fn run(&mut self, probe: &mut impl Probe) {
+        self.mode = Mode::Runs;
+        probe.resume(false);
+    }
+
+    /// At a breakpoint instruction of the application's own, where it stopped for that: past it. Whether it was so.
+    fn pass_own(&mut self, stop: Stop, probe: &mut impl Probe) -> bool {
+        let Some(registers) = probe.registers().filter(|_| stop.held == Held::Breakpoint) else {
+            return false;
+        };
+        let pc = registers[PC];
+        let word = Memory { breakpoints: &self.breakpoints, probe }.halfword(pc);
+        if pc != stop.pc || word.is_none_or(|word| word >> 8 != 0xbe) {
+            return false;
+        }
+        // The condition flags stay; in an IT block it is the next one's turn.
+        let _ = probe.set_register(XPSR, step::advance_it(registers[XPSR]));
+        probe.set_register(PC, pc.wrapping_add(2)).is_ok()
+    }
+
+    fn step(&mut self, then: Then, probe: &mut impl Probe) {
+        let Some(registers) = probe.registers() else { return self.run(probe) };
+        let plan = step::plan(&registers, &mut Memory { breakpoints: &self.breakpoints, probe });
+        match plan {
+            Plan::Stays(link) => {
+                if let Some(link) = link {
+                    let _ = probe.set_register(LR, link);
+                }
+                self.mode = Mode::Steps { then, stays: true };
+            }
+            Plan::Run(targets) => {
+                self.breakpoints.begin_step(registers[PC], &targets, probe);
+                self.mode = Mode::Steps { then, stays: false };
+                probe.resume(true);
+            }
+        }
+    }
+
+    /// The answer to a call that no stop answers.
+    fn answer(
+        &self,
+        call: &DebugCall<'_>,
+        access: Access,
+        problem: Option<Problem>,
+        scene: &Scene<'_>,
+        probe: &mut impl Probe,
+        out: &mut [u8],
+    ) -> usize {
+        let number = if access == Access::Write { self.call } else { call.number };
+        let state = self.state();
+        let mut answer = Answer::new(out, number, state, scene.starts);
+        let only_reads = !call.describe
+            && !call.plant
+            && call.writes.is_empty()
+            && call.registers.is_empty()
+            && call.go == EnumValue::Known(DebugGo::Unspecified);
+        if state == DebugState::Halted && !(only_reads && problem.is_none()) {
+            let halts = call.go == EnumValue::Known(DebugGo::Halt) && problem.is_none();
+            self.add_stop(&mut answer, if halts { call.stack_bytes } else { 0 }, probe);
+        }
+        if call.describe {
+            answer.target(scene, access == Access::Read, probe);
+        }
+        if problem.is_none() {
+            for read in call.reads.iter().flatten() {
+                answer.data(read.address, read.length, &self.breakpoints, probe);
+            }
+        }
+        answer.end(problem)
+    }
+
+    /// What nobody asked for just now, or asked for before it let the application run.
+    fn say(&mut self, scene: &Scene<'_>, probe: &mut impl Probe, out: &mut [u8]) -> Option<usize> {
+        self.tell = false;
+        let state = self.state();
+        let mut answer = Answer::new(out, self.call, state, scene.starts);
+        if state == DebugState::Halted {
+            self.add_stop(&mut answer, self.awaited.stack_bytes, probe);
+            if self.awaited.describe {
+                answer.target(scene, false, probe);
+            }
+            for (at, bytes) in &self.awaited.reads {
+                answer.data(*at, *bytes, &self.breakpoints, probe);
+            }
+            self.awaited.clear();
+        }
+        Some(answer.end(None))
+    }
+
+    fn add_stop(&self, answer: &mut Answer<'_>, stack_bytes: u32, probe: &mut impl Probe) {
+        let Mode::Halted(stop) = self.mode else { return };
+        let mut message = DebugStop {
+            number: self.stops,
+            reason: EnumValue::Known(stop.reason),
+            uptime_us: stop.uptime_us,
+            ..Default::default()
+        };
+        if let Held::Fault(kind) = stop.held {
+            message.fault = EnumValue::Known(kind);
+            if let Some(status) = probe.fault() {
+                (message.cfsr, message.hfsr, message.sfsr) = (status.cfsr, status.hfsr, status.sfsr);
+                (message.mmfar, message.bfar, message.sfar) = (status.mmfar, status.bfar, status.sfar);
+            }
+        }
+        let registers = probe.registers();
+        let sp = registers.map_or(0, |registers| registers[SP]);
+        let stack_bytes = stack_bytes.min(bytes_left(probe.regions(), sp));
+        answer.stop(&message, registers.as_ref(), sp, stack_bytes, &self.breakpoints, probe);
+    }
+}
+
+impl Awaited {
+    fn clear(&mut self) {
+        self.reads.clear();
+        (self.stack_bytes, self.describe) = (0, false);
+    }
+
+    /// What this call wants comes with the next stop, behind what was wanted before.
+    fn add(&mut self, call: &DebugCall<'_>) -> Result<(), Problem> {
+        self.describe |= call.describe;
+        self.stack_bytes = self.stack_bytes.max(call.stack_bytes);
+        let before = self.reads.len();
+        let mut bytes = self.reads.iter().fold(self.stack_bytes, |sum, (_, bytes)| sum + bytes);
+        for read in call.reads.iter().flatten() {
+            bytes = bytes.saturating_add(read.length);
+            let fits = bytes <= DEBUG_READ_BYTES_MAX as u32;
+            if !fits || self.reads.push((read.address, read.length)).is_err() {
+                self.reads.truncate(before);
+                return Err(Problem::new(DebugProblem::TooMuch, read.address));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks all of a call that can be checked without doing anything of it.
+fn check(call: &DebugCall<'_>, access: Access, probe: &impl Probe) -> Result<DebugGo, Problem> {
+    let malformed = |at| Problem::new(DebugProblem::Malformed, at);
+    let too_much = |at| Problem::new(DebugProblem::TooMuch, at);
+    let EnumValue::Known(go) = call.go else { return Err(malformed(0)) };
+    let changes =
+        go != DebugGo::Unspecified || call.plant || !call.writes.is_empty() || !call.registers.is_empty();
+    if access == Access::Read && changes {
+        return Err(Problem::new(DebugProblem::ReadOnly, 0));
+    }
+    let mut bytes = 0usize;
+    for (index, write) in call.writes.iter().enumerate() {
+        let write = write.map_err(|_| malformed(0))?;
+        bytes = bytes.saturating_add(write.data.len());
+        if index >= DEBUG_READS_MAX || bytes > DEBUG_WRITE_BYTES_MAX {
+            return Err(too_much(write.address));
+        }
+    }
+    for (index, register) in call.registers.iter().enumerate() {
+        let register = register.map_err(|_| malformed(0))?;
+        if index >= DEBUG_READS_MAX {
+            return Err(too_much(register.number));
+        }
+        if register.number as usize >= REGISTERS {
+            return Err(Problem::new(DebugProblem::Register, register.number));
+        }
+    }
+    for (index, at) in call.breakpoints.iter().enumerate() {
+        let at = at.map_err(|_| malformed(0))?;
+        if index >= DEBUG_BREAKPOINTS_MAX {
+            return Err(too_much(at));
+        }
+        if !call.plant || !at.is_multiple_of(2) {
+            return Err(malformed(at));
+        }
+        if !is_code(probe.regions(), at) {
+            return Err(Problem::new(DebugProblem::Forbidden, at));
+        }
+    }
+    if go == DebugGo::Range && call.range_from > call.range_to {
+        return Err(malformed(call.range_from));
+    }
+    let mut bytes = call.stack_bytes;
+    for (index, read) in call.reads.iter().enumerate() {
+        let read = read.map_err(|_| malformed(0))?;
+        bytes = bytes.saturating_add(read.length);
+        if index >= DEBUG_READS_MAX || bytes > DEBUG_READ_BYTES_MAX as u32 {
+            return Err(too_much(read.address));
+        }
+    }
+    if call.stack_bytes > DEBUG_READ_BYTES_MAX as u32 {
+        return Err(too_much(0));
+    }
+    Ok(go)
+}
+
+/// The application's memory, without our breakpoints.
+struct Memory<'a, P> {
+    breakpoints: &'a Breakpoints,
+    probe: &'a mut P,
+}
+
+impl<P: Probe> Code for Memory<'_, P> {
+    fn halfword(&mut self, at: u32) -> Option<u16> {
+        let mut bytes = [0; 2];
+        self.breakpoints.read(at, &mut bytes, self.probe).ok()?;
+        Some(u16::from_le_bytes(bytes))
+    }
+
+    fn word(&mut self, at: u32) -> Option<u32> {
+        let mut bytes = [0; 4];
+        self.breakpoints.read(at, &mut bytes, self.probe).ok()?;
+        Some(u32::from_le_bytes(bytes))
+    }
+
+    fn is_code(&self, at: u32) -> bool {
+        is_code(self.probe.regions(), at)
     }
 }

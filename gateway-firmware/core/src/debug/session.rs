@@ -14,10 +14,10 @@ use zeroize::Zeroize as _;
 use super::agent::Access;
 use super::bucket::Bucket;
 use super::pipe::{Frames, Impossible, Pipe, Up};
-use crate::device::{BootId, Device, Next};
+use crate::device::{BootId, Device, Next, Notice};
 use crate::logs::Logs;
 use crate::mutation::mutated;
-use crate::ports::{Board, Entropy as _, Keys as _};
+use crate::ports::{Board, Entropy as _, Keys as _, Probe as _};
 use crate::store::Key;
 
 /// What a board lends for good.
@@ -51,7 +51,8 @@ impl Default for Memory {
 /// The device's end of debug sessions, of which there is one at a time.
 #[derive(Debug)]
 pub struct Stub<'b> {
-    memory: &'b mut Memory,
+    /// None: this board has nothing to debug.
+    memory: Option<&'b mut Memory>,
     open: Option<Open>,
     /// The session that this end ended last: who goes on with it is told again why.
     ended: Option<(DebugSessionId, DebugEnd)>,
@@ -116,7 +117,7 @@ enum Taken {
 }
 
 impl<'b> Stub<'b> {
-    pub fn new(memory: &'b mut Memory) -> Self {
+    pub fn new(memory: Option<&'b mut Memory>) -> Self {
         Self {
             memory,
             open: None,
@@ -178,7 +179,7 @@ impl<'b> Stub<'b> {
             Some(end) => end,
             None if is_other_boot || !down.open => DebugEnd::Restarted,
             None if self.open.is_some() => DebugEnd::Busy,
-            None if !device.can_be_debugged() => DebugEnd::Refused,
+            None if self.memory.is_none() || !can_be_debugged(device) => DebugEnd::Refused,
             None => {
                 let mut pipe = Pipe::new(session, relay, down.epoch, now_ms);
                 // An open message has nothing else to say.
@@ -195,7 +196,7 @@ impl<'b> Stub<'b> {
     /// Does what is due by itself; whether or not there is a connection.
     pub fn poll<B: Board>(&mut self, device: &mut Device<'_, B>, logs: &mut Logs<'_>) -> Next {
         let now_ms = device.now_ms();
-        let Some(open) = &mut self.open else { return Next::Never };
+        let (Some(open), Some(memory)) = (&mut self.open, &mut self.memory) else { return Next::Never };
         if open.pipe.is_forgotten(now_ms) {
             // Nobody is there to be told.
             self.close("silence", device, logs);
@@ -203,17 +204,18 @@ impl<'b> Stub<'b> {
         }
         let key = open.attached.as_ref().map(|attached| attached.key);
         // Another version runs, and it is not for this developer to debug.
-        if key.is_some_and(|key| device.has_app() && !is_debug_key(&key, device)) {
+        let is_strange = key.is_some_and(|key| device.running.is_some() && !is_debug_key(&key, device));
+        if is_strange && !mutated!(DebugUpdate) {
             self.end(DebugEnd::Refused, device, logs);
             return Next::Now;
         }
         let attached = open.attached.as_mut().filter(|attached| attached.heard);
         let mut next = Next::At(open.pipe.forgotten_ms());
         if let Some(attached) = attached
-            && let Some(place) = open.pipe.place(&mut self.memory.frames)
+            && let Some(place) = open.pipe.place(&mut memory.frames)
         {
-            if let Some(length) = device.debug_poll(&mut self.memory.answer) {
-                let sealed = seal(&mut attached.transport, self.memory.answer.get(..length), place);
+            if let Some(length) = device.debug_poll(&mut memory.answer) {
+                let sealed = seal(&mut attached.transport, memory.answer.get(..length), place);
                 if sealed.is_err() {
                     self.end(DebugEnd::Done, device, logs);
                     return Next::Now;
@@ -253,8 +255,8 @@ impl<'b> Stub<'b> {
 
     /// The bytes of a frame that is due.
     pub fn frame(&self, said: &Said) -> &[u8] {
-        match said.up {
-            Some(up) if up.number != 0 => self.memory.frames.frame(up.number),
+        match (said.up, &self.memory) {
+            (Some(up), Some(memory)) if up.number != 0 => memory.frames.frame(up.number),
             _ => &[],
         }
     }
@@ -313,7 +315,7 @@ impl<'b> Stub<'b> {
             return Some(Taken::End(DebugEnd::Refused));
         }
         let open = self.open.as_mut()?;
-        let place = open.pipe.place(&mut self.memory.frames)?;
+        let place = open.pipe.place(&mut self.memory.as_mut()?.frames)?;
         let answered = Responder::answer(key, &prologue(id, session), ephemeral, message_1, voucher);
         ephemeral.zeroize();
         let (responder, message_2) = answered.ok()?;
@@ -333,15 +335,12 @@ impl<'b> Stub<'b> {
     ) -> Option<Taken> {
         let open = self.open.as_mut()?;
         let (transport, key) = open.handshake.take()?.finish(message_3).ok()?;
-        if !is_debug_key(&key, device) && !mutated!(DebugKey) {
+        if !is_debug_key(&key, device) {
             let name = Name(&key);
             logs.note(device.now_ms(), LogLevel::Warn, format_args!("debug key {name} may not attach"));
             return Some(Taken::End(DebugEnd::Refused));
         }
         open.attached = Some(Attached { transport, key, heard: false });
-        if mutated!(DebugBegin) {
-            device.debug_begin();
-        }
         Some(Taken::Yes)
     }
 
@@ -352,10 +351,14 @@ impl<'b> Stub<'b> {
         device: &mut Device<'_, B>,
         logs: &mut Logs<'_>,
     ) -> Option<Taken> {
-        let Memory { frames, call, answer } = &mut *self.memory;
+        let Memory { frames, call, answer } = self.memory.as_deref_mut()?;
         let open = self.open.as_mut()?;
         let attached = open.attached.as_mut()?;
-        let length = attached.transport.open(frame, call).ok()?;
+        let length = match attached.transport.open(frame, call) {
+            Ok(length) => length,
+            Err(_) if mutated!(DebugVerify) => 0,
+            Err(_) => return None,
+        };
         let now_ms = device.now_ms();
         if !attached.heard {
             attached.heard = true;
@@ -368,7 +371,7 @@ impl<'b> Stub<'b> {
             logs.note(now_ms, LogLevel::Info, format_args!("debug session {session}: key {name} attached"));
         }
         let answered = device.debug_take(call.get(..length)?, Access::Write, answer);
-        if let Some((at, bytes)) = device.debug_written() {
+        while let Some((at, bytes)) = device.debug_written() {
             logs.note(now_ms, LogLevel::Info, format_args!("debugger wrote {bytes} bytes at {at:#x}"));
         }
         let Some(length) = answered else { return Some(Taken::Yes) };
@@ -399,7 +402,9 @@ impl<'b> Stub<'b> {
     /// Forgets the session; the application goes on.
     fn close<B: Board>(&mut self, why: &str, device: &mut Device<'_, B>, logs: &mut Logs<'_>) {
         let Some(open) = self.open.take() else { return };
-        self.memory.clear();
+        if let Some(memory) = &mut self.memory {
+            memory.clear();
+        }
         if open.begun {
             device.debug_end();
             let (now_ms, session) = (device.now_ms(), open.pipe.session());
@@ -435,8 +440,15 @@ impl Said {
     }
 }
 
+/// There is something to debug, as far as the board goes.
+fn can_be_debugged<B: Board>(device: &Device<'_, B>) -> bool {
+    !device.ports.probe.regions().is_empty()
+}
+
+/// The manifest of the version that runs, or waits for its next start, has this key.
 fn is_debug_key<B: Board>(key: &PublicKey, device: &Device<'_, B>) -> bool {
-    device.debug_keys().contains(key)
+    let is_listed = device.running.as_ref().is_some_and(|running| running.debug_keys.contains(key));
+    is_listed || mutated!(DebugKey)
 }
 
 /// Makes the next frame of it, in its place.
@@ -461,7 +473,9 @@ fn own<B: Board>(id: DeviceId, device: &mut Device<'_, B>) -> Option<Own> {
     let kept = device.store.read(&mut device.ports.flash, Key::Debug, &mut secret);
     if !matches!(kept, Ok(Some(kept)) if kept.len() == noise::KEY_BYTES) {
         device.ports.entropy.fill(&mut secret).ok()?;
-        device.keep_debug_key(&secret);
+        if let Err(error) = device.store.put(&mut device.ports.flash, Key::Debug, &secret) {
+            device.note(Notice::StoreFailed(error));
+        }
     }
     let key = StaticKey::new(secret);
     secret.zeroize();

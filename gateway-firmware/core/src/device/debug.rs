@@ -1,59 +1,110 @@
-//! What the stub does with the device: the agent's calls, and who may make them.
-
-use noise::PublicKey;
+//! The device under a debugger: its agent, and what the agent may know of it.
+//!
+//! A session holds nothing up. What runs is measured, stopped and started as if there were none; the agent is only told before.
 
 use super::{Device, Next};
-use crate::debug::{Access, Scene};
-use crate::device::Notice;
-use crate::ports::{Board, Probe as _};
-use crate::store::Key;
+use crate::debug::{Access, Agent, Scene};
+use crate::ports::{App as _, AppStatus, Board, Clock as _, Life, Ports, Probe as _, StartReason};
+use crate::supervise::Phase;
+use crate::update::State;
 
 impl<B: Board> Device<'_, B> {
-    /// There is something to debug, as far as the board goes.
-    pub(crate) fn can_be_debugged(&self) -> bool {
-        !self.ports.probe.regions().is_empty()
-    }
-
-    /// A version runs, or waits for its next start.
-    pub(crate) fn has_app(&self) -> bool {
-        self.running.is_some()
-    }
-
-    /// Who may debug it, by its manifest.
-    pub(crate) fn debug_keys(&self) -> &[PublicKey] {
-        self.running.as_ref().map_or(&[], |running| &running.debug_keys)
-    }
-
-    /// Keeps the device's static key. One that cannot be kept is another one after the next start.
-    pub(crate) fn keep_debug_key(&mut self, secret: &[u8]) {
-        if let Err(error) = self.store.put(&mut self.ports.flash, Key::Debug, secret) {
-            self.note(Notice::StoreFailed(error));
-        }
-    }
-
-    pub(crate) fn debug_begin(&mut self) {
+    /// A session's first frame was verified.
+    pub fn debug_begin(&mut self) {
         self.agent.begin(&mut self.ports.probe);
     }
 
-    pub(crate) fn debug_end(&mut self) {
+    /// The session is over.
+    pub fn debug_end(&mut self) {
         self.agent.end(&mut self.ports.probe);
     }
 
-    pub(crate) fn debug_take(&mut self, call: &[u8], access: Access, out: &mut [u8]) -> Option<usize> {
-        let scene = Scene { board: &self.facts.board };
-        self.agent.take(call, access, &scene, &mut self.ports.probe, out)
+    /// Takes a session's call. `Some(n)`: the first n bytes of `out` are the answer. None: the next stop answers.
+    pub fn debug_take(&mut self, call: &[u8], access: Access, out: &mut [u8]) -> Option<usize> {
+        self.debugs(|agent, scene, ports| agent.take(call, access, scene, &mut ports.probe, out))
     }
 
-    pub(crate) fn debug_poll(&mut self, out: &mut [u8]) -> Option<usize> {
-        let scene = Scene { board: &self.facts.board };
-        self.agent.poll(&scene, &mut self.ports.probe, out)
+    /// What there is to tell a session by itself.
+    pub fn debug_poll(&mut self, out: &mut [u8]) -> Option<usize> {
+        self.debugs(|agent, scene, ports| agent.poll(scene, &mut ports.probe, out))
     }
 
-    pub(crate) fn debug_deadline(&self) -> Next {
-        Next::Never
+    /// When `debug_poll` is wanted again at the latest.
+    pub fn debug_deadline(&self) -> Next {
+        next(self.agent.deadline_ms())
     }
 
-    pub(crate) fn debug_written(&mut self) -> Option<(u32, u32)> {
-        None
+    /// The oldest write of a session's not taken yet, for the log: address and length.
+    pub fn debug_written(&mut self) -> Option<(u32, u32)> {
+        self.agent.take_written()
+    }
+
+    /// Does what the agent has due, whether or not there is room to tell of it.
+    pub(crate) fn poll_debug(&mut self, now_ms: u64) -> Next {
+        self.debugs(|agent, scene, ports| agent.look(scene, &mut ports.probe));
+        if self.agent.take_restart() {
+            self.restart_for_debugger(now_ms);
+            return Next::Now;
+        }
+        next(self.agent.due_ms())
+    }
+
+    /// How the application is. While a debugger holds it, it neither hangs nor has it ended.
+    pub(crate) fn app_status(&mut self) -> AppStatus {
+        let mut status = self.ports.app.status();
+        if self.is_held() {
+            status.life = Life::Running;
+        }
+        status
+    }
+
+    /// A debugger holds the application.
+    pub(crate) fn is_held(&mut self) -> bool {
+        self.ports.probe.held().is_some()
+    }
+
+    /// Stops the application, without a breakpoint of ours in it.
+    pub(crate) fn stop_app(&mut self) {
+        self.agent.stopping(&mut self.ports.probe);
+        self.ports.app.stop();
+    }
+
+    /// At once, and by the way of every other start: a trial's is counted.
+    fn restart_for_debugger(&mut self, now_ms: u64) {
+        if matches!(self.life.phase(), Phase::Off) {
+            return;
+        }
+        self.stop_app();
+        self.report_late_crash();
+        self.why = StartReason::Restart;
+        self.life.wait(now_ms);
+    }
+
+    /// Borrowed apart: the agent, what it may know, and the ports.
+    fn debugs<R>(&mut self, does: impl FnOnce(&mut Agent, &Scene<'_>, &mut Ports<B>) -> R) -> R {
+        let running = self.running.as_ref();
+        let slot = running.map(|running| &self.ledger.slots[running.slot]);
+        let scene = Scene {
+            now_ms: self.ports.clock.now_ms(),
+            starts: self.counters.app_starts,
+            can_start: !matches!(self.life.phase(), Phase::Off),
+            updating: self.state == State::Installing,
+            manifest: slot.map(|slot| slot.manifest),
+            version: slot.map_or("", |slot| &slot.version),
+            image: running.map(|running| running.area_digest),
+            image_bytes: running.map_or(0, |running| running.image.bytes),
+            hold_s: running.map_or(0, |running| running.crash.debug_hold_s),
+            microvisor: self.facts.microvisor,
+            board: &self.facts.board,
+        };
+        does(&mut self.agent, &scene, &mut self.ports)
+    }
+}
+
+fn next(at_ms: u64) -> Next {
+    match at_ms {
+        0 => Next::Now,
+        u64::MAX => Next::Never,
+        at_ms => Next::At(at_ms),
     }
 }

@@ -88,6 +88,7 @@ pub struct Device<'b, B: Board> {
     pub(crate) fetch: Option<Fetch>,
     pub(crate) running: Option<Running>,
     pub(crate) life: Supervisor,
+    pub(crate) agent: Agent,
     /// Why the next start happens.
     pub(crate) why: StartReason,
     /// The application's `apply` was taken as leave for the update that waits.
@@ -96,7 +97,6 @@ pub struct Device<'b, B: Board> {
     pub(crate) demand: NetworkDemand,
     pub(crate) crashes: &'b mut Reports,
     pub(crate) telemetry: &'b mut Telemetry,
-    pub(crate) agent: Agent,
     pub(crate) polite_until_ms: u64,
     pub(crate) store_retry_ms: u64,
     pub(crate) nonce: Option<Nonce>,
@@ -148,12 +148,12 @@ impl<'b, B: Board> Device<'b, B> {
             fetch: None,
             running: None,
             life: Supervisor::default(),
+            agent: Agent::new(),
             why: StartReason::Boot,
             apply_taken: false,
             demand: NetworkDemand::NeverAsked,
             crashes,
             telemetry,
-            agent: Agent::new(),
             polite_until_ms: 0,
             store_retry_ms: 0,
             nonce: None,
@@ -189,7 +189,8 @@ impl<'b, B: Board> Device<'b, B> {
             return microvisor;
         }
         let commission = self.poll_commission(now_ms);
-        let life = self.poll_app(now_ms);
+        let debug = self.poll_debug(now_ms);
+        let life = debug.min(self.poll_app(now_ms));
         let update = self.poll_update(now_ms);
         let floor = self.poll_floor(now_ms);
         microvisor.min(commission).min(life).min(update).min(floor).min(self.poll_crashes(now_ms))

@@ -14,12 +14,26 @@ use crate::update::trial::after;
 pub const DELAY_MIN_MS: u32 = 50;
 
 /// How long the application has been up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Uptime {
     /// When it was started.
     pub since_ms: u64,
     /// When it was first seen healthy.
     pub healthy_ms: Option<u64>,
+    /// How long a debugger has held it, the present hold left out.
+    pub held_ms: u64,
+    /// The same when it was first seen healthy.
+    pub held_before_healthy_ms: u64,
+    /// A debugger holds it since.
+    pub held_since_ms: Option<u64>,
+}
+
+impl Uptime {
+    /// How long a debugger has held it until now.
+    pub fn held_until_ms(&self, now_ms: u64) -> u64 {
+        let present_ms = self.held_since_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms));
+        self.held_ms.saturating_add(present_ms)
+    }
 }
 
 /// The application is here.
@@ -54,7 +68,7 @@ impl Supervisor {
 
     /// It was started.
     pub fn started(&mut self, now_ms: u64) {
-        self.phase = Phase::Up(Uptime { since_ms: now_ms, healthy_ms: None });
+        self.phase = Phase::Up(Uptime { since_ms: now_ms, ..Uptime::default() });
     }
 
     /// It is to be started at this time.
@@ -66,14 +80,28 @@ impl Supervisor {
     pub fn observe(&mut self, status: AppStatus, now_ms: u64) -> Option<Uptime> {
         let Phase::Up(uptime) = &mut self.phase else { return None };
         if status.healthy && status.life == Life::Running {
+            if uptime.healthy_ms.is_none() {
+                uptime.held_before_healthy_ms = uptime.held_until_ms(now_ms);
+            }
             uptime.healthy_ms.get_or_insert(now_ms);
         }
         Some(*uptime)
     }
 
+    /// A debugger holds it, or does no more: what it does not run is not counted in its favour.
+    pub fn hold(&mut self, held: bool, now_ms: u64) {
+        let Phase::Up(uptime) = &mut self.phase else { return };
+        if held {
+            uptime.held_since_ms.get_or_insert(now_ms);
+        } else {
+            uptime.held_ms = uptime.held_until_ms(now_ms);
+            uptime.held_since_ms = None;
+        }
+    }
+
     /// It ended by itself: waits for the delay its policy sets.
     pub fn ended(&mut self, policy: &CrashPolicy, now_ms: u64) {
-        let doubled = if self.held(policy, now_ms) { 0 } else { self.delay_ms.saturating_mul(2) };
+        let doubled = if self.stayed(policy, now_ms) { 0 } else { self.delay_ms.saturating_mul(2) };
         self.delay_ms = doubled.min(policy.backoff_max_ms).max(policy.backoff_min_ms).max(DELAY_MIN_MS);
         self.wait(now_ms.saturating_add(self.delay_ms.into()));
     }
@@ -81,7 +109,7 @@ impl Supervisor {
     /// It asked to be started anew: at once after a good while, and otherwise with the same delay as after a crash, so that
     /// an application which asks for ever costs no more than one that crashes for ever.
     pub fn asked(&mut self, policy: &CrashPolicy, now_ms: u64) {
-        if self.held(policy, now_ms) || mutated!(RestartFlood) {
+        if self.stayed(policy, now_ms) || mutated!(RestartFlood) {
             self.delay_ms = 0;
             self.wait(now_ms);
         } else {
@@ -90,7 +118,7 @@ impl Supervisor {
     }
 
     /// It stayed up for as long as its policy wants.
-    fn held(&self, policy: &CrashPolicy, now_ms: u64) -> bool {
+    fn stayed(&self, policy: &CrashPolicy, now_ms: u64) -> bool {
         matches!(self.phase, Phase::Up(uptime) if now_ms >= after(uptime.since_ms, policy.hold_s))
     }
 }
@@ -100,7 +128,8 @@ mod tests {
     use super::*;
     use crate::ports::NetworkDemand;
 
-    const POLICY: CrashPolicy = CrashPolicy { backoff_min_ms: 100, backoff_max_ms: 350, hold_s: 10 };
+    const POLICY: CrashPolicy =
+        CrashPolicy { backoff_min_ms: 100, backoff_max_ms: 350, hold_s: 10, debug_hold_s: 0 };
 
     /// Starts at `now_ms`, ends after `up_ms`; the delay before the next start.
     fn crash(supervisor: &mut Supervisor, now_ms: u64, up_ms: u64) -> u64 {
@@ -137,8 +166,26 @@ mod tests {
     fn a_policy_without_a_delay_gets_the_shortest() {
         let mut supervisor = Supervisor::default();
         supervisor.started(5);
-        supervisor.ended(&CrashPolicy { backoff_min_ms: 0, backoff_max_ms: 0, hold_s: 0 }, 5);
+        supervisor
+            .ended(&CrashPolicy { backoff_min_ms: 0, backoff_max_ms: 0, hold_s: 0, debug_hold_s: 0 }, 5);
         assert_eq!(supervisor.phase(), Phase::Waits { until_ms: 5 + u64::from(DELAY_MIN_MS) });
+    }
+
+    #[test]
+    fn the_time_a_debugger_holds_it_is_counted() {
+        let mut supervisor = Supervisor::default();
+        let network = NetworkDemand::NeverAsked;
+        let status = AppStatus { life: Life::Running, healthy: true, apply: false, network };
+        supervisor.hold(true, 1);
+        supervisor.started(5);
+        for (held, now_ms) in [(true, 10), (true, 15), (false, 20), (false, 25)] {
+            supervisor.hold(held, now_ms);
+        }
+        let uptime = supervisor.observe(status, 30).unwrap();
+        assert_eq!((uptime.held_until_ms(30), uptime.held_before_healthy_ms), (10, 10));
+        supervisor.hold(true, 40);
+        let uptime = supervisor.observe(status, 45).unwrap();
+        assert_eq!((uptime.held_until_ms(47), uptime.held_before_healthy_ms), (17, 10));
     }
 
     #[test]

@@ -59,7 +59,9 @@ impl<B: Board> Device<'_, B> {
                 Next::Now
             }
             Phase::Up(_) => {
-                let status = self.ports.app.status();
+                let status = self.app_status();
+                let held = self.is_held();
+                self.life.hold(held, now_ms);
                 self.demand = status.network;
                 match self.life.observe(status, now_ms) {
                     Some(_) if self.asks_restart(status) => self.grant_restart(now_ms),
@@ -151,7 +153,7 @@ impl<B: Board> Device<'_, B> {
     }
 
     fn poll_polite(&mut self, now_ms: u64) -> Next {
-        let status = self.ports.app.status();
+        let status = self.app_status();
         let allowed = status.apply || status.life != Life::Running;
         self.apply_taken = status.apply;
         if !allowed && now_ms < self.polite_until_ms {
@@ -218,7 +220,7 @@ impl<B: Board> Device<'_, B> {
             Verdict::Wait { until_ms } => return Next::At(until_ms),
             Verdict::Keep => return self.keep(now_ms),
             Verdict::Restart => {
-                self.ports.app.stop();
+                self.stop_app();
                 self.why = StartReason::Crash;
                 self.life.ended(&crash, now_ms);
             }
@@ -263,7 +265,7 @@ impl<B: Board> Device<'_, B> {
         let Some(running) = &self.running else { return Next::Never };
         let crash = running.crash;
         self.note_end(status.life);
-        self.ports.app.stop();
+        self.stop_app();
         self.why = StartReason::Crash;
         self.life.ended(&crash, now_ms);
         Next::Now
@@ -281,7 +283,7 @@ impl<B: Board> Device<'_, B> {
         let Some(running) = &self.running else { return Next::Never };
         let crash = running.crash;
         self.note(Notice::AppRestarts);
-        self.ports.app.stop();
+        self.stop_app();
         self.report_late_crash();
         self.demand = NetworkDemand::NeverAsked;
         self.why = StartReason::Restart;

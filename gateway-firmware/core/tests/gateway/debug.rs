@@ -11,6 +11,8 @@ use wire::msg::{DebugEnd, DebugGo, EnumValue};
 use wire::sign::Signer as _;
 
 use crate::relay::*;
+use crate::sim::Behaviour;
+use crate::update::Ota;
 use crate::world::*;
 
 /// Writes that the application's memory saw.
@@ -89,11 +91,11 @@ fn an_answer_is_sent_again_as_the_same_bytes_until_it_was_delivered() {
     assert!(relay.hear(&mut world).is_empty());
     world.pass_ms(RESEND_MS);
     let again = relay.hear(&mut world);
-    assert_eq!(again, [frame.clone()]);
+    assert_eq!(again, std::slice::from_ref(frame));
     // A connection that breaks loses what was on it.
     world.cut();
     world.until("connected", |world| world.take("hello").is_some());
-    assert_eq!(relay.hear(&mut world), [frame.clone()]);
+    assert_eq!(relay.hear(&mut world), std::slice::from_ref(frame));
     assert_eq!(developer.open(&frame.data), 2);
     relay.received += 1;
     relay.tell(&mut world, |_| {});
@@ -202,6 +204,38 @@ fn a_key_that_is_not_in_the_manifest_is_refused() {
     // And stays refused.
     relay.tell(&mut world, |down| down.answer = true);
     assert_eq!(relay.ended(&mut world), Some(DebugEnd::Refused));
+}
+
+#[test]
+fn an_update_to_a_version_that_does_not_name_the_key_ends_the_session() {
+    let mut world = debuggable();
+    let mut relay = Relay::new(1, session(1), 1);
+    let mut developer = Developer::attach(&mut world, &mut relay);
+    let bundle = world.maker.bundle(2).known_on(&world.bench);
+    // It is not held up by the application's being held.
+    Ota::new(bundle, 0).run(&mut world, |_, _| {});
+    assert_eq!(world.bench.running().as_deref(), Some("v2"));
+    assert!(!probe(&world).attached);
+    let call = developer.write(1);
+    relay.send(&mut world, &call);
+    assert!(relay.hear(&mut world).iter().any(|said| said.end == Some(DebugEnd::Refused)));
+    assert_eq!(written(&world), []);
+}
+
+#[test]
+fn an_update_to_a_version_that_names_the_key_is_debugged_on() {
+    let mut world = debuggable();
+    let mut relay = Relay::new(1, session(1), 1);
+    let mut developer = Developer::attach(&mut world, &mut relay);
+    let bundle = world
+        .maker
+        .bundle_of(2, Behaviour::Healthy, |spec| spec.debug_keys = vec![key().public()])
+        .known_on(&world.bench);
+    Ota::new(bundle, 0).run(&mut world, |_, _| {});
+    assert_eq!(world.bench.running().as_deref(), Some("v2"));
+    let call = developer.call(|call| call.go = EnumValue::Known(DebugGo::Halt));
+    relay.send(&mut world, &call);
+    assert!(developer.answers(&mut world, &mut relay).contains(&2));
 }
 
 #[test]
@@ -435,7 +469,7 @@ proptest! {
 }
 
 /// For `mutations`: what is named here is found by the test of that name.
-pub(crate) const FINDS: [(gateway_core::mutation::Mutation, &str, fn()); 6] = {
+pub(crate) const FINDS: [(gateway_core::mutation::Mutation, &str, fn()); 7] = {
     use gateway_core::mutation::Mutation;
     [
         (
@@ -444,7 +478,12 @@ pub(crate) const FINDS: [(gateway_core::mutation::Mutation, &str, fn()); 6] = {
             a_key_that_is_not_in_the_manifest_is_refused,
         ),
         (
-            Mutation::DebugBegin,
+            Mutation::DebugUpdate,
+            "an_update_to_a_version_that_does_not_name_the_key_ends_the_session",
+            an_update_to_a_version_that_does_not_name_the_key_ends_the_session,
+        ),
+        (
+            Mutation::DebugVerify,
             "nothing_is_done_before_the_first_call_was_verified",
             nothing_is_done_before_the_first_call_was_verified,
         ),

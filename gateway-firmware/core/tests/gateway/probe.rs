@@ -33,7 +33,10 @@ impl Probe for SimProbe {
 
     fn catch_faults(&mut self, _: bool) {}
 
-    fn hold_start(&mut self, _: bool) {}
+    fn hold_start(&mut self, on: bool) {
+        // The device says so right before a start.
+        self.held = on.then_some(Held::Start);
+    }
 
     fn halt(&mut self) {
         self.held = Some(Held::Asked);

@@ -459,7 +459,7 @@ fn boot(bench: &Bench, identity_key: u8) -> Gateway<'static, NetBoard> {
         send: leak(SEND_BYTES_MIN),
         log: [leak(4096 + KEPT_HEAD_BYTES), &mut []],
         identity: Box::leak(Box::default()),
-        debug: Box::leak(Box::default()),
+        debug: Some(Box::leak(Box::default())),
     };
     Gateway::new(device, Provisioning { enroll_address: "enroll:8884", claim: CLAIM }, buffers)
 }
