@@ -74,10 +74,14 @@ impl<'o> Answer<'o> {
         let head = DebugStop { registers, ..*stop };
         let mut stack_bytes = stack_bytes as usize;
         let stack_field = |bytes: usize| if bytes == 0 { 0 } else { field_bytes(STACK, bytes) };
-        let fits = |bytes| field_bytes(STOP, head.encoded_len() + stack_field(bytes)) <= self.room();
+        let room = self.room();
+        let fits = |bytes| field_bytes(STOP, head.encoded_len() + stack_field(bytes)) <= room;
         if !fits(stack_bytes) {
             self.full.get_or_insert(stack_at);
             stack_bytes = 0;
+        }
+        if !fits(0) {
+            return;
         }
         let start = self.at;
         let length = head.encoded_len() + stack_field(stack_bytes);

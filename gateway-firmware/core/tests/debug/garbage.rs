@@ -1,0 +1,185 @@
+//! A malicious developer: bytes of every kind. Nothing panics, nothing outside the application's memory is touched, and afterwards memory is
+//! what it was but for what was written.
+
+use gateway_core::debug::Access;
+use proptest::prelude::*;
+use wire::msg::DebugGo;
+
+use crate::sim::{CODE, Call, Machine, RAM, SECRET, World};
+
+/// An address worth a try.
+fn address() -> impl Strategy<Value = u32> {
+    prop_oneof![
+        (0u32..40).prop_map(|offset| CODE + offset),
+        (0u32..40).prop_map(|offset| CODE + 4096 - 20 + offset),
+        (0u32..40).prop_map(|offset| RAM + 4096 - 20 + offset),
+        (0u32..20).prop_map(|offset| SECRET + offset),
+        (0u32..20).prop_map(|offset| u32::MAX - offset),
+        any::<u32>(),
+    ]
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    let go = prop::sample::select(vec![
+        DebugGo::Unspecified,
+        DebugGo::Halt,
+        DebugGo::Continue,
+        DebugGo::Step,
+        DebugGo::Range,
+        DebugGo::Restart,
+    ]);
+    let bytes = prop::collection::vec(any::<u8>(), 0..9);
+    (
+        any::<bool>(),
+        prop::collection::vec((address(), bytes), 0..4),
+        prop::collection::vec((0u32..21, address()), 0..4),
+        prop::option::of(prop::collection::vec(address().prop_map(|at| at & !1), 0..6)),
+        go,
+        (address(), address()),
+        any::<bool>(),
+        prop_oneof![0u32..64, any::<u32>()],
+        prop::collection::vec((address(), prop_oneof![0u32..64, any::<u32>()]), 0..4),
+    )
+        .prop_map(|(describe, writes, registers, plant, go, range, catch_faults, stack_bytes, reads)| {
+            Call { describe, writes, registers, plant, go, range, catch_faults, stack_bytes, reads }
+        })
+}
+
+/// movs r0, #1; adds r0, #1; ldrex/strex; bl; bkpt; b back
+const PROGRAM: [u16; 11] =
+    [0x2001, 0x3001, 0xe851, 0x0f00, 0xe841, 0x0200, 0xf000, 0xf800, 0xbe01, 0xbf00, 0xe7f5];
+
+/// What may happen between two calls.
+#[derive(Debug, Clone)]
+enum Happens {
+    Call(Call),
+    Watch(Call),
+    Bytes(Vec<u8>),
+    /// A call with a byte of it changed.
+    Changed(Call, usize, u8),
+    Poll,
+    Restart,
+    Measure,
+    Ends,
+    Begins,
+    Time(u64),
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    prop_oneof![
+        6 => call().prop_map(Happens::Call),
+        1 => call().prop_map(Happens::Watch),
+        1 => prop::collection::vec(any::<u8>(), 0..80).prop_map(Happens::Bytes),
+        2 => (call(), any::<usize>(), any::<u8>()).prop_map(|(call, at, byte)| Happens::Changed(call, at, byte)),
+        3 => Just(Happens::Poll),
+        1 => Just(Happens::Restart),
+        1 => Just(Happens::Measure),
+        1 => Just(Happens::Ends),
+        1 => Just(Happens::Begins),
+        1 => (0u64..100_000).prop_map(Happens::Time),
+    ]
+}
+
+fn machine() -> Machine {
+    let mut machine = Machine::new(&PROGRAM);
+    machine.r[1] = RAM;
+    machine
+}
+
+fn does(world: &mut World, happens: Happens) {
+    match happens {
+        Happens::Call(call) => drop(world.call(&call)),
+        Happens::Watch(call) => drop(world.watch(&call)),
+        Happens::Bytes(bytes) => {
+            world.number += 1;
+            drop(world.take(&bytes, Access::Write));
+        }
+        Happens::Changed(call, at, byte) => {
+            world.number += 1;
+            let mut bytes = call.bytes(world.number);
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            drop(world.take(&bytes, Access::Write));
+        }
+        Happens::Poll => drop(world.poll()),
+        Happens::Restart => world.restart(machine()),
+        Happens::Measure => world.agent.before_measure(&mut world.probe),
+        Happens::Ends => world.end(),
+        Happens::Begins => world.agent.begin(&mut world.probe),
+        Happens::Time(ms) => world.now_ms += ms,
+    }
+}
+
+fn play(all: Vec<Happens>) {
+    let mut world = World::with(machine());
+    world.probe.budget = 50;
+    // Only what runs may change data: the program itself is written by the developer alone.
+    let mut expected = world.code().to_vec();
+    for happens in all {
+        let begins = matches!(happens, Happens::Ends | Happens::Begins);
+        let restarts = matches!(happens, Happens::Restart);
+        let writes = match &happens {
+            Happens::Call(call) | Happens::Changed(call, ..) => call.writes.clone(),
+            _ => Vec::new(),
+        };
+        does(&mut world, happens);
+        if begins {
+            world.number = 0;
+            assert_eq!(world.code(), expected);
+        }
+        if restarts {
+            expected = machine().code;
+        }
+        // Which of a call's writes were done is what the log is told; a changed call may have written elsewhere.
+        let done: Vec<_> = std::iter::from_fn(|| world.agent.take_written()).collect();
+        for (index, (at, length)) in done.into_iter().enumerate() {
+            let known = writes.get(index).filter(|(to, bytes)| *to == at && bytes.len() == length as usize);
+            for offset in 0..length {
+                let Some(place) =
+                    at.checked_sub(CODE).and_then(|from| expected.get_mut((from + offset) as usize))
+                else {
+                    continue;
+                };
+                *place = known.map_or(0, |(_, bytes)| bytes[offset as usize]);
+                if known.is_none() {
+                    return;
+                }
+            }
+        }
+    }
+    world.end();
+    assert_eq!(world.code(), expected);
+    assert_eq!(world.probe.outside, 0);
+}
+
+pub(crate) fn nothing_outside_is_touched() {
+    let mut world = World::halted(&PROGRAM);
+    for at in [SECRET, CODE - 1, CODE + 4093, RAM - 1, RAM + 4095, u32::MAX - 1] {
+        drop(world.call(&Call { reads: vec![(at, 4)], ..Call::default() }));
+        drop(world.call(&Call::write(at, &[1; 4])));
+        drop(world.call(&Call::plant(&[at & !1])));
+    }
+    assert_eq!(world.probe.outside, 0);
+}
+
+#[test]
+fn nothing_outside_the_applications_memory_is_touched() {
+    nothing_outside_is_touched();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn whatever_is_called_memory_is_what_it_was_but_for_the_writes(all in prop::collection::vec(happens(), 1..40)) {
+        play(all);
+    }
+
+    #[test]
+    fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..300), reads in any::<bool>()) {
+        let mut world = World::halted(&PROGRAM);
+        let access = if reads { Access::Read } else { Access::Write };
+        drop(world.take(&bytes, access));
+        prop_assert_eq!(world.probe.outside, 0);
+    }
+}
