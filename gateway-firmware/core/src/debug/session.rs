@@ -93,6 +93,8 @@ struct Farewell {
 /// This device's static key, and its identity key's word for it.
 #[derive(Debug)]
 struct Own {
+    /// Who it vouches for: a device that enrols anew may be another.
+    id: DeviceId,
     key: StaticKey,
     voucher: Voucher,
 }
@@ -306,10 +308,10 @@ impl<'b> Stub<'b> {
             self.refused = self.refused.saturating_add(1);
             return Some(Taken::Later);
         }
-        if self.own.is_none() {
+        if self.own.as_ref().is_none_or(|own| own.id != id) {
             self.own = own(id, device);
         }
-        let Some(Own { key, voucher }) = &self.own else { return Some(Taken::End(DebugEnd::Refused)) };
+        let Some(Own { key, voucher, .. }) = &self.own else { return Some(Taken::End(DebugEnd::Refused)) };
         let mut ephemeral = [0; noise::KEY_BYTES];
         if device.ports.entropy.fill(&mut ephemeral).is_err() {
             return Some(Taken::End(DebugEnd::Refused));
@@ -481,7 +483,7 @@ fn own<B: Board>(id: DeviceId, device: &mut Device<'_, B>) -> Option<Own> {
     secret.zeroize();
     let identity = device.ports.keys.public_key().ok()?;
     let signature = device.ports.keys.sign(&statement(id, &key.public())).ok()?;
-    Some(Own { key, voucher: Voucher { identity, signature } })
+    Some(Own { id, key, voucher: Voucher { identity, signature } })
 }
 
 /// A key as people compare it: its first bytes.
