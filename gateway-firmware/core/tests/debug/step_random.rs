@@ -89,7 +89,8 @@ pub(crate) fn steps_like_the_processor(mut reference: Machine) {
     let program = reference.code.clone();
     let mut world = World::halted_with(reference.clone());
     for _ in 0..60 {
-        if is_exclusive(&reference) {
+        // In its data it would read its own instructions.
+        if is_exclusive(&reference) || reference.r[15] >= RAM {
             return;
         }
         let pc = reference.r[15];
