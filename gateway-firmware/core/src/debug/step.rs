@@ -73,13 +73,14 @@ pub(crate) fn plan(registers: &Registers, code: &mut impl Code) -> Plan {
     let next = first.after(registers[PC]);
     match view.flow(first) {
         Flow::Branch { to, taken: true, bx, links, sp } => {
+            let itself = to.is_some_and(|to| to & !1 == registers[PC] && (!bx || to & 1 == 1));
             let to = to.and_then(|to| view.arrives(to, bx, links.then_some(next), sp));
             match to {
-                Some(to) if to == registers[PC] && sp == registers[SP] && !first.changes_registers() => {
+                Some(_) if itself && sp == registers[SP] && !first.changes_registers() => {
                     Plan::Stays(links.then_some(next | 1))
                 }
-                // Nothing can be planted there before it has run.
-                Some(to) if to == registers[PC] => Plan::Run(Vec::new()),
+                // Nothing can be planted in the instruction itself before it has run.
+                Some(to) if (registers[PC]..next).contains(&to) => Plan::Run(Vec::new()),
                 to => view.run(to),
             }
         }

@@ -21,8 +21,8 @@ fn instruction(kind: u8, x: u16, y: u16) -> Vec<u16> {
         7 => vec![0xb400 | x & 0x1ff],
         8 => vec![0xbc00 | x & 0x1ff],
         9 => vec![0xb100 | x & 0x08ff],
-        10 => vec![0xbf00 | x % 14 << 4 | (y % 15 + 1)],
-        11 => vec![0xd000 | x % 14 << 8 | (y % 24).wrapping_sub(8) & 0xff],
+        10 => vec![0xbf00 | (x % 14) << 4 | (y % 15 + 1)],
+        11 => vec![0xd000 | (x % 14) << 8 | (y % 24).wrapping_sub(8) & 0xff],
         12 => vec![0xe000 | (x % 24).wrapping_sub(8) & 0x7ff],
         13 => vec![0xc000 | x & 0xfff],
         // BX, BLX
@@ -30,17 +30,17 @@ fn instruction(kind: u8, x: u16, y: u16) -> Vec<u16> {
         // MOV and ADD pc
         15 => vec![[0x4687, 0x4487][usize::from(y & 1)] | x & 0x78],
         // BL, B.W, a little forward
-        16 => vec![0xf000, [0xf800, 0xb800][usize::from(y & 1)] | x % 16],
+        16 => vec![0xf000, [0xf800, 0xb800][usize::from(y & 1)] | (x % 16)],
         // B<c>.W
-        17 => vec![0xf000 | x % 14 << 6, 0x8000 | y % 16],
+        17 => vec![0xf000 | (x % 14) << 6, 0x8000 | (y % 16)],
         // TBB, TBH, of a table in memory
-        18 => vec![0xe8d0 | x % 8, 0xf000 | y & 0x17],
+        18 => vec![0xe8d0 | (x % 8), 0xf000 | y & 0x17],
         // LDM, LDMDB
-        19 => vec![[0xe890, 0xe8b0, 0xe910, 0xe930][usize::from(x & 3)] | (x >> 2) % 14, y & 0xdfff],
+        19 => vec![[0xe890, 0xe8b0, 0xe910, 0xe930][usize::from(x & 3)] | ((x >> 2) % 14), y & 0xdfff],
         // LDR pc or not
-        20 => vec![0xf850 | (x & 0x80) | x % 14, y | [0xf000, 0][usize::from(x >> 8 & 1)]],
+        20 => vec![0xf850 | (x & 0x80) | (x % 14), y | [0xf000, 0][usize::from(x >> 8 & 1)]],
         21 => vec![0xf85d, 0xfb04],
-        22 => vec![0xf8d0 | x % 13, 0xf000 | y & 0x3c],
+        22 => vec![0xf8d0 | (x % 13), 0xf000 | y & 0x3c],
         23 => vec![0xdf00 | x & 0xff],
         24 => vec![0xbd00 | x & 0xff],
         _ => vec![0xbf00],
@@ -98,6 +98,11 @@ pub(crate) fn steps_like_the_processor(mut reference: Machine) {
         let outcome = reference.one();
         // What reads its own instructions may find the breakpoint of the step there: that is what software steps are.
         if matches!(outcome, Outcome::Breakpoint | Outcome::Waits) {
+            return;
+        }
+        // Into its own second half: no breakpoint can be there while it runs.
+        let is_long = program.get((pc - CODE) as usize + 1).is_some_and(|high| *high >= 0xe8);
+        if is_long && reference.r[15] == pc + 2 {
             return;
         }
         if std::mem::take(&mut reference.read_code)

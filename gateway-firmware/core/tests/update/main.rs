@@ -7,6 +7,7 @@ mod bad_input;
 mod boot;
 mod commission;
 mod crash;
+mod debug;
 mod exchange;
 mod exchange_cut;
 mod first;

@@ -175,7 +175,7 @@ impl Machine {
         if first == 0xbf30 {
             return Ok(Outcome::Waits);
         }
-        let long = matches!(first >> 11, 0b11101 | 0b11110 | 0b11111);
+        let long = matches!(first >> 11, 0b11101..=0b11111);
         let second = if long { self.fetch(pc + 2)? } else { 0 };
         self.r[PC] = pc + if long { 4 } else { 2 };
         let state = self.it();
@@ -308,12 +308,12 @@ impl Machine {
                     self.nz(w & 0xff);
                 }
             }
-            5 => drop(self.add(self.r[low(8)], !(w & 0xff), true, true)),
+            5 => _ = self.add(self.r[low(8)], !(w & 0xff), true, true),
             6 => self.r[low(8)] = self.add(self.r[low(8)], w & 0xff, false, sets),
             7 => self.r[low(8)] = self.add(self.r[low(8)], !(w & 0xff), true, sets),
             8 if w & 1 << 10 == 0 => self.data(w >> 6 & 15, rd, self.r[rn], sets),
             8 => return self.high(pc, w),
-            9 => self.r[low(8)] = self.word((pc + 4 & !3) + (w & 0xff) * 4)?,
+            9 => self.r[low(8)] = self.word(((pc + 4) & !3) + (w & 0xff) * 4)?,
             10 | 11 => {
                 let at = self.r[rn].wrapping_add(self.r[rm]);
                 match w >> 9 & 7 {
@@ -339,7 +339,7 @@ impl Machine {
             }
             18 => self.store_aligned(self.r[SP].wrapping_add((w & 0xff) * 4), 4, self.r[low(8)])?,
             19 => self.r[low(8)] = self.word(self.r[SP].wrapping_add((w & 0xff) * 4))?,
-            20 => self.r[low(8)] = (pc + 4 & !3) + (w & 0xff) * 4,
+            20 => self.r[low(8)] = ((pc + 4) & !3) + (w & 0xff) * 4,
             21 => self.r[low(8)] = self.r[SP].wrapping_add((w & 0xff) * 4),
             22 | 23 => return self.other(pc, w),
             24 => {
@@ -378,7 +378,7 @@ impl Machine {
     }
 
     fn store_aligned(&mut self, at: u32, length: usize, value: u32) -> Result<(), Fault> {
-        if at as usize % length != 0 { Err(Fault) } else { self.store(at, length, value) }
+        if !(at as usize).is_multiple_of(length) { Err(Fault) } else { self.store(at, length, value) }
     }
 
     fn load_half(&mut self, at: u32) -> Result<u32, Fault> {
@@ -389,6 +389,11 @@ impl Machine {
         let value = self.r[rd];
         let amount = operand & 0xff;
         let carry = self.xpsr & 1 << 29 != 0;
+        if let 10 | 11 = operation {
+            let operand = if operation == 10 { !operand } else { operand };
+            let _ = self.add(value, operand, operation == 10, true);
+            return;
+        }
         let result = match operation {
             0 | 8 => value & operand,
             1 => value ^ operand,
@@ -399,8 +404,6 @@ impl Machine {
             6 => return self.r[rd] = self.add(value, !operand, carry, sets),
             7 => value.rotate_right(amount & 31),
             9 => return self.r[rd] = self.add(!operand, 0, true, sets),
-            10 => return drop(self.add(value, !operand, true, true)),
-            11 => return drop(self.add(value, operand, false, true)),
             12 => value | operand,
             13 => value.wrapping_mul(operand),
             14 => value & !operand,
@@ -421,12 +424,12 @@ impl Machine {
         let (left, right) = (read(rd), read(rm));
         match w >> 8 & 3 {
             0 => self.set(rd, left.wrapping_add(right)),
-            1 => drop(self.add(left, !right, true, true)),
+            1 => _ = self.add(left, !right, true, true),
             2 => self.set(rd, right),
             _ if w & 7 != 0 => return Err(Fault),
             _ => {
                 if w & 0x80 != 0 {
-                    self.r[LR] = pc + 2 | 1;
+                    self.r[LR] = (pc + 2) | 1;
                 }
                 return self.exchange(right);
             }
@@ -595,7 +598,7 @@ impl Machine {
             }
             kind @ (1 | 5) => {
                 if kind == 5 {
-                    self.r[LR] = pc + 4 | 1;
+                    self.r[LR] = (pc + 4) | 1;
                 }
                 let (i1, i2) = (1 ^ j1 ^ s, 1 ^ j2 ^ s);
                 let value = s << 31 | i1 << 30 | i2 << 29 | (i & 0x3ff) << 19 | (j & 0x7ff) << 8;

@@ -13,6 +13,7 @@ use wire::manifest::Version;
 use wire::msg::SlotStatus;
 use wire::{Digest, PublicKey, Signature};
 
+use super::debugger::{Debugged, SimDebugger};
 use super::{Device, Firmware, Maker, SimFirmware, SimFlash};
 
 /// What an application does, by the first word of its image.
@@ -58,6 +59,8 @@ pub(crate) struct AppWorld {
     pub crash: Option<Crash>,
     /// What it says of the board.
     pub tested: Option<u32>,
+    /// What a debugger does to it.
+    pub debugged: Debugged,
 }
 
 impl Bench {
@@ -110,7 +113,7 @@ impl Bench {
             reset: SimReset,
             watchdog: SimWatchdog,
             app: SimApp(self.app.clone()),
-            probe: NoProbe,
+            probe: SimDebugger(self.app.clone()),
             verify: CachedVerify,
         }
     }
@@ -133,6 +136,7 @@ impl Bench {
         app.started.clear();
         app.reasons.clear();
         (app.told, app.apply, app.tested) = (false, false, None);
+        app.debugged = Debugged::default();
         drop(app);
         let mut facts = self.facts.clone();
         if let Some(firmware) = &self.firmware {
@@ -179,7 +183,7 @@ impl Board for SimBoard {
     type Watchdog = SimWatchdog;
     type App = SimApp;
     type Firmware = SimFirmware;
-    type Probe = NoProbe;
+    type Probe = SimDebugger;
     type Verify = CachedVerify;
 }
 
@@ -267,11 +271,14 @@ impl App for SimApp {
         app.running = Some((name, behaviour));
         (app.told, app.apply, app.network) = (false, false, NetworkDemand::NeverAsked);
         app.tested = None;
+        app.debugged.start();
         Ok(())
     }
 
     fn stop(&mut self) {
-        self.0.borrow_mut().running = None;
+        let mut app = self.0.borrow_mut();
+        app.running = None;
+        app.debugged.stop();
     }
 
     fn status(&mut self) -> AppStatus {
