@@ -43,6 +43,8 @@ pub enum Image {
     RtosC,
     /// A microvisor without first stage, store and network, which computes all the time: for what the walls must hold.
     Walls,
+    /// A microvisor without all that, which holds a small application in every way it can run, and tells what came of it.
+    Hold,
     /// An application that attacks the walls and tells what came of it.
     Probe,
     /// One of `apps/hostile`, by its name in [`HOSTILE`].
@@ -194,6 +196,7 @@ impl Image {
             Image::Embassy => "embassy".to_owned(),
             Image::RtosC => "rtos-c".to_owned(),
             Image::Walls => "walls".to_owned(),
+            Image::Hold => "hold".to_owned(),
             Image::Probe => "probe".to_owned(),
             Image::Hostile(name) => format!("hostile-{name}"),
         }
@@ -277,7 +280,7 @@ impl Image {
     fn limits(self) -> Limits {
         match self {
             Image::Boot => BOOT,
-            Image::Microvisor | Image::Trial | Image::Walls => MICROVISOR,
+            Image::Microvisor | Image::Trial | Image::Walls | Image::Hold => MICROVISOR,
             Image::First(_)
             | Image::Unwell(_)
             | Image::Busy(_)
@@ -316,9 +319,15 @@ pub fn misbehaving(how: Misbehaviour) -> Result<Vec<u8>> {
 /// Makes a flash file for [`Image::Walls`]: nothing but an application where the store begins.
 pub fn bare_flash(application: Image, file: &Path) -> Result<()> {
     use std::os::unix::fs::FileExt;
+    let flash = blank_flash(file)?;
+    flash.write_all_at(&application.flat()?, STORE_AT).with_context(|| format!("writing {}", file.display()))
+}
+
+/// Makes a flash file in which nothing lies, for [`Image::Hold`].
+pub fn blank_flash(file: &Path) -> Result<File> {
     let flash = File::create(file).with_context(|| format!("making {}", file.display()))?;
     flash.set_len(qemu::FLASH_BYTES)?;
-    flash.write_all_at(&application.flat()?, STORE_AT).with_context(|| format!("writing {}", file.display()))
+    Ok(flash)
 }
 
 /// Where the images are.

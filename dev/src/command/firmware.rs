@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
 enum App {
     /// Logs and says that it works; the one that `cargo dev demo` installs.
     First,
-    /// Attacks the walls around it.
+    /// Attacks the walls around it; with what tests the walls and the hold of a debugger without a network.
     Probe,
     /// A microvisor that misbehaves as a test tells it to.
     Trial,
@@ -46,7 +46,7 @@ impl App {
         match self {
             App::First => FIRST.to_vec(),
             App::FactoryTest => FACTORY_TEST.to_vec(),
-            App::Probe => vec![Image::Walls, Image::Probe],
+            App::Probe => vec![Image::Walls, Image::Hold, Image::Probe],
             App::Trial => vec![Image::Trial],
             App::Busy => vec![Image::Busy("1.0.0")],
             App::Examples => vec![Image::BlinkyRust, Image::BlinkyC, Image::Embassy, Image::RtosC],
@@ -142,6 +142,7 @@ async fn cargo(compiler: Compiler, image: Image) -> Result<PathBuf> {
         Image::Microvisor => ("microvisor", "microvisor", RELEASE),
         Image::Trial => ("microvisor", "trial", RELEASE),
         Image::Walls => ("microvisor", "walls", RELEASE),
+        Image::Hold => ("microvisor", "hold", RELEASE),
         Image::First(_) | Image::Unwell(_) | Image::Busy(_) => ("first", "first", RELEASE),
         Image::FactoryTest | Image::FactoryTestFails(_) | Image::FactoryTestEndless => {
             ("factory-test", "factory-test", RELEASE)

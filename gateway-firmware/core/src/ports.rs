@@ -236,15 +236,15 @@ pub trait Probe {
     fn regions(&self) -> &'static [Region];
     /// From now on breakpoint instructions hold the application. Asked again, nothing changes.
     fn attach(&mut self);
-    /// Nobody debugs any more: it goes on if it was held, and ends if it was held at a fault.
+    /// Nobody debugs any more: it goes on if it was held, and ends if it was held at a fault. Nothing that was asked for holds it from now on.
     fn detach(&mut self);
     /// Whether a fault holds it.
     fn catch_faults(&mut self, on: bool);
     /// Whether its next start holds it before the first instruction.
     fn hold_start(&mut self, on: bool);
-    /// It is to be held as soon as its registers can be seen; `held` says when.
+    /// It is to be held as soon as its registers can be seen, at its next start if it does not run; `held` says when.
     fn halt(&mut self);
-    /// It goes on where it is held. `masked`: its interrupts are kept from it until it is held again.
+    /// It goes on where it is held, and a halt that waits is given up. `masked`: its interrupts are kept from it until it is held again.
     fn resume(&mut self, masked: bool);
     /// Why it is held, if it is.
     fn held(&mut self) -> Option<Held>;

@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod examples;
 mod factory;
+mod hold;
 mod main_job;
 mod microvisor;
 mod network;

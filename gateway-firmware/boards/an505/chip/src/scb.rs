@@ -74,9 +74,9 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Reads them, and clears what is set.
-    pub fn take() -> Faults {
-        let faults = Faults {
+    /// Reads them.
+    pub fn seen() -> Faults {
+        Faults {
             cfsr: read(CFSR),
             hfsr: read(HFSR),
             sfsr: read(SFSR),
@@ -85,13 +85,23 @@ impl Faults {
             bfar: read(BFAR),
             sfar: read(SFAR),
             cfsr_ns: read(CFSR + NS),
-        };
+        }
+    }
+
+    /// Reads them, and clears what is set.
+    pub fn take() -> Faults {
+        let faults = Faults::seen();
         write(CFSR, faults.cfsr);
         write(HFSR, faults.hfsr);
         write(SFSR, faults.sfsr);
         write(CFSR + NS, faults.cfsr_ns);
         faults
     }
+}
+
+/// Forgets what the hard fault under way was for; what the application's own registers say stays as it is.
+pub fn forget_hard_fault() {
+    write(HFSR, read(HFSR));
 }
 
 /// Forgets faults of ours that wait: what one instruction of the application's did wrong may be several, of which the most

@@ -57,6 +57,7 @@ reads! {
     control_ns = "control_ns",
     primask_ns = "primask_ns",
     faultmask_ns = "faultmask_ns",
+    basepri_ns = "basepri_ns",
 }
 
 sets! {

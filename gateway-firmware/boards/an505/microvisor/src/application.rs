@@ -17,7 +17,7 @@ use crate::events;
 use crate::exceptions::{Context, exc_return};
 use crate::fault::{self, FaultRecord, Frame, app_frame, app_sp};
 use crate::gateway;
-use crate::schedule::{self, Thread};
+use crate::schedule::{self, Beginning, Thread};
 use crate::stacks::Stack;
 
 /// An application that in all this time was seen only inside its handlers, or with interrupts off, and made no call, hangs.
@@ -86,6 +86,8 @@ impl App for Application {
     }
 
     fn stop(&mut self) {
+        // One that is held at a fault ends by that.
+        fault::end_held();
         schedule::end_app();
         quiet();
         LIFE.store(STOPPED, Ordering::Relaxed);
@@ -222,7 +224,7 @@ pub fn start() -> Result<(), AppError> {
     }
     set_msp_ns(sp);
     LIFE.store(RUNNING, Ordering::Relaxed);
-    schedule::run_app(thread);
+    schedule::run_app(thread, Beginning { sp: stack, pc: entry });
     Ok(())
 }
 

@@ -146,7 +146,8 @@ global_asm!(
     handler fault_entry, {faulted}
     handler schedule_entry, {scheduled}
 
-    @ A call of the application's: r0-r3 as passed, r12 the slot, lr where to return to, on the caller's secure stack.
+    @ A call of the application's: r0-r3 as passed, r12 the slot, lr where to return to, on the caller's secure stack. What is
+    @ pushed is a `gateway::Passed`.
     @ No interrupt of the application's is taken until the call is over. Nothing of ours is left in a register; a return
     @ to an address that means an exception or function return, made up by the caller, becomes one to where it faults.
     .section .text.gateway_enter,"ax",%progbits

@@ -12,13 +12,13 @@ use chip::special::{control_ns, ipsr, msp_ns, msplim_ns, psp, psp_ns, psplim_ns}
 use chip::tt;
 use chip::uart::Uart;
 use gateway_core::crash::{Crash, FaultStatus};
-use gateway_core::ports::BootReason;
+use gateway_core::ports::{BootReason, Held};
 use wire::msg::CrashKind;
 
 use crate::exceptions::Context;
 use crate::shared::Shared;
 use crate::stacks::{Stack, is_seal};
-use crate::{application, schedule};
+use crate::{application, probe, schedule};
 
 /// What the processor stacks when it takes an exception.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,6 +33,8 @@ pub struct Frame {
     pub pc: u32,
     pub xpsr: u32,
 }
+
+const FRAME_BYTES: u32 = size_of::<Frame>() as u32;
 
 /// How an application ended. Its stack is still there: [`crash`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub struct FaultRecord {
 }
 
 static LAST: Shared<Option<FaultRecord>> = Shared::new(None);
+/// The fault that a debugger holds the application at, before it ends.
+static HELD: Shared<Option<FaultRecord>> = Shared::new(None);
 /// The supervisor did not say how it ended, nor did the core take it down.
 static UNTOLD: AtomicBool = AtomicBool::new(false);
 static UNTAKEN: AtomicBool = AtomicBool::new(false);
@@ -61,6 +65,18 @@ pub(crate) fn take() -> Option<FaultRecord> {
 /// The same with what is on its stack, once. Before it is started again, and by the supervisor only.
 pub(crate) fn take_crash() -> Option<Crash> {
     UNTAKEN.swap(false, Ordering::Relaxed).then(|| LAST.with(|last| *last)).flatten().map(crash)
+}
+
+/// The fault that holds the application.
+pub(crate) fn held() -> Option<FaultRecord> {
+    HELD.with(|held| *held)
+}
+
+/// An application that was held at a fault has ended by it.
+pub(crate) fn end_held() {
+    if let Some(record) = HELD.with(Option::take) {
+        keep(record);
+    }
 }
 
 fn keep(record: FaultRecord) {
@@ -97,6 +113,9 @@ const FAULTS_END: u32 = 8;
 
 /// Every exception that is nobody's business as usual.
 pub(crate) extern "C" fn faulted(context: &mut Context, exception: u32) {
+    if exception == HARD_FAULT && breakpoint(context).is_some_and(|pc| schedule::at_breakpoint(context, pc)) {
+        return scb::forget_hard_fault();
+    }
     let faults = Faults::take();
     let forged = !context.of_app() && forged_return(context, exception, &faults);
     if (context.of_app() || forged) && exception != NMI {
@@ -129,11 +148,29 @@ pub(crate) extern "C" fn overflowed(context: &mut Context, exception: u32) {
     end_app(context, exception, faults, true);
 }
 
-/// The application ends by this.
+/// The application ends by this; if a debugger wants to see it, and there is something of the application's own to see, later.
 fn end_app(context: &mut Context, exception: u32, faults: Faults, forged: bool) {
-    keep(record(context, kind(context, exception, &faults, forged), faults));
+    let record = record(context, kind(context, exception, &faults, forged), faults);
     scb::forget_waiting_faults();
+    if context.of_app() && !forged && probe::catches_faults() {
+        HELD.with(|held| *held = Some(record));
+        return schedule::hold_app(context, Held::Fault(record.kind));
+    }
+    keep(record);
     schedule::app_faulted(context);
+}
+
+/// Where the breakpoint instruction is that the application has come upon, if that is what this hard fault is. No debug event is
+/// for this world to take on this machine, so that it is escalated, and DFSR is not there: the instruction tells. What the
+/// application's own fault registers say of earlier faults is neither asked nor cleared: its handler may be about to read it.
+fn breakpoint(context: &Context) -> Option<u32> {
+    const FORCED: u32 = 1 << 30;
+    const DEBUGEVT: u32 = 1 << 31;
+    const THUMB: u32 = 1 << 24;
+    let faults = Faults::seen();
+    let alone = faults.hfsr & (FORCED | DEBUGEVT) != 0 && (faults.cfsr, faults.sfsr) == (0, 0);
+    let frame = stacked(context, &faults).filter(|frame| alone && frame.xpsr & THUMB != 0)?;
+    probe::is_breakpoint(frame.pc).then_some(frame.pc)
 }
 
 /// The application ends by this, which is no fault. Its context is as the scheduler holds it.
@@ -207,15 +244,9 @@ fn stacked(context: &Context, faults: &Faults) -> Option<Frame> {
 /// The crash report of a record: everything that is known, and what lies on the stack as far as that is in its RAM.
 fn crash(record: FaultRecord) -> Crash {
     const SP: usize = 13;
-    const ALIGNED: u32 = 1 << 9;
     let FaultRecord { kind, at_us, faults, registers, sp, exc_return, frame } = record;
-    let Faults { cfsr, hfsr, sfsr, mmfar, bfar, sfar, cfsr_ns } = faults;
     let mut crash = Crash::new(kind, at_us);
-    let cfsr = cfsr | cfsr_ns;
-    // An address that is not said to be valid is some other fault's.
-    let valid = |status: u32, bit: u32, address: u32| if status >> bit & 1 == 0 { 0 } else { address };
-    let (mmfar, bfar, sfar) = (valid(cfsr, 7, mmfar), valid(cfsr, 15, bfar), valid(sfsr, 6, sfar));
-    crash.status = FaultStatus { cfsr, hfsr, sfsr, mmfar, bfar, sfar, exc_return };
+    crash.status = status(&faults, exc_return);
     let mut know = |number: usize, value: u32| {
         crash.registers[number] = value;
         crash.registers_known |= 1 << number;
@@ -227,8 +258,7 @@ fn crash(record: FaultRecord) -> Crash {
     if let Some(Frame { r0, r1, r2, r3, r12, lr, pc, xpsr }) = frame {
         let stacked = [(0, r0), (1, r1), (2, r2), (3, r3), (12, r12), (14, lr), (15, pc), (16, xpsr)];
         stacked.into_iter().for_each(|(number, value)| know(number, value));
-        // As it was before.
-        sp += size_of::<Frame>() as u32 + if xpsr & ALIGNED == 0 { 0 } else { 4 };
+        sp += stacked_bytes(xpsr);
     }
     know(SP, sp);
     let bytes_max = crash.stack.capacity() as u32;
@@ -245,8 +275,25 @@ fn crash(record: FaultRecord) -> Crash {
     crash
 }
 
+/// The registers of a fault as they are reported.
+pub(crate) fn status(faults: &Faults, exc_return: u32) -> FaultStatus {
+    let Faults { cfsr, hfsr, sfsr, mmfar, bfar, sfar, cfsr_ns } = *faults;
+    let cfsr = cfsr | cfsr_ns;
+    // An address that is not said to be valid is some other fault's.
+    let valid = |status: u32, bit: u32, address: u32| if status >> bit & 1 == 0 { 0 } else { address };
+    let (mmfar, bfar, sfar) = (valid(cfsr, 7, mmfar), valid(cfsr, 15, bfar), valid(sfsr, 6, sfar));
+    FaultStatus { cfsr, hfsr, sfsr, mmfar, bfar, sfar, exc_return }
+}
+
+/// What the processor took of a stack for a frame with this xPSR.
+pub(crate) fn stacked_bytes(xpsr: u32) -> u32 {
+    FRAME_BYTES + if xpsr & ALIGNED == 0 { 0 } else { 4 }
+}
+
+/// xPSR: a word was left out before the frame.
+pub(crate) const ALIGNED: u32 = 1 << 9;
 /// CONTROL: a thread is on the process stack.
-const SPSEL: u32 = 1 << 1;
+pub(crate) const SPSEL: u32 = 1 << 1;
 /// UsageFault: a stack ran into its limit.
 const STKOF: u32 = 1 << 20;
 
@@ -272,15 +319,26 @@ pub(crate) fn app_sp(context: &Context) -> u32 {
     if context.of_thread() && control_ns() & SPSEL != 0 { psp_ns() } else { msp_ns() }
 }
 
-/// The frame there, if the application itself could read it: a stack pointer is only what the application says.
+/// The frame there, if the application itself could read it: a stack pointer is only what the application says. By a handler,
+/// of what it has just interrupted: the processor answers for its current mode.
 pub(crate) fn app_frame(sp: u32) -> Option<Frame> {
-    const BYTES: u32 = size_of::<Frame>() as u32;
-    let in_ram = (app::RAM_AT..=app::RAM_AT + app::RAM_BYTES - BYTES).contains(&sp);
-    if !in_ram || sp & 3 != 0 || !tt::all_reachable(sp, BYTES, false, false) {
+    frame_at(sp).filter(|_| tt::all_reachable(sp, FRAME_BYTES, false, false))
+}
+
+/// The same of one that is held, whose frame was written without a fault; a handler's stack need not be reached by the thread below it.
+pub(crate) fn frame_at(sp: u32) -> Option<Frame> {
+    let in_ram = (app::RAM_AT..=app::RAM_AT + app::RAM_BYTES - FRAME_BYTES).contains(&sp);
+    if !in_ram || sp & 3 != 0 {
         return None;
     }
     // SAFETY: aligned, whole in the application's RAM, in which no Rust object of ours lies.
     Some(unsafe { (sp as *const Frame).read_volatile() })
+}
+
+/// Puts another frame in the place of one that [`frame_at`] gave.
+pub(crate) fn set_app_frame(sp: u32, frame: Frame) {
+    // SAFETY: as there; the application does not run.
+    unsafe { (sp as *mut Frame).write_volatile(frame) };
 }
 
 /// The frame of a thread of ours, on its stack.

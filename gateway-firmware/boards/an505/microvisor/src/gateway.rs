@@ -119,14 +119,31 @@ fn is_testing() -> bool {
     STARTED.with(|reason| *reason) == StartReason::Test
 }
 
+/// What `gateway_enter` pushes of a call, and pops when it is over.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Passed {
+    arguments: abi::call::Arguments,
+    /// Of the caller's.
+    r4: u32,
+    /// Where the call goes back to.
+    return_to: u32,
+}
+
 /// Answers a call: the number of a [`Status`].
-pub(crate) extern "C" fn called(passed: &abi::call::Arguments, slot: u32) -> u32 {
+pub(crate) extern "C" fn called(passed: &mut Passed, slot: u32) -> u32 {
     let status = match abi::call_at(slot as u8) {
         Some(call) => call
-            .judge(*passed, Caller { in_handler: ipsr() != 0, testing: is_testing() }, &REGIONS, reachable)
+            .judge(
+                passed.arguments,
+                Caller { in_handler: ipsr() != 0, testing: is_testing() },
+                &REGIONS,
+                reachable,
+            )
             .map_or_else(|refused| refused, |arguments| perform(call.slot, arguments)),
         None => Status::Unavailable,
     };
+    schedule::leaves_call(&mut passed.return_to);
     status.code()
 }
 

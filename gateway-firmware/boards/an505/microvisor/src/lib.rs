@@ -17,6 +17,7 @@ pub mod fault;
 pub mod gateway;
 mod net;
 mod ports;
+pub mod probe;
 pub mod schedule;
 mod shared;
 pub mod stacks;

@@ -5,22 +5,29 @@
 //! supervisor runs, BASEPRI keeps the application's interrupts off, so that none of them lands in the supervisor's
 //! frames; they wait for a slice at most.
 //!
+//! An application that a debugger holds cannot run, and nothing about it is judged: it neither hangs nor is it paused. It is held
+//! only in its own code. A call that a halt finds it in ends first, from a handler too: its last step plants a breakpoint where it
+//! goes back to (`probe::trap`), unless a look at the application in between finds it in its own code.
+//!
 //! While the application is in a call from one of its handlers, whose frames share the handlers' stack, it keeps the core: for
 //! long only if it wants to, and then it is ended.
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::turn::{Standing, Supervisor, Who, decide, retry_cycles};
+use chip::map::secure;
 use chip::special::{
     basepri, faultmask_ns, primask_ns, psp, psplim, set_basepri, set_psp, set_psplim, undisturbed, wait,
 };
 use chip::{clock, nvic, scb, systick};
-
+use gateway_core::ports::Held;
 use wire::msg::CrashKind;
 
 use crate::application::{self, HUNG_US, TRIAL_US};
 use crate::exceptions::{Context, LAN, exc_return};
 use crate::fault;
+use crate::probe::{self, trap};
 use crate::shared::Shared;
 use crate::stacks::Stack;
 use crate::world::NO_APP_INTERRUPTS;
@@ -50,6 +57,25 @@ pub(crate) struct Thread {
     pub(crate) psplim: u32,
     pub(crate) basepri: u32,
 }
+
+/// The application is to be held as soon as it is in its own code. Every call of its looks at this.
+static HALT: AtomicBool = AtomicBool::new(false);
+
+fn halt_waits() -> bool {
+    HALT.load(Ordering::Relaxed)
+}
+
+/// How the application begins once the first few instructions that are not its own are done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Beginning {
+    pub(crate) sp: u32,
+    /// As in its vectors: with the bit that says Thumb.
+    pub(crate) pc: u32,
+}
+
+/// So often an application is looked at that is to be held and is in a call, or whose interrupts a debugger holds off: one that
+/// waits for an interrupt then goes on by this one.
+const LOOK_US: u64 = 200;
 
 /// What is found out about an application that does not answer.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +108,12 @@ struct State {
     /// It has not answered for too long. Since then its interrupts are held off: a handler that ends now goes back to a thread, and
     /// then it was not this handler that hung.
     trial: Option<Trial>,
+    /// A debugger holds it: it cannot run.
+    held: Option<Held>,
+    /// Until it is held again its interrupts are held off.
+    masked: bool,
+    /// It has not run yet.
+    beginning: Option<Beginning>,
     statistics: Statistics,
     on_lan: fn(),
 }
@@ -99,6 +131,9 @@ static STATE: Shared<State> = Shared::new(State {
     other: Thread { registers: [0; 8], exc_return: 0, psp: 0, psplim: 0, basepri: 0 },
     answered_us: 0,
     trial: None,
+    held: None,
+    masked: false,
+    beginning: None,
     statistics: Statistics {
         app_us: 0,
         supervisor_us: 0,
@@ -188,19 +223,102 @@ pub fn restart_statistics() {
     STATE.with(|state| state.statistics = Statistics::default());
 }
 
-/// The application runs from now on, like this. By the supervisor only.
-pub(crate) fn run_app(thread: Thread) {
+/// The application runs from now on, like this, unless a debugger wants it held. By the supervisor only.
+pub(crate) fn run_app(thread: Thread, beginning: Beginning) {
     STATE.with(|state| {
-        let now_us = clock::now_us();
-        (state.other, state.app) = (thread, true);
-        (state.since_us, state.answered_us, state.trial) = (now_us, now_us, None);
+        (state.other, state.app, state.beginning) = (thread, true, Some(beginning));
+        state.goes_on();
+        if probe::holds_start() {
+            state.hold(Held::Start);
+        } else if halt_waits() {
+            state.hold(Held::Asked);
+        }
     });
     scb::pend_switch();
 }
 
 /// The application does not run any more. By the supervisor only.
 pub(crate) fn end_app() {
-    STATE.with(|state| state.app = false);
+    STATE.with(State::ends);
+}
+
+/// The application is to be held. By the supervisor only.
+pub(crate) fn halt_app() {
+    STATE.with(|state| {
+        let halt = state.held.is_none();
+        HALT.store(halt, Ordering::Relaxed);
+        if halt && state.app && Context::of(&state.other).of_app() {
+            state.hold(Held::Asked);
+        }
+    });
+}
+
+/// Why the application is held.
+pub(crate) fn app_held() -> Option<Held> {
+    STATE.with(|state| state.held)
+}
+
+/// What it is held with, and whether that is before it ran. By the supervisor only.
+pub(crate) fn with_held<R>(f: impl FnOnce(&mut Thread, Option<Beginning>) -> R) -> Option<R> {
+    STATE.with(|state| state.held.map(|_| f(&mut state.other, state.beginning)))
+}
+
+/// Nobody wants it held: it goes on, with its interrupts kept from it until it is held again, or ends if a fault held it. By the
+/// supervisor only.
+pub(crate) fn resume_app(masked: bool) {
+    let held = STATE.with(|state| {
+        trap::lift();
+        let held = state.held.take();
+        HALT.store(false, Ordering::Relaxed);
+        state.masked = masked && held.is_some();
+        match held {
+            Some(Held::Fault(_)) => {
+                state.ends();
+                state.woken = true;
+            }
+            Some(_) => state.goes_on(),
+            None => {}
+        }
+        state.mask_app();
+        held
+    });
+    if matches!(held, Some(Held::Fault(_))) {
+        fault::end_held();
+    }
+    scb::pend_switch();
+}
+
+/// The application has come upon a breakpoint instruction, there: holds it, and the supervisor goes on. False: that is nobody's.
+pub(crate) fn at_breakpoint(context: &mut Context, pc: u32) -> bool {
+    let why = if trap::is_at(pc) { Held::Asked } else { Held::Breakpoint };
+    let holds = why == Held::Asked || probe::attached();
+    if holds {
+        hold_app(context, why);
+    }
+    holds
+}
+
+/// The application's exception holds it: the supervisor goes on.
+pub(crate) fn hold_app(context: &mut Context, why: Held) {
+    STATE.with(|state| {
+        state.hold(why);
+        state.decide(context);
+    });
+}
+
+/// A call of the application's is over but for going back there. One that goes back to a veneer, and so never to the application, could
+/// not be held: it faults.
+pub(crate) fn leaves_call(return_to: &mut u32) {
+    if !halt_waits() {
+        return;
+    }
+    undisturbed(|| {
+        // Nobody may want it any more.
+        if halt_waits() && !trap::set(*return_to & !1) {
+            let to_veneer = (*return_to).wrapping_sub(secure::GATEWAY_AT) < secure::GATEWAY_BYTES;
+            *return_to = if to_veneer { 0 } else { *return_to };
+        }
+    });
 }
 
 /// The application hangs: in one handler or with its interrupts off, or in handlers that begin anew without end.
@@ -240,12 +358,40 @@ pub(crate) fn app_has_core() -> bool {
 /// The application's last exception: it has ended, the supervisor goes on.
 pub(crate) fn app_faulted(context: &mut Context) {
     STATE.with(|state| {
-        (state.app, state.woken) = (false, true);
+        state.ends();
+        state.woken = true;
         state.decide(context);
     });
 }
 
 impl State {
+    fn ends(&mut self) {
+        trap::lift();
+        (self.app, self.held, self.masked, self.beginning) = (false, None, false, None);
+    }
+
+    /// From now on it cannot run.
+    fn hold(&mut self, why: Held) {
+        trap::lift();
+        HALT.store(false, Ordering::Relaxed);
+        (self.held, self.masked, self.trial, self.woken) = (Some(why), false, None, true);
+    }
+
+    /// Holds off the interrupts of an application that does not run, or does not any more. In a call the mask is the call's, which
+    /// puts back what was before it.
+    fn mask_app(&mut self) {
+        let off = self.trial.is_some() || self.masked;
+        if off || Context::of(&self.other).of_app() {
+            self.other.basepri = if off { NO_APP_INTERRUPTS } else { 0 };
+        }
+    }
+
+    /// It can run, and begins to be judged.
+    fn goes_on(&mut self) {
+        let now_us = clock::now_us();
+        (self.since_us, self.answered_us, self.trial) = (now_us, now_us, None);
+    }
+
     fn decide(&mut self, context: &mut Context) {
         if self.app && self.current == Who::App && !context.of_app() && !context.of_thread() {
             let now_us = clock::now_us();
@@ -259,14 +405,18 @@ impl State {
                 }
                 None => {
                     fault::note(context, CrashKind::Unyielding);
-                    (self.app, self.woken) = (false, true);
+                    self.ends();
+                    self.woken = true;
                 }
             }
         }
         self.kept = 0;
+        if halt_waits() && self.app && self.current == Who::App && context.of_app() {
+            self.hold(Held::Asked);
+        }
         let now_us = clock::now_us();
         let supervisor = if self.woken { Supervisor::Ready } else { self.supervisor };
-        let (current, since_us, app) = (self.current, self.since_us, self.app);
+        let (current, since_us, app) = (self.current, self.since_us, self.app && self.held.is_none());
         if current == Who::App {
             self.late_us = self.turn_us.map_or(0, |turn_us| now_us.saturating_sub(turn_us));
         }
@@ -279,7 +429,8 @@ impl State {
             self.switch(context, now_us);
         }
         self.turn_us = turn.until_us.filter(|_| turn.woken && turn.who == Who::App);
-        match turn.until_us {
+        let look_us = ((halt_waits() || self.masked) && turn.who == Who::App).then_some(now_us + LOOK_US);
+        match turn.until_us.into_iter().chain(look_us).min() {
             Some(until_us) => {
                 // From here, for deciding and switching took their time: a slice has that in it.
                 let us = until_us.saturating_sub(clock::now_us());
@@ -298,8 +449,8 @@ impl State {
         core::mem::swap(&mut self.other.exc_return, &mut context.exc_return);
         let next = (self.other.psp, self.other.psplim, self.other.basepri);
         (self.other.psp, self.other.psplim, self.other.basepri) = (psp(), psplim(), basepri());
-        if self.current == Who::Supervisor && self.trial.is_some() {
-            self.other.basepri = NO_APP_INTERRUPTS;
+        if self.current == Who::Supervisor {
+            self.mask_app();
         }
         // SAFETY: a handler runs on the handler stack; these are the next thread's own, as it left them or as
         // `application` made them.
@@ -319,6 +470,7 @@ impl State {
                 self.statistics.pauses += 1;
                 let answers = application::answers(context, primask_ns() | faultmask_ns());
                 match &mut self.trial {
+                    _ if self.held.is_some() => {}
                     Some(trial) => trial.answered |= answers,
                     None if answers => self.answered_us = now_us,
                     None if now_us.saturating_sub(self.answered_us) > HUNG_US => {
@@ -338,6 +490,7 @@ impl State {
                     self.statistics.ns_irq_wait_max_us = *longest;
                 }
                 self.current = Who::App;
+                self.beginning = None;
             }
         }
         self.since_us = now_us;

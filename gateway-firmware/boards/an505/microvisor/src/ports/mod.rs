@@ -13,13 +13,14 @@ mod single;
 use chip::flash::Window;
 use gateway_core::Facts;
 use gateway_core::boot::first::Handover;
-use gateway_core::ports::{Board, Entropy as _, KeysError, NoProbe, Ports};
+use gateway_core::ports::{Board, Entropy as _, KeysError, Ports};
 use gateway_core::provision::{Provision, ProvisionError};
 use gateway_link::random::SEED_BYTES;
 use wire::cose::P256;
 use zeroize::Zeroizing;
 
 use crate::application::Application;
+use crate::probe::BoardProbe;
 
 pub(crate) use firmware::BoardFirmware;
 pub(crate) use keys::{BoardKeys, Signer};
@@ -48,7 +49,7 @@ impl Board for An505 {
     type Watchdog = Feed;
     type App = Application;
     type Firmware = BoardFirmware;
-    type Probe = NoProbe;
+    type Probe = BoardProbe;
     type Verify = P256;
 }
 
@@ -85,7 +86,7 @@ pub(crate) fn start() -> Result<Started, Unfit> {
         watchdog: Feed,
         app: Application::default(),
         firmware: BoardFirmware::new(handover.clone()),
-        probe: NoProbe,
+        probe: BoardProbe::default(),
         verify: P256,
     };
     Ok(Started { ports, facts: provision::facts(&provision, handover.as_ref()), provision, handover })
