@@ -6,12 +6,15 @@
 
 mod judge;
 
-use wire::limits::{DIRECTIVE_BYTES_MAX, ENVELOPE_BYTES_MAX, KEYSET_BYTES_MAX, LAYER_CHUNK_BYTES_MAX};
+use wire::limits::{
+    DEBUG_FRAME_BYTES_MAX, DIRECTIVE_BYTES_MAX, ENVELOPE_BYTES_MAX, KEYSET_BYTES_MAX, LAYER_CHUNK_BYTES_MAX,
+};
 use wire::msg::{LogLevel, LogSource};
 use wire::{ClientNonce, DeviceId, Direction, Topic};
 
 use self::judge::{Declined, judge, load_identity};
 use crate::commission::Stage;
+use crate::debug::{self, Stub};
 use crate::device::{BootId, Device, Next, Notice};
 use crate::logs::{LOG_BATCH_BYTES_MAX, Logs};
 use crate::net::demand::{Demand, Needs, Network, NetworkStatus, reason};
@@ -27,6 +30,7 @@ use crate::update::{Outcome, State};
 pub const SEND_BYTES_MIN: usize = 5 * 1024;
 /// Bytes of `Buffers::receive`, at least: a layer chunk, or an envelope with its directive, and their heads.
 pub const RECEIVE_BYTES_MIN: usize = 17 * 1024;
+const _: () = assert!(SEND_BYTES_MIN >= DEBUG_FRAME_BYTES_MAX + 768);
 // What must fit, fits: the largest of each direction with room for its heads.
 const _: () = assert!(SEND_BYTES_MIN >= LOG_BATCH_BYTES_MAX + 768);
 const _: () = assert!(RECEIVE_BYTES_MIN >= LAYER_CHUNK_BYTES_MAX + 1024);
@@ -49,6 +53,8 @@ pub struct Buffers<'b> {
     pub log: [&'b mut [u8]; 2],
     /// Who the device is; read from the store, whatever is in it.
     pub identity: &'b mut Option<Identity>,
+    /// None: a board whose application no debugger can be attached to.
+    pub debug: Option<&'b mut debug::Memory>,
 }
 
 /// What the board was provisioned with for its enrolment.
@@ -104,6 +110,7 @@ pub struct Gateway<'b, B: Board> {
     demand: Demand,
     enroll: Enroll,
     session: Session,
+    stub: Stub<'b>,
     happenings: heapless::Deque<Happening, HAPPENINGS_MAX>,
     told_result: Option<(BootId, u32)>,
 }
@@ -126,6 +133,7 @@ impl<'b, B: Board> Gateway<'b, B> {
             demand: Demand::new(),
             enroll: Enroll::new(ClientNonce::new([0; 16])),
             session: Session::default(),
+            stub: Stub::new(buffers.debug),
             happenings: heapless::Deque::new(),
         };
         let Self { identity, device, logs, .. } = &mut gateway;
@@ -144,6 +152,10 @@ impl<'b, B: Board> Gateway<'b, B> {
 
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
+    }
+
+    pub fn stub(&self) -> &Stub<'b> {
+        &self.stub
     }
 
     pub fn logs(&self) -> &Logs<'b> {
@@ -283,7 +295,9 @@ impl<'b, B: Board> Gateway<'b, B> {
 
     /// Does what is due and says when it wants to be called again at the latest.
     pub fn poll(&mut self) -> Next {
-        let device = self.device.poll();
+        let mut device = self.device.poll();
+        // Whether or not there is a connection: the application does not wait for one.
+        device = device.min(self.stub.poll(&mut self.device, &mut self.logs));
         let now_ms = self.device.now_ms();
         self.tell();
         if !self.device.may_connect() {
@@ -317,7 +331,10 @@ impl<'b, B: Board> Gateway<'b, B> {
         let mut at_ms = self.link.deadline_ms().min(self.mqtt.deadline_ms()).min(self.demand.deadline_ms());
         if self.mqtt.is_online() {
             at_ms = at_ms.min(match self.link.open() {
-                Some(Target::Serve) => self.session.deadline_ms(now_ms).min(self.logs.deadline_ms()),
+                Some(Target::Serve) => {
+                    let logs_ms = self.logs.deadline_ms();
+                    self.session.deadline_ms(now_ms).min(logs_ms).min(self.stub.deadline_ms())
+                }
                 Some(Target::Enroll(_)) => self.enroll.deadline_ms(),
                 None => u64::MAX,
             });
@@ -341,7 +358,7 @@ impl<'b, B: Board> Gateway<'b, B> {
 
     /// What speaks for a connection. An application that waits for its next start needs none that is not needed without it.
     fn needs(&self, now_ms: u64) -> Needs {
-        let Self { device, mqtt, session, logs, link, .. } = self;
+        let Self { device, mqtt, session, logs, link, stub, .. } = self;
         let online = mqtt.is_online() && link.open() == Some(Target::Serve);
         Needs {
             policy: device.connectivity(),
@@ -353,6 +370,7 @@ impl<'b, B: Board> Gateway<'b, B> {
                     device.state,
                     State::Fetching | State::Verified | State::Ready | State::Installing | State::Trial
                 ),
+            debugging: stub.is_open(),
             online,
             settled: online && session.is_settled(now_ms),
             busy: !logs.is_empty() || !device.telemetry.is_empty(),
@@ -398,9 +416,9 @@ impl<'b, B: Board> Gateway<'b, B> {
             return;
         }
         if let Some(id) = self.device.device_id() {
-            let Self { session, device, mqtt, logs, .. } = self;
+            let Self { session, device, mqtt, logs, stub, .. } = self;
             // What had no room stays due.
-            let _ = session.say(id, device, mqtt, logs);
+            let _ = session.say(id, device, mqtt, logs, stub);
         }
     }
 
@@ -453,7 +471,7 @@ impl<'b, B: Board> Gateway<'b, B> {
     fn read(&mut self) {
         loop {
             let now_ms = self.device.now_ms();
-            let Self { mqtt, session, device, logs, link, enroll, .. } = self;
+            let Self { mqtt, session, device, logs, link, enroll, stub, .. } = self;
             match mqtt.next(now_ms) {
                 Ok(None) => return,
                 Err(fault) => return self.end(End::Fault(fault)),
@@ -462,7 +480,7 @@ impl<'b, B: Board> Gateway<'b, B> {
                     logs.note(now_ms, LogLevel::Warn, format_args!("publish refused: 0x{reason:02x}"));
                 }
                 Ok(Some(Incoming::Publish { topic, payload })) => match link.open() {
-                    Some(Target::Serve) => session.hear(topic, payload, device, logs),
+                    Some(Target::Serve) => session.hear(topic, payload, device, logs, stub),
                     Some(Target::Enroll(voucher)) => {
                         if let Some(answer) = enroll.answer(topic, payload) {
                             let judged = judge(answer, voucher, self.identity, device, logs);
@@ -480,6 +498,7 @@ impl<'b, B: Board> Gateway<'b, B> {
             self.session.online();
             self.logs.restart();
             self.device.telemetry.restart();
+            self.stub.restart();
             self.happen(Happening::Connected);
             self.logs.note(now_ms, LogLevel::Info, format_args!("connected"));
         }

@@ -8,7 +8,8 @@
 //! - The application cannot hurt the link: its crash, hang or silence changes nothing but its own life.
 //! - Nothing grows, nothing panics, nothing blocks: memory is the struct's own, work is done in bounded steps.
 //!
-//! Never: an allocation, an operating system, a register, a clock or randomness that was not handed in.
+//! Never: an operating system, a register, a clock or randomness that was not handed in; an allocation, but for the handshake of a debug session
+//! and its keys (crate `noise`), of which there is one.
 #![no_std]
 
 pub mod boot;

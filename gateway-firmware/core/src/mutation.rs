@@ -2,7 +2,7 @@
 //!
 //! `mutated!(RecordCrc)` is the constant `false` in every build but the tests' (feature `mutate`), where it says whether
 //! that fault is switched on in this thread. Each stands beside the check or the step that it takes away; the suite
-//! `tests/update/mutations.rs` switches on one after the other and demands that a named test fails.
+//! `tests/update/mutations.rs` (and its like for the lists apart) switches on one after the other and demands that a named test fails.
 
 #[cfg(feature = "mutate")]
 macro_rules! mutated {
@@ -128,12 +128,37 @@ mod switch {
         DebugRegion,
         /// What a breakpoint took the place of is put back over what the application wrote there.
         DebugRestore,
+        /// Anybody may attach.
+        DebugKey,
+        /// Who may debug one version may debug the next.
+        DebugUpdate,
+        /// The application is touched by what was not verified.
+        DebugVerify,
+        /// A frame is given up whatever its number.
+        DebugOnce,
+        /// A relay process that lost a session is heard.
+        DebugEpoch,
+        /// A session without a word from a relay goes on.
+        DebugSilence,
+        /// As many handshakes as a relay likes.
+        DebugFlood,
     }
 
     impl Mutation {
         /// Those of the debug agent, which `tests/debug/mutations.rs` switches on.
         pub const DEBUG: [Mutation; 4] =
             [Mutation::DebugOut, Mutation::DebugReadOnly, Mutation::DebugRegion, Mutation::DebugRestore];
+
+        /// Those of a debug session's way to the device, which `tests/gateway/mutations.rs` switches on.
+        pub const PIPE: [Mutation; 7] = [
+            Mutation::DebugKey,
+            Mutation::DebugUpdate,
+            Mutation::DebugVerify,
+            Mutation::DebugOnce,
+            Mutation::DebugEpoch,
+            Mutation::DebugSilence,
+            Mutation::DebugFlood,
+        ];
 
         pub const ALL: [Mutation; 44] = [
             Mutation::RecordCrc,

@@ -3,6 +3,7 @@
 
 mod ends;
 mod once;
+mod real;
 mod replicas;
 mod streams;
 mod world;

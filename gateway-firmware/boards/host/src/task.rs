@@ -64,8 +64,13 @@ pub(crate) async fn run(
     let (mut receive, mut send, mut log) =
         (vec![0; RECEIVE_BYTES_MIN], vec![0; SEND_BYTES_MIN], vec![0; LOG_BYTES]);
     let (mut memory, mut identity) = (Box::default(), Box::new(None));
-    let buffers =
-        Buffers { receive: &mut receive, send: &mut send, log: [&mut log, &mut []], identity: &mut identity };
+    let buffers = Buffers {
+        receive: &mut receive,
+        send: &mut send,
+        log: [&mut log, &mut []],
+        identity: &mut identity,
+        debug: None,
+    };
     let clock = ProcessClock::start();
     let (device, key) =
         boot(&shared, &folder, &hardware_id, clock, &mut memory).with_context(|| hardware_id.clone())?;

@@ -8,6 +8,7 @@ pub mod first;
 
 use wire::Digest;
 use wire::key::Hasher;
+use wire::limits::DEBUG_KEYS_MAX;
 use wire::manifest::{
     self, Component, ConnectivityPolicy, CrashPolicy, Manifest, ManifestError, UpdatePolicy, Version,
 };
@@ -39,6 +40,8 @@ pub(crate) struct Running {
     pub(crate) update: UpdatePolicy,
     pub(crate) crash: CrashPolicy,
     pub(crate) connectivity: ConnectivityPolicy,
+    /// Who may debug it.
+    pub(crate) debug_keys: heapless::Vec<[u8; 32], DEBUG_KEYS_MAX>,
     pub(crate) held: Held,
     /// The oldest microvisor it runs on.
     pub(crate) microvisor_min: Version,
@@ -246,6 +249,7 @@ impl<B: Board> Device<'_, B> {
             update: manifest.update,
             crash: manifest.crash,
             connectivity: manifest.connectivity,
+            debug_keys: manifest.debug_keys.clone(),
             microvisor_min: manifest.microvisor_min,
             held: Held { slot, layers: Layers::new(self.envelope, manifest) },
             confirmed_ms: self.now_ms(),

@@ -44,6 +44,8 @@ pub mod reason {
     pub const COLD_BOOT_CONNECTION: u32 = 0x40;
     /// An update is fetched or tried.
     pub const FETCHING_UPDATE: u32 = 0x80;
+    /// A debug session is open.
+    pub const DEBUGGER_ATTACHED: u32 = 0x100;
     /// There is no application.
     pub const NO_APPLICATION_CODE: u32 = 0x200;
     /// The next attempt waits: those before it failed.
@@ -80,6 +82,8 @@ pub struct Needs {
     pub owes: bool,
     /// An update is fetched, waits for its `go`, or is tried.
     pub updating: bool,
+    /// A debug session is open.
+    pub debugging: bool,
     /// The session is up.
     pub online: bool,
     /// And its hello was answered.
@@ -180,6 +184,7 @@ impl Demand {
             | when(needs.owes, reason::APPLICATION_ERROR)
             | when(self.cold, reason::COLD_BOOT_CONNECTION)
             | when(needs.updating, reason::FETCHING_UPDATE)
+            | when(needs.debugging, reason::DEBUGGER_ATTACHED)
     }
 
     fn next_after(&self, needs: &Needs) -> u64 {
@@ -216,6 +221,7 @@ mod tests {
         time_known: true,
         owes: false,
         updating: false,
+        debugging: false,
         online: true,
         settled: true,
         busy: false,
@@ -234,7 +240,8 @@ mod tests {
     #[test]
     fn every_reason_connects_at_once_and_has_its_bit() {
         type Case = (fn(&mut Needs), u32);
-        let cases: [Case; 7] = [
+        let cases: [Case; 8] = [
+            (|needs| needs.debugging = true, reason::DEBUGGER_ATTACHED),
             (|needs| needs.app = Some(NetworkDemand::NeverAsked), reason::NEVER_USED_NETWORK_API),
             (|needs| needs.app = Some(NetworkDemand::Requests(2)), reason::USING_NETWORK),
             (|needs| needs.app = None, reason::NO_APPLICATION_CODE),
@@ -312,8 +319,8 @@ mod tests {
                 Just(Some(NetworkDemand::NeverAsked)),
                 (0_u32..2).prop_map(|count| Some(NetworkDemand::Requests(count))),
             ],
-            flags in any::<[bool; 6]>(),
-        ) -> (u64, Option<NetworkDemand>, [bool; 6]) {
+            flags in any::<[bool; 7]>(),
+        ) -> (u64, Option<NetworkDemand>, [bool; 7]) {
             (wait_ms, app, flags)
         }
     }
@@ -329,16 +336,17 @@ mod tests {
             let policy = ConnectivityPolicy { check_in_s, grace_s };
             let (mut demand, mut now_ms, mut was) = (Demand::new(), 0, true);
             let (mut edges, mut away_since_ms) = (Vec::new(), None);
-            for (wait_ms, app, [time_known, owes, updating, up, settled, busy]) in steps {
+            for (wait_ms, app, [time_known, owes, updating, debugging, up, settled, busy]) in steps {
                 now_ms += wait_ms.min(demand.deadline_ms().saturating_sub(now_ms));
                 let online = up && was;
-                let needs = Needs { policy, app, time_known, owes, updating, online, settled, busy };
+                let needs =
+                    Needs { policy, app, time_known, owes, updating, debugging, online, settled, busy };
                 let wanted = demand.look(now_ms, &needs);
                 if wanted != was {
                     edges.push((now_ms, wanted));
                     was = wanted;
                 }
-                prop_assert!(wanted || !(owes || updating || !time_known || app.is_none()));
+                prop_assert!(wanted || !(owes || updating || debugging || !time_known || app.is_none()));
                 prop_assert!(wanted || demand.reasons() == 0);
                 if wanted {
                     away_since_ms = None;
@@ -359,10 +367,11 @@ mod tests {
             steps in proptest::collection::vec(step(), 1..200),
         ) {
             let (mut demand, mut now_ms) = (Demand::new(), 0);
-            for (wait_ms, app, [time_known, owes, updating, online, settled, busy]) in steps {
+            for (wait_ms, app, [time_known, owes, updating, debugging, online, settled, busy]) in steps {
                 now_ms += wait_ms;
                 let policy = ConnectivityPolicy::default();
-                let needs = Needs { policy, app, time_known, owes, updating, online, settled, busy };
+                let needs =
+                    Needs { policy, app, time_known, owes, updating, debugging, online, settled, busy };
                 prop_assert!(demand.look(now_ms, &needs));
             }
         }

@@ -1,7 +1,7 @@
 //! The device's conversation with the services, over one MQTT connection after the other.
 //!
 //! Out: what is due is computed from what the device is and what was said of it: hello, results, crash reports, progress,
-//! requests for layers, and telemetry and logs, in turn, only when nothing else waits. In: each channel's message goes to the one who decides about it.
+//! what is due of a debug session, requests for layers, and telemetry and logs, in turn, only when nothing else waits. In: each channel's message goes to the one who decides about it.
 //! A message that has no room stays due. Results, crash reports and logs are said again until the service answers.
 
 mod hear;
@@ -20,6 +20,7 @@ use self::message::{
 use super::fetch::Fetch;
 use super::mqtt::{Full, Mqtt, Qos};
 use crate::crash::{Name, Report};
+use crate::debug::Stub;
 use crate::device::{BootId, Device, Progress, SLOTS_MAX, SlotReport};
 use crate::logs::{LOG_BATCH_BYTES_MAX, Logs};
 use crate::ports::{Board, Entropy as _};
@@ -149,6 +150,7 @@ impl Session {
         device: &mut Device<'_, B>,
         mqtt: &mut Mqtt<'_>,
         logs: &mut Logs<'_>,
+        stub: &mut Stub<'_>,
     ) -> Result<(), Full> {
         let now_ms = device.now_ms();
         self.look(device);
@@ -156,6 +158,7 @@ impl Session {
         self.say_results(now_ms, id, device, mqtt)?;
         self.say_crashes(now_ms, id, device, mqtt)?;
         self.say_progress(now_ms, id, device, mqtt)?;
+        say_debug(now_ms, id, device.boot_id(), mqtt, stub)?;
         if device.state == State::Fetching
             && let Some(request) = self.fetch.next(now_ms, || device.wanted())
         {
@@ -440,6 +443,25 @@ fn say_telemetry<B: Board>(
     mqtt.publish(&Topic::up(id, Channel::Telemetry).text(), Qos::AtLeastOnce, &message)?;
     device.telemetry.sent(mqtt.packet_id());
     Ok(true)
+}
+
+/// What is due of a debug session: a person waits for it, and it is bounded by what that person asked for.
+#[inline(never)]
+fn say_debug(
+    now_ms: u64,
+    id: DeviceId,
+    boot: BootId,
+    mqtt: &mut Mqtt<'_>,
+    stub: &mut Stub<'_>,
+) -> Result<(), Full> {
+    while let Some(said) = stub.due(now_ms) {
+        let topic = Topic::up(id, Channel::Debug(said.relay())).text();
+        let session = said.session().text();
+        let message = said.message(&session, boot_id(boot), stub.frame(&said));
+        mqtt.publish(&topic, Qos::AtMostOnce, &message)?;
+        stub.said(now_ms, &said);
+    }
+    Ok(())
 }
 
 /// A batch of records, if one is due.

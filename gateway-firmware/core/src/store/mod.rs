@@ -50,9 +50,11 @@ pub enum Key {
     Crash = 7,
     /// The board's making: whether its hardware is still to be tested, and how that ended.
     Commission = 8,
+    /// Secret half of the static key of debug sessions.
+    Debug = 9,
 }
 
-const KEYS: usize = 8;
+const KEYS: usize = 9;
 
 impl Key {
     const ALL: [Key; KEYS] = [
@@ -64,6 +66,7 @@ impl Key {
         Key::Ledger,
         Key::Crash,
         Key::Commission,
+        Key::Debug,
     ];
 
     /// Longest value.
@@ -78,6 +81,7 @@ impl Key {
             Key::Ledger => LEDGER_BYTES_MAX,
             Key::Crash => crate::crash::codec::BYTES_MAX,
             Key::Commission => crate::commission::COMMISSION_BYTES_MAX,
+            Key::Debug => noise::KEY_BYTES,
         }
     }
 

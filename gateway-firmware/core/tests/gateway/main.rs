@@ -4,10 +4,14 @@
 
 mod commission;
 mod crash;
+mod debug;
 mod demand;
 mod enrolment;
 mod garbage;
 mod logs;
+mod mutations;
+mod probe;
+mod relay;
 mod session;
 #[path = "../update/sim/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "shared with the update tests, which use the rest")]

@@ -14,7 +14,7 @@ use crate::sim::*;
 use crate::world::*;
 
 /// svc-ota in small, for one deployment; it is told by messages only, and says everything again when nothing moves.
-struct Ota {
+pub(crate) struct Ota {
     bundle: Bundle,
     said: Option<UpdateState>,
     outcome: Option<UpdateState>,
@@ -34,7 +34,7 @@ struct Ota {
 }
 
 impl Ota {
-    fn new(bundle: Bundle, lose: usize) -> Ota {
+    pub(crate) fn new(bundle: Bundle, lose: usize) -> Ota {
         Ota {
             bundle,
             said: None,
@@ -158,7 +158,7 @@ impl Ota {
         );
     }
 
-    fn run(&mut self, world: &mut World, mut meddle: impl FnMut(&mut Ota, &mut World)) {
+    pub(crate) fn run(&mut self, world: &mut World, mut meddle: impl FnMut(&mut Ota, &mut World)) {
         world.until("an end that is acknowledged", |world| {
             self.serve(world);
             meddle(self, world);

@@ -25,6 +25,7 @@ use wire::msg::{EnrollDown, EnrollStatus, EnumValue, HelloUp, Message};
 use wire::sign::{ManifestSpec, Signer as _, SoftKey};
 use wire::{Nonce, PublicKey};
 
+use crate::probe::SimProbe;
 use crate::sim::*;
 
 /// Turns after which a test is stuck.
@@ -48,7 +49,7 @@ impl Board for NetBoard {
     type Watchdog = <SimBoard as Board>::Watchdog;
     type App = <SimBoard as Board>::App;
     type Firmware = <SimBoard as Board>::Firmware;
-    type Probe = <SimBoard as Board>::Probe;
+    type Probe = SimProbe;
     type Verify = <SimBoard as Board>::Verify;
 }
 
@@ -447,8 +448,8 @@ impl Issued {
 }
 
 fn boot(bench: &Bench, identity_key: u8) -> Gateway<'static, NetBoard> {
-    let Ports { flash, counter, keys: _, clock, entropy, reset, watchdog, app, firmware, probe, verify } =
-        bench.ports();
+    let Ports { flash, counter, clock, entropy, reset, watchdog, app, firmware, verify, .. } = bench.ports();
+    let probe = SimProbe::default();
     let keys = SoftKeys { identity: soft_key(identity_key), claim: soft_key(78) };
     let ports = Ports { flash, counter, keys, clock, entropy, reset, watchdog, app, firmware, probe, verify };
     let device = Device::boot(ports, bench.facts.clone(), Box::leak(Box::default())).unwrap();
@@ -458,6 +459,7 @@ fn boot(bench: &Bench, identity_key: u8) -> Gateway<'static, NetBoard> {
         send: leak(SEND_BYTES_MIN),
         log: [leak(4096 + KEPT_HEAD_BYTES), &mut []],
         identity: Box::leak(Box::default()),
+        debug: Some(Box::leak(Box::default())),
     };
     Gateway::new(device, Provisioning { enroll_address: "enroll:8884", claim: CLAIM }, buffers)
 }

@@ -29,6 +29,7 @@ fn value(key: Key, step: usize) -> Vec<u8> {
         Key::Ledger => 100 + step * 61 % 500,
         Key::Crash => 40 + step * 53 % 400,
         Key::Commission => 41,
+        Key::Debug => 32,
     };
     (0..len).map(|index| (index * 31 + step * 7 + key as usize) as u8).collect()
 }

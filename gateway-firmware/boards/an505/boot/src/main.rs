@@ -5,6 +5,7 @@
 #![no_std]
 #![no_main]
 
+mod heap;
 mod memory;
 mod say;
 mod start;

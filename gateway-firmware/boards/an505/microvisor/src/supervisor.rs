@@ -12,6 +12,7 @@ use core::net::Ipv4Addr;
 
 use chip::clock::now_us;
 use gateway_core::commission::Stage;
+use gateway_core::debug;
 use gateway_core::device::{BootError, Next, Notice};
 use gateway_core::gateway::{Buffers, Gateway, Happening, Provisioning, RECEIVE_BYTES_MIN, SEND_BYTES_MIN};
 use gateway_core::net::identity::Identity;
@@ -45,6 +46,7 @@ const REST_MAX_US: u64 = chip::watchdog::HALF_MS as u64 * 1000 / 4;
 const TURNS_MAX: u32 = 8;
 
 static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::new());
+static DEBUG: ConstStaticCell<debug::Memory> = ConstStaticCell::new(debug::Memory::new());
 static IDENTITY: ConstStaticCell<Option<Identity>> = ConstStaticCell::new(None);
 static RECEIVE: ConstStaticCell<[u8; RECEIVE_BYTES_MIN]> = ConstStaticCell::new([0; RECEIVE_BYTES_MIN]);
 static SEND: ConstStaticCell<[u8; SEND_BYTES_MIN]> = ConstStaticCell::new([0; SEND_BYTES_MIN]);
@@ -142,6 +144,7 @@ fn core(
         send: SEND.try_take().ok_or(Unable::Lent)?,
         log: chip::kept::logs().ok_or(Unable::Lent)?,
         identity: IDENTITY.try_take().ok_or(Unable::Lent)?,
+        debug: Some(DEBUG.try_take().ok_or(Unable::Lent)?),
     };
     let provisioning =
         Provisioning { enroll_address: provision.enroll_address, claim: provision.claim_certificate };

@@ -1,5 +1,5 @@
 //! What services say, and who decides about it: the device about directives, keysets and blocks, the ring about what is
-//! stored. Whatever cannot be read, or is not for this device, changes nothing.
+//! stored, the stub about debug sessions. Whatever cannot be read, or is not for this device, changes nothing.
 
 use wire::msg::{
     CrashDown, EnumValue, HelloDown, LayerDown, LayerError, LogDown, LogLevel, Message as _, UpdateDown,
@@ -8,6 +8,7 @@ use wire::{Channel, Digest, Direction, Topic, TopicId};
 
 use super::{HELLO_MISSED_MS, Session};
 use crate::crash::Name;
+use crate::debug::Stub;
 use crate::device::{BlockRefused, BootId, Device, DirectiveRefused, Heard};
 use crate::logs::Logs;
 use crate::ports::Board;
@@ -20,6 +21,7 @@ impl Session {
         payload: &[u8],
         device: &mut Device<'_, B>,
         logs: &mut Logs<'_>,
+        stub: &mut Stub<'_>,
     ) {
         let Ok(Topic { id: TopicId::Device(id), direction: Direction::Down, channel }) = Topic::parse(topic)
         else {
@@ -34,6 +36,7 @@ impl Session {
             Channel::Layer => self.hear_layer(payload, device, logs),
             Channel::Log => hear_log(payload, logs),
             Channel::Crash => hear_crash(payload, device, logs),
+            Channel::Debug(relay) => stub.hear(relay, payload, device, logs),
             _ => {}
         }
     }

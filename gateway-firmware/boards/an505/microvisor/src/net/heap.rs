@@ -1,4 +1,4 @@
-//! The heap: one fixed arena, for TLS and what comes and goes with a connection.
+//! The heap: one fixed arena, for TLS, what comes and goes with a connection, and the handshake of a debug session.
 //!
 //! Two-level segregated fit (crate `rlsf`): both operations take constant time. Freed memory is cleared, since keys and
 //! plaintext pass through it. No memory left, or a call from an interrupt handler while another is under way, is a null
@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use rlsf::Tlsf;
 
 /// Bytes of the arena. docs/performance.md has what of it is used.
-pub(crate) const HEAP_BYTES: usize = 46 * 1024;
+pub(crate) const HEAP_BYTES: usize = 47 * 1024;
 
 /// Blocks of 16 bytes to 64 KiB, in 13 classes of 16.
 type Pool = Tlsf<'static, u16, u16, 13, 16>;
