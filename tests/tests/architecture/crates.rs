@@ -13,12 +13,13 @@ pub(crate) const RULES: [&str; 2] = ["crate-directions", "firmware-without-runti
 /// What each of our packages may depend on, of ours. What is not listed may not.
 const DIRECTIONS: &[(&str, &[&str])] = &[
     ("wire", &[]),
+    ("noise", &["wire"]),
     ("proto", &["wire"]),
     ("kit", &["proto", "wire"]),
     ("svc-", &["kit", "proto", "wire"]),
-    ("holdfast", &["factory", "proto", "wire"]),
+    ("holdfast", &["factory", "noise", "proto", "wire"]),
     (SDK, &["abi"]),
-    ("gateway-core", &["wire"]),
+    ("gateway-core", &["noise", "wire"]),
     ("gateway-link", &["gateway-core", "wire"]),
     ("board-", &["gateway-core", "gateway-link", "wire"]),
     ("chip", &["gateway-core"]),
@@ -29,7 +30,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     (APPS, &["abi", "holdfast"]),
     ("probe", &["abi", "holdfast"]),
     ("dev", &[]),
-    ("scenarios", &["abi", "dev", "wire", "proto", "kit", "gateway-core", "factory"]),
+    ("scenarios", &["abi", "dev", "wire", "noise", "proto", "kit", "gateway-core", "factory"]),
 ];
 
 /// The crate an application links against. It has the name of the command line, which no application ever meets.

@@ -54,6 +54,7 @@ fn the_check_sees_every_package_and_every_layer() {
     let packages = crates::packages(dev::root());
     for name in [
         "wire",
+        "noise",
         "proto",
         "kit",
         "svc-broker",

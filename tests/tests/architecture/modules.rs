@@ -126,7 +126,7 @@ fn is_wiring(file: &File) -> bool {
 }
 
 fn has_no_std(package: &Package) -> bool {
-    matches!(package.name.as_str(), "wire" | "gateway-core")
+    matches!(package.name.as_str(), "wire" | "noise" | "gateway-core")
 }
 
 pub(crate) fn check(packages: &[Package]) -> Vec<Violation> {
