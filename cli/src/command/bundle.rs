@@ -114,8 +114,8 @@ pub(crate) struct Create {
     /// Lowest microvisor version it runs on.
     #[arg(long, default_value = "0.0.0", value_name = "VERSION")]
     microvisor_min: String,
-    /// Public keys (X25519, 64 hex digits) that may debug it.
-    #[arg(long, value_name = "HEX")]
+    /// Public keys that may debug it: 64 hex digits, or a file with them, as `holdfast debug key create` makes it.
+    #[arg(long, value_name = "KEY")]
     debug_key: Vec<String>,
     /// Unix time of the build instead of now, for reproducible bundles.
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
