@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::command::{
-    bootstrap, broker, bundle, claim, completion, context, crash, debug_session, deploy, device, doctor,
-    factory, key, keys, keyset, logs, manual, new, root, run, telemetry, tenant, token,
+    bootstrap, broker, bundle, claim, completion, context, crash, debug, debug_session, deploy, device,
+    doctor, factory, key, keys, keyset, logs, manual, new, root, run, telemetry, tenant, token,
 };
 
 /// Update, watch and read a fleet of microcontrollers.
@@ -106,6 +106,7 @@ pub(crate) enum Command {
     Telemetry(telemetry::Command),
     /// Check that this machine, its context and the installation work together.
     Doctor(doctor::Args),
+    Debug(Box<debug::Args>),
     /// List, show and close debug sessions, and see what happened to them.
     #[command(subcommand)]
     DebugSession(debug_session::Command),

@@ -12,6 +12,7 @@ pub(crate) mod claim;
 pub(crate) mod completion;
 pub(crate) mod context;
 pub(crate) mod crash;
+pub(crate) mod debug;
 pub(crate) mod debug_session;
 pub(crate) mod deploy;
 pub(crate) mod device;
@@ -54,6 +55,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         Command::Crash(command) => crash::run(global, command).await,
         Command::Telemetry(command) => telemetry::run(global, command).await,
         Command::Doctor(args) => doctor::run(global, args).await,
+        Command::Debug(args) => debug::run(global, args).await,
         Command::DebugSession(command) => debug_session::run(global, command).await,
         Command::Broker(command) => broker::run(global, command),
         Command::Factory(command) => factory::run(global, command),

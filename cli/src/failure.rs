@@ -31,6 +31,10 @@ pub(crate) enum Failure {
     Late(String),
     #[error("{0}")]
     Unwell(String),
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    Over(String),
     #[error("cannot reach {url}: {why}")]
     Unreachable { url: String, why: String },
 }
@@ -125,7 +129,8 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             Failure::Input(_) => 6,
             Failure::Update(_) => 7,
             Failure::Late(_) => 8,
-            Failure::Unwell(_) => 1,
+            Failure::Refused(_) => 4,
+            Failure::Unwell(_) | Failure::Over(_) => 1,
             Failure::Unreachable { .. } => 3,
         };
     }
@@ -215,6 +220,8 @@ mod tests {
             (Status::aborted("x").into(), 6),
             (input("x"), 6),
             (Failure::Update("x".into()).into(), 7),
+            (Failure::Refused("x".into()).into(), 4),
+            (Failure::Over("x".into()).into(), 1),
             (anyhow::anyhow!("x"), 1),
         ];
         for (error, code) in cases {

@@ -9,6 +9,7 @@ mod args;
 mod command;
 mod config;
 mod crash;
+mod debug;
 mod failure;
 mod fpu;
 mod gdb;

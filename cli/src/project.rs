@@ -22,6 +22,8 @@ pub(crate) struct Project {
     build: Build,
     sign: Sign,
     #[serde(default)]
+    debug: Debug,
+    #[serde(default)]
     update: toml::Table,
 }
 
@@ -46,6 +48,15 @@ struct Build {
 #[serde(deny_unknown_fields)]
 struct Sign {
     key: String,
+}
+
+/// Who may debug it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Debug {
+    /// Public keys, or files with them.
+    #[serde(default)]
+    keys: Vec<String>,
 }
 
 impl Project {
@@ -110,6 +121,11 @@ impl Project {
         words.extend(pair("--counter", self.app.counter.to_string()));
         words.extend(pair("--key", self.key(folder)?));
         words.extend(pair("--out", text(out)?));
+        for key in &self.debug.keys {
+            let file = folder.join(key);
+            let key = if file.is_file() { text(&file)? } else { key.clone() };
+            words.extend(pair("--debug-key", key));
+        }
         for (key, value) in &self.update {
             let value = match value {
                 toml::Value::String(text) => text.clone(),
@@ -163,6 +179,17 @@ mod tests {
         assert!(
             words.iter().any(|word| word == "--trial=5s") && words.iter().any(|word| word == "--attempts=2")
         );
+    }
+
+    #[test]
+    fn who_may_debug_it_is_a_key_or_a_file_of_the_project() {
+        let (folder, project) = project(&format!("{GOOD}[debug]\nkeys = ['me.pub', '00ff']\n"));
+        std::fs::write(folder.path().join("key.pem"), "").unwrap();
+        std::fs::write(folder.path().join("me.pub"), "").unwrap();
+        let words = project.unwrap().create_words(folder.path(), Path::new("out")).unwrap();
+        let keys: Vec<_> =
+            words.windows(2).filter(|pair| pair[0] == "--debug-key").map(|pair| &pair[1]).collect();
+        assert_eq!(keys, [folder.path().join("me.pub").to_str().unwrap(), "00ff"]);
     }
 
     #[test]

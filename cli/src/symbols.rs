@@ -23,6 +23,15 @@ pub(crate) fn beside(bundle: &Path) -> PathBuf {
     path.into()
 }
 
+/// Where the cache has the ELF file with this digest.
+pub(crate) fn cached(global: &Global, digest: Digest) -> Result<PathBuf> {
+    Ok(folder(global)?.join(format!("{digest}.elf")))
+}
+
+fn folder(global: &Global) -> Result<PathBuf> {
+    Ok(global.cache()?.join("symbols"))
+}
+
 /// The ELF file of the bundle with this manifest digest; none if nobody sent it, or the bundle was deleted.
 pub(crate) async fn fetch(
     global: &Global,
@@ -38,8 +47,7 @@ pub(crate) async fn fetch(
     let digest: Digest = first.digest.parse().ok().context("the server named no digest")?;
     let size = usize::try_from(first.size).unwrap_or(usize::MAX);
     ensure!(size <= SYMBOLS_BYTES_MAX as usize, "the server announced {} bytes", first.size);
-    let folder = global.cache()?.join("symbols");
-    let cached = folder.join(format!("{digest}.elf"));
+    let (folder, cached) = (folder(global)?, cached(global, digest)?);
     if let Some(bytes) = std::fs::read(&cached).ok().filter(|bytes| Digest::of(bytes) == digest) {
         return Ok(Some(bytes));
     }

@@ -114,8 +114,8 @@ pub(crate) struct Create {
     /// Lowest microvisor version it runs on.
     #[arg(long, default_value = "0.0.0", value_name = "VERSION")]
     microvisor_min: String,
-    /// Public keys (X25519, 64 hex digits) that may debug it.
-    #[arg(long, value_name = "HEX")]
+    /// Public keys that may debug it: 64 hex digits, or a file with them, as `holdfast debug key create` makes it.
+    #[arg(long, value_name = "KEY")]
     debug_key: Vec<String>,
     /// How long a fault is held for one who debugs, since his last word; 0: not at all. At most 1h.
     #[arg(long, value_parser = parse_duration, default_value = "0s", value_name = "TIME")]

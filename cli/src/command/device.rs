@@ -301,6 +301,7 @@ fn show(global: &Global, device: &Device) -> Result<()> {
         ("quarantined", output::time(device.quarantine_time.as_ref())),
         ("replaces", output::id(&device.replaces).to_owned()),
         ("replaced by", output::id(&device.replaced_by).to_owned()),
+        ("key", device.public_key_digest.clone()),
         ("certificate ends", output::time(device.certificate_expire_time.as_ref())),
         ("last hello", output::time(device.last_hello_time.as_ref())),
         ("microvisor", device.microvisor_version.clone()),

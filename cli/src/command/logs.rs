@@ -1,8 +1,9 @@
 //! `holdfast logs`: what a device said.
 
+use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use proto::logs::v1::{ListRecordsRequest, LogRecord, TailRecordsRequest, TailRecordsResponse};
 use tonic::Streaming;
@@ -66,11 +67,24 @@ impl Args {
     }
 }
 
+/// Writes what a device says from now on at the end of a file, until it is given up.
+pub(crate) async fn into_file(global: &Global, device: &str, file: &std::path::Path) -> Result<()> {
+    let mut open = std::fs::OpenOptions::new();
+    let opened = open.append(true).create(true).open(file);
+    let mut opened = opened.with_context(|| format!("cannot write {}", file.display()))?;
+    let session = Session::open(global).await?;
+    let parent = session.name("devices", device);
+    follow(global, &session, &Args::following(device), parent, &mut |reply| {
+        reply.record.map_or(Ok(()), |record| Ok(writeln!(opened, "{}", lines(&record))?))
+    })
+    .await
+}
+
 pub(crate) async fn run(global: &Global, args: &Args) -> Result<()> {
     let session = Session::open(global).await?;
     let parent = session.name("devices", &args.device);
     if args.follow {
-        follow(global, &session, args, parent).await
+        follow(global, &session, args, parent, &mut |reply| show(global, reply)).await
     } else {
         list(global, &session, args, parent).await
     }
@@ -96,14 +110,20 @@ async fn list(global: &Global, session: &Session, args: &Args, parent: String) -
 }
 
 /// A stream that ends, with its token, its server or its connection, is opened again to go on where it ended.
-async fn follow(global: &Global, session: &Session, args: &Args, parent: String) -> Result<()> {
+async fn follow(
+    global: &Global,
+    session: &Session,
+    args: &Args,
+    parent: String,
+    show: &mut dyn FnMut(TailRecordsResponse) -> Result<()>,
+) -> Result<()> {
     let mut token = String::new();
     let mut stream = tail(session, args, &parent, &token).await?;
     loop {
         match stream.message().await {
             Ok(Some(reply)) => {
                 token.clone_from(&reply.resume_token);
-                show(global, reply)?;
+                show(reply)?;
             }
             Err(status) if !goes_on(&status) => return Err(status.into()),
             Ok(None) | Err(_) => {
@@ -141,17 +161,23 @@ fn print(global: &Global, record: &LogRecord) -> Result<()> {
     if global.json {
         return output::json("holdfast.logs.v1.LogRecord", record);
     }
-    if record.gap_before > 0 {
-        output::line(&format!("--- {} records were dropped by the device here ---", record.gap_before))?;
-    }
+    output::line(&lines(record))
+}
+
+/// A record for people, and before it what is missing.
+fn lines(record: &LogRecord) -> String {
+    let gap = match record.gap_before {
+        0 => String::new(),
+        gap => format!("--- {gap} records were dropped by the device here ---\n"),
+    };
     let seconds = record.uptime_us / 1_000_000;
     let micros = record.uptime_us % 1_000_000;
-    output::line(&format!(
-        "{} boot {} {seconds:>6}.{micros:06} {:5} {:10} {}",
+    format!(
+        "{gap}{} boot {} {seconds:>6}.{micros:06} {:5} {:10} {}",
         output::time(record.receive_time.as_ref()),
         record.boot_count,
         record.level,
         record.source,
         output::printable(&record.text)
-    ))
+    )
 }

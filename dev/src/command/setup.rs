@@ -43,6 +43,7 @@ const FOR_BOARD: &[(&str, &str)] = &[
     ("arm-none-eabi-gcc", "gcc-arm-none-eabi"),
     ("arm-none-eabi-ld", "binutils-arm-none-eabi"),
     ("make", "make"),
+    ("gdb-multiarch", "gdb-multiarch"),
 ];
 
 #[derive(Debug, clap::Args)]

@@ -76,6 +76,7 @@ pub(crate) fn device(shown: Shown) -> pb::Device {
         quarantine_time: device.quarantined_at.map(time),
         replaces: replaces.unwrap_or_default(),
         replaced_by: replaced_by.unwrap_or_default(),
+        public_key_digest: hex::encode(device.key_digest),
     }
 }
 

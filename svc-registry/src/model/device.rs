@@ -36,6 +36,8 @@ pub(crate) struct Device {
     pub replaces: Option<DeviceId>,
     /// Who took its place.
     pub replaced_by: Option<DeviceId>,
+    /// SHA-256 of its identity key's SubjectPublicKeyInfo.
+    pub key_digest: [u8; 32],
     pub certificate_expires_at: Option<SystemTime>,
     pub report: Option<Reported>,
     /// Rises with every change of the row; with the report's order it is the etag.
@@ -182,6 +184,7 @@ mod tests {
             quarantined_at: None,
             replaces: None,
             replaced_by: None,
+            key_digest: [number; 32],
             certificate_expires_at: None,
             report: None,
             revision: 1,

@@ -10,7 +10,7 @@ use tokio_postgres::types::{Json, ToSql, Type};
 use wire::{DeviceId, TenantId};
 
 use super::Tx;
-use super::rows::{get, id, id_option, json};
+use super::rows::{digest, get, id, id_option, json};
 use crate::error::Error;
 pub(crate) use crate::model::Change;
 use crate::model::device::{Relabel, Reported, SLOT_STATUSES};
@@ -19,7 +19,7 @@ use crate::model::{Device, Filter, Labels, Slot};
 
 const SELECT: &str =
     "SELECT d.device_id, d.tenant_id, d.hardware_id, d.board, d.labels, d.created_at, d.revoked_at,
-    d.quarantined_at, d.replaces, d.replaced_by, d.leaf_expires_at, d.revision, r.boot_count, r.boot_random, r.connection, r.sequence, r.boot_reason,
+    d.quarantined_at, d.replaces, d.replaced_by, d.key_digest, d.leaf_expires_at, d.revision, r.boot_count, r.boot_random, r.connection, r.sequence, r.boot_reason,
     r.board AS reported_board, r.microvisor_version, r.slots, r.app_floor, r.keyset_version, r.reported_at
     FROM registry.devices d LEFT JOIN registry.reports r USING (device_id)";
 
@@ -250,6 +250,7 @@ fn read(row: &Row) -> Result<Device, Error> {
         quarantined_at: get(row, "quarantined_at")?,
         replaces: id_option(row, "replaces")?,
         replaced_by: id_option(row, "replaced_by")?,
+        key_digest: digest(row, "key_digest")?,
         certificate_expires_at: get(row, "leaf_expires_at")?,
         report: read_reported(row)?,
         revision: get(row, "revision")?,

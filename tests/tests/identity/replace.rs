@@ -144,6 +144,7 @@ async fn a_board_whose_flash_was_erased_waits_and_then_takes_its_own_old_place()
     let pending = devices.list_pending_enrollments(list).await?.into_inner().pending_enrollments.remove(0);
     let accept = AcceptPendingEnrollmentRequest { name: pending.name, ..Default::default() };
     let made = devices.accept_pending_enrollment(accept).await?.into_inner();
+    assert_eq!((made.public_key_digest.len(), made.public_key_digest), (64, pending.public_key_digest));
     assert_eq!((made.replaces.as_str(), made.labels["site"].as_str()), (old.name().as_str(), "berlin"));
     let gone = devices.get_device(GetDeviceRequest { name: old.name() }).await?.into_inner();
     assert_eq!((gone.replaced_by, gone.revoke_time.is_some()), (made.name, true));

@@ -10,6 +10,7 @@ use wire::sign::{LayerSpec, ManifestSpec};
 
 use super::{ComponentArg, ConfirmArg, Create};
 use crate::args::Global;
+use crate::debug::keys;
 use crate::failure::input;
 use crate::{fpu, image, symbols};
 
@@ -44,7 +45,7 @@ pub(super) fn run(global: &Global, args: &Create) -> Result<()> {
         layers: vec![LayerSpec { destination: 0, bytes: &image }],
         area_bytes: None,
         update: policy(args)?,
-        debug_keys: args.debug_key.iter().map(|key| parse_debug_key(key)).collect::<Result<_>>()?,
+        debug_keys: args.debug_key.iter().map(|key| keys::public(key)).collect::<Result<_>>()?,
         crash: CrashPolicy { debug_hold_s: seconds("--debug-hold", args.debug_hold)?, ..CRASH },
         connectivity: ConnectivityPolicy {
             check_in_s: seconds("--check-in", args.check_in)?,
@@ -100,11 +101,6 @@ fn trial_s(component: ComponentArg, trial: Duration) -> Result<u32> {
 
 fn seconds(flag: &str, time: Duration) -> Result<u32> {
     u32::try_from(time.as_secs()).map_err(|_| input(format!("{flag} is too long")))
-}
-
-fn parse_debug_key(text: &str) -> Result<[u8; 32]> {
-    let bytes = hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok());
-    bytes.ok_or_else(|| input(format!("--debug-key `{text}` is not 64 hex digits")))
 }
 
 fn build_time(args: &Create) -> Result<u64> {

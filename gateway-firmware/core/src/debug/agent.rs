@@ -21,6 +21,9 @@ use crate::ports::{Held, Probe, REGISTERS};
 /// Between two looks at a step that was begun, if nothing else has the agent look.
 pub const STEP_LOOK_MS: u64 = 1;
 
+/// Bytes of a line of gdb's own cache of the stack: it reads whole ones.
+const STACK_LINE_BYTES: u32 = 64;
+
 const SP: usize = 13;
 const LR: usize = 14;
 const PC: usize = 15;
@@ -615,8 +618,12 @@ impl Agent {
         }
         let registers = probe.registers();
         let sp = registers.map_or(0, |registers| registers[SP]);
-        let stack_bytes = stack_bytes.min(bytes_left(probe.regions(), sp));
-        answer.stop(&message, registers.as_ref(), sp, stack_bytes, &self.breakpoints, probe);
+        // Where the line that sp is in begins in the application's memory, too.
+        let line = sp & !(STACK_LINE_BYTES - 1);
+        let stack_at = if bytes_left(probe.regions(), line) > 0 { line } else { sp };
+        let stack_bytes = stack_bytes.min(bytes_left(probe.regions(), stack_at));
+        message.stack_at = if stack_bytes > 0 { stack_at } else { 0 };
+        answer.stop(&message, registers.as_ref(), stack_at, stack_bytes, &self.breakpoints, probe);
     }
 }
 

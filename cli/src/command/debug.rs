@@ -1,0 +1,354 @@
+//! `holdfast debug`: gdb on a device, wherever it is.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Subcommand;
+use proto::registry::v1::GetDeviceRequest;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use wire::{DeviceId, Digest};
+
+use crate::args::Global;
+use crate::command::{logs, parse_duration};
+use crate::debug::exec;
+use crate::debug::gdbs::{Server, ended, listen, over_stdio, over_tcp};
+use crate::debug::keys::{self, DebugKey};
+use crate::debug::link;
+use crate::debug::machine::Machine;
+use crate::debug::pins::Pins;
+use crate::debug::program::Program;
+use crate::debug::session::{self, Driver, Limits};
+use crate::debug::target::Debugged;
+use crate::failure::input;
+use crate::session::Session;
+use crate::{image, output, symbols};
+
+/// Debug a device's application with gdb, from anywhere; the relay in between cannot read it.
+///
+/// Opens a port for gdb on this machine, and a session with the device: encrypted from here to there, with a key of yours that the running bundle
+/// names (`bundle create --debug-key`). The application runs on until gdb connects, and again when gdb has left. Whoever can connect to ports of
+/// this machine can use it meanwhile: `--stdio` opens none.
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:\n  holdfast debug key create                   # once; then have a bundle signed with --debug-key\n  holdfast debug dv… --exec                   # gdb, with the ELF file of what runs\n  holdfast debug dv… --port 3333 --keep       # for an editor: `target remote localhost:3333`\n  gdb-multiarch app.elf -ex 'target remote | holdfast debug dv… --stdio'"
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    attach: Option<AttachArgs>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make the key that bundles name, or print its public half.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Forget the keys a device was known by: after its flash was erased, or it was replaced.
+    Forget { device: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a debug key (X25519), readable by you alone, and print its public half.
+    ///
+    /// The public half is also written beside it, as FILE.pub: `bundle create --debug-key` takes either.
+    #[command(
+        after_help = "Example:\n  holdfast debug key create && holdfast bundle create … --debug-key \"$(holdfast debug key show)\""
+    )]
+    Create {
+        /// Where, instead of the folder of this user's configuration.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Print the public half of a debug key.
+    Show {
+        /// Of this key instead of the one in the folder of this user's configuration.
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AttachArgs {
+    /// Device: dv… or its resource name.
+    device: String,
+    /// Port for gdb on 127.0.0.1; without it, one that is free.
+    #[arg(long, value_name = "PORT", conflicts_with = "stdio")]
+    port: Option<u16>,
+    /// Speak with gdb over stdin and stdout, as in `target remote | holdfast debug … --stdio`.
+    #[arg(long, conflicts_with_all = ["exec", "keep"])]
+    stdio: bool,
+    /// Start gdb: gdb-multiarch or arm-none-eabi-gdb, whichever there is, or the one named.
+    #[arg(long, value_name = "GDB", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    exec: Option<String>,
+    /// The ELF file of what runs, instead of the one that was uploaded with its bundle.
+    #[arg(long, value_name = "FILE")]
+    elf: Option<PathBuf>,
+    /// Debug key, instead of the one in the folder of this user's configuration.
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// When gdb leaves, keep the session and what is planted, and wait for the next gdb, until Ctrl-C.
+    #[arg(long)]
+    keep: bool,
+    /// Take the place of another `holdfast debug` of yours.
+    #[arg(long)]
+    take_over: bool,
+    /// End the session when nothing was said for so long.
+    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
+    idle: Option<Duration>,
+    /// End the session after so long.
+    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
+    total: Option<Duration>,
+    /// Show the device's log lines meanwhile.
+    #[arg(long, conflicts_with_all = ["exec", "stdio"])]
+    logs: bool,
+    /// Write the device's log lines to the end of this file meanwhile.
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+    /// Keep nothing and ask for nothing ahead: each of gdb's requests goes to the device.
+    #[arg(long)]
+    no_cache: bool,
+}
+
+pub(crate) async fn run(global: &Global, args: &Args) -> Result<()> {
+    match (&args.command, &args.attach) {
+        (Some(Command::Key(KeyCommand::Create { out })), _) => {
+            let home = global.home()?;
+            keys::folder(&home)?;
+            let path = out.clone().unwrap_or_else(|| keys::place(&home));
+            show_key(global, &path, &DebugKey::create(&path)?)
+        }
+        (Some(Command::Key(KeyCommand::Show { file })), _) => {
+            let path = file.clone().map_or_else(|| global.home().map(|home| keys::place(&home)), Ok)?;
+            show_key(global, &path, &DebugKey::load(&path)?)
+        }
+        (Some(Command::Forget { device }), _) => {
+            let known = Pins::of(&global.home()?)?.forget(device_id(device)?)?;
+            known.then_some(()).ok_or_else(|| input(format!("nothing is known of {device}")))
+        }
+        (None, Some(args)) => debug(global, args).await,
+        (None, None) => Err(input("which device?")),
+    }
+}
+
+/// The public half alone on stdout, so that it can be handed on.
+fn show_key(global: &Global, path: &Path, key: &DebugKey) -> Result<()> {
+    let public = key.public_hex();
+    if global.json {
+        return output::document(&json!({ "public_key": public, "file": path }));
+    }
+    output::line(&public)
+}
+
+fn device_id(device: &str) -> Result<DeviceId> {
+    let id = output::id(device);
+    id.parse().map_err(|_| {
+        input(format!("`{device}` is not a device: dv and 32 hex digits, see `holdfast device list`"))
+    })
+}
+
+async fn debug(global: &Global, args: &AttachArgs) -> Result<()> {
+    let gdb = args.exec.as_deref().map(|asked| exec::find(Some(asked))).transpose()?;
+    let home = global.home()?;
+    let key = DebugKey::load(&args.key.clone().unwrap_or_else(|| keys::place(&home)))?;
+    let session = Session::open(global).await?;
+    let (id, name) = (device_id(&args.device)?, session.name("devices", &args.device));
+    let known =
+        session.devices().await?.get_device(GetDeviceRequest { name: name.clone() }).await?.into_inner();
+    let limits = Limits { idle: args.idle, total: args.total };
+    let opened = session::open(&session, &name, limits, args.take_over).await?;
+    let pins = Pins::of(&home)?;
+    let registered = known.public_key_digest;
+    let check: session::Check<'_> = Box::new(move |voucher, key| pins.check(id, &registered, voucher, key));
+    let (near, far) = link::link();
+    let driver = Driver::new(global, &opened, id, key.into_static(), check, far)?;
+    let (close, closing) = oneshot::channel();
+    let mut driving = Box::pin(driver.run(closing));
+    let working = work(global, args, &session, output::id(&opened.name), near, gdb);
+    let ended = tokio::select! {
+        biased;
+        ended = &mut driving => return ended,
+        ended = working => ended,
+        () = interrupted(args) => Ok(()),
+    };
+    // The application goes on when the relay has told the device.
+    let _ = close.send(());
+    driving.await?;
+    ended
+}
+
+/// Ctrl-C at this terminal; where gdb has it, it is gdb's.
+async fn interrupted(args: &AttachArgs) {
+    let is_gdbs = args.stdio || args.exec.is_some();
+    while tokio::signal::ctrl_c().await.is_ok() {
+        if !is_gdbs {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+/// From the first call to the last gdb.
+async fn work(
+    global: &Global,
+    args: &AttachArgs,
+    session: &Session,
+    session_id: &str,
+    link: link::Link,
+    gdb: Option<String>,
+) -> Result<()> {
+    let mut machine = Machine::open(link, args.no_cache).await.map_err(ended)?;
+    let elf = program(global, args, session, &mut machine).await?;
+    let listener = match args.stdio {
+        true => None,
+        false => Some(listen(args.port.unwrap_or(0)).await?),
+    };
+    let port = listener.as_ref().map(|listener| listener.local_addr().map(|at| at.port())).transpose()?;
+    announce(global, args, &machine, session_id, port, elf.as_deref())?;
+    let facts = vec![("device", output::id(&args.device).to_owned()), ("session", session_id.to_owned())];
+    let debugged = Debugged { machine, facts, lost: None };
+    let server = Server::start(debugged, args.keep)?;
+    let serving = async {
+        match (listener, gdb, port) {
+            (Some(listener), Some(gdb), Some(port)) => with_gdb(server, listener, &gdb, elf, port).await,
+            (Some(listener), ..) => over_tcp(server, &listener, args.keep).await,
+            (None, ..) => over_stdio(server).await,
+        }
+    };
+    tokio::select! {
+        done = serving => done,
+        failed = log(global, args) => failed,
+    }
+}
+
+/// Finds the ELF file of what runs, gives it to the machine, and says where it is.
+async fn program(
+    global: &Global,
+    args: &AttachArgs,
+    session: &Session,
+    machine: &mut Machine,
+) -> Result<Option<PathBuf>> {
+    let (bytes, path) = match &args.elf {
+        Some(path) => {
+            (std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?, path.clone())
+        }
+        None => match symbols::fetch(global, session, &machine.about().manifest_digest).await {
+            Ok(Some(bytes)) => {
+                let path = symbols::cached(global, Digest::of(&bytes))?;
+                (bytes, path)
+            }
+            Ok(None) => {
+                eprintln!("no ELF file was uploaded with what runs: give it with --elf FILE");
+                return Ok(None);
+            }
+            // One can debug without names.
+            Err(error) => {
+                eprintln!("warning: the ELF file of what runs cannot be fetched: {error:#}");
+                return Ok(None);
+            }
+        },
+    };
+    let program = Program::of(&bytes).with_context(|| path.display().to_string())?;
+    machine.set_program(program);
+    if !machine.program().is_some_and(Program::is_running) {
+        eprintln!("warning: {} is not what the device runs: names and lines may be wrong", path.display());
+    }
+    Ok((image::is_elf(&bytes) && path.exists()).then_some(path))
+}
+
+fn announce(
+    global: &Global,
+    args: &AttachArgs,
+    machine: &Machine,
+    session_id: &str,
+    port: Option<u16>,
+    elf: Option<&Path>,
+) -> Result<()> {
+    let about = machine.about();
+    let device = output::id(&args.device);
+    if global.json && !args.stdio {
+        return output::document(&json!({
+            "device": device, "session": session_id, "port": port, "elf": elf,
+            "version": about.version, "manifest_digest": about.manifest_digest, "read_only": about.read_only,
+        }));
+    }
+    let read_only = if about.read_only { ", read only" } else { "" };
+    eprintln!("{device} runs {} on {} (session {session_id}{read_only})", about.version, about.board);
+    if let (Some(port), None) = (port, &args.exec) {
+        let file = elf.map(|elf| format!("file {}\n", elf.display())).unwrap_or_default();
+        output::line(&format!(
+            "{file}set remotetimeout {}\ntarget remote 127.0.0.1:{port}",
+            exec::TIMEOUT_S
+        ))?;
+    }
+    Ok(())
+}
+
+async fn log(global: &Global, args: &AttachArgs) -> Result<()> {
+    match &args.log_file {
+        Some(file) => logs::into_file(global, &args.device, file).await,
+        None if args.logs => logs::run(global, &logs::Args::following(&args.device)).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn with_gdb(
+    server: Server,
+    listener: TcpListener,
+    gdb: &str,
+    elf: Option<PathBuf>,
+    port: u16,
+) -> Result<()> {
+    let mut child = exec::start(gdb, elf, port)?;
+    let serving = over_tcp(server, &listener, true);
+    tokio::select! {
+        served = serving => {
+            // gdb tells its user in its own words, and is left to them.
+            child.wait().await.context("waiting for gdb")?;
+            served
+        }
+        status = child.wait() => status.map(drop).context("waiting for gdb"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Whole {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(words: &str) -> Result<Args, clap::Error> {
+        Whole::try_parse_from(std::iter::once("debug").chain(words.split(' '))).map(|whole| whole.args)
+    }
+
+    #[test]
+    fn a_device_or_a_command_and_nothing_in_between() {
+        assert_eq!(parse("dv1").unwrap().attach.unwrap().device, "dv1");
+        assert!(matches!(
+            parse("key create").unwrap().command,
+            Some(Command::Key(KeyCommand::Create { out: None }))
+        ));
+        assert!(matches!(parse("forget dv1").unwrap().command, Some(Command::Forget { .. })));
+        for bad in
+            ["--exec", "dv1 --stdio --exec", "dv1 --exec --logs", "dv1 --stdio --port 1", "dv1 key create"]
+        {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        let exec = |words| parse(words).unwrap().attach.unwrap().exec;
+        assert_eq!(
+            (exec("dv1 --exec"), exec("dv1 --exec=my-gdb"), exec("dv1")),
+            (Some(String::new()), Some("my-gdb".into()), None)
+        );
+    }
+}

@@ -1,0 +1,134 @@
+//! gdbs come and go: over a port of this machine, or over stdin and stdout, one at a time.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::{Context as _, Result};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use crate::debug::link::{Gone, Link};
+use crate::debug::server::{Gdb, Left, PIECES_MAX, serve};
+use crate::debug::target::Debugged;
+use crate::failure::Failure;
+
+/// Bytes taken from gdb at once.
+const PIECE_BYTES: usize = 4096;
+
+/// A port for gdb that only this machine can reach; 0: one that is free.
+pub(crate) async fn listen(port: u16) -> Result<TcpListener> {
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    TcpListener::bind(at).await.with_context(|| format!("cannot listen at {at}"))
+}
+
+/// Why a session is over, as this program's failure.
+pub(crate) fn ended(gone: Gone) -> anyhow::Error {
+    match gone {
+        Gone::Refused(why) => Failure::Refused(why).into(),
+        gone => Failure::Over(gone.to_string()).into(),
+    }
+}
+
+/// The thread that serves gdb, one after the other.
+#[derive(Debug)]
+pub(crate) struct Server {
+    gdbs: mpsc::Sender<Gdb>,
+    left: mpsc::Receiver<Result<Left, Gone>>,
+}
+
+impl Server {
+    pub(crate) fn start(mut debugged: Debugged, keep: bool) -> Result<Server> {
+        let (gdbs, mut next) = mpsc::channel::<Gdb>(1);
+        let (leaving, left) = mpsc::channel(1);
+        let runtime = tokio::runtime::Handle::current();
+        let serving = move || {
+            while let Some(gdb) = next.blocking_recv() {
+                let outcome = serve(&mut debugged, gdb, &runtime, keep);
+                let is_gone = outcome.is_err();
+                if leaving.blocking_send(outcome).is_err() || is_gone {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new().name("gdb".into()).spawn(serving).context("cannot start a thread")?;
+        Ok(Server { gdbs, left })
+    }
+
+    async fn serve(&mut self, gdb: Gdb) -> Result<()> {
+        let gone = || ended(Link::lost());
+        self.gdbs.send(gdb).await.map_err(|_| gone())?;
+        match self.left.recv().await.ok_or_else(gone)?.map_err(ended)? {
+            Left::Confused(why) => eprintln!("warning: gdb said what cannot be understood: {why}"),
+            Left::Detached | Left::Disconnected => {}
+        }
+        Ok(())
+    }
+}
+
+pub(crate) async fn over_tcp(mut server: Server, listener: &TcpListener, keep: bool) -> Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await.context("cannot accept gdb")?;
+        let serving = server.serve(pump(stream)?);
+        tokio::select! {
+            served = serving => served?,
+            // A second one would wait for ever.
+            never = turn_away(listener) => return never,
+        }
+        if !keep {
+            return Ok(());
+        }
+    }
+}
+
+async fn turn_away(listener: &TcpListener) -> Result<()> {
+    loop {
+        drop(listener.accept().await.context("cannot accept gdb")?);
+        eprintln!("warning: another gdb was turned away: one is connected");
+    }
+}
+
+fn pump(stream: TcpStream) -> Result<Gdb> {
+    stream.set_nodelay(true)?;
+    let (mut reading, mut writing) = stream.into_split();
+    let (sender, from) = mpsc::channel(PIECES_MAX);
+    let (to, mut receiver) = mpsc::channel::<Vec<u8>>(PIECES_MAX);
+    tokio::spawn(async move {
+        let mut piece = vec![0; PIECE_BYTES];
+        while let Ok(bytes @ 1..) = reading.read(&mut piece).await {
+            if sender.send(piece[..bytes].to_vec()).await.is_err() {
+                return;
+            }
+        }
+    });
+    tokio::spawn(async move {
+        while let Some(bytes) = receiver.recv().await {
+            if writing.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(Gdb { from, to })
+}
+
+pub(crate) async fn over_stdio(mut server: Server) -> Result<()> {
+    use std::io::{Read as _, Write as _};
+    let (sender, from) = mpsc::channel(PIECES_MAX);
+    let (to, mut receiver) = mpsc::channel::<Vec<u8>>(PIECES_MAX);
+    std::thread::spawn(move || {
+        let mut piece = vec![0; PIECE_BYTES];
+        while let Ok(bytes @ 1..) = std::io::stdin().lock().read(&mut piece) {
+            if sender.blocking_send(piece[..bytes].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    std::thread::spawn(move || {
+        while let Some(bytes) = receiver.blocking_recv() {
+            let mut stdout = std::io::stdout().lock();
+            if stdout.write_all(&bytes).and_then(|()| stdout.flush()).is_err() {
+                return;
+            }
+        }
+    });
+    server.serve(Gdb { from, to }).await
+}
