@@ -98,8 +98,10 @@ fn serve_one(debugged: &mut Debugged, gdb: Gdb, runtime: &Handle) -> Result<Left
         Ok(()) => {}
     }
     let Gdb { mut from, to } = gdb;
+    // It outlives what borrows it.
+    let mut buffer = vec![0; PACKET_BYTES_MAX];
     let builder = GdbStub::builder(ToGdb { bytes: Vec::new(), to: to.clone() });
-    let Ok(stub) = builder.packet_buffer_size(PACKET_BYTES_MAX).build() else {
+    let Ok(stub) = builder.with_packet_buffer(&mut buffer).build() else {
         return Ok(Left::Confused("no room for its packets".into()));
     };
     let outcome = stub.run_state_machine(debugged).and_then(|stub| turn(debugged, stub, &mut from, runtime));

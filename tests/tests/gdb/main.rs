@@ -1,0 +1,6 @@
+//! gdb on the application of an emulated board: through `holdfast debug`, the relay, the broker and TLS; and the same through QEMU's own
+//! server, whose answers must be the same.
+
+mod compared;
+mod patient;
+mod suite;
