@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod debug;
 mod examples;
 mod factory;
 mod hold;

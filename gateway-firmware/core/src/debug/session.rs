@@ -27,18 +27,28 @@ pub struct Memory {
     /// What a frame held, and what the next one is to hold.
     call: [u8; PLAIN_BYTES_MAX],
     answer: [u8; PLAIN_BYTES_MAX],
+    /// Here and not in the stub, which is moved about when it is made.
+    handshake: Option<Responder>,
+    own: Option<Own>,
 }
 
 impl Memory {
     /// Nothing in it.
     pub const fn new() -> Self {
-        Self { frames: Frames::new(), call: [0; PLAIN_BYTES_MAX], answer: [0; PLAIN_BYTES_MAX] }
+        Self {
+            frames: Frames::new(),
+            call: [0; PLAIN_BYTES_MAX],
+            answer: [0; PLAIN_BYTES_MAX],
+            handshake: None,
+            own: None,
+        }
     }
 
     /// Plaintext of an application's memory goes with the session that it was for.
     fn clear(&mut self) {
         self.call.zeroize();
         self.answer.zeroize();
+        self.handshake = None;
     }
 }
 
@@ -58,7 +68,6 @@ pub struct Stub<'b> {
     ended: Option<(DebugSessionId, DebugEnd)>,
     /// What is to be said of a session that is not open.
     farewell: Option<Farewell>,
-    own: Option<Own>,
     handshakes: Bucket,
     refused: u32,
 }
@@ -67,7 +76,6 @@ pub struct Stub<'b> {
 #[derive(Debug)]
 struct Open {
     pipe: Pipe,
-    handshake: Option<Responder>,
     attached: Option<Attached>,
     /// The agent was told that a session began.
     begun: bool,
@@ -120,15 +128,7 @@ enum Taken {
 
 impl<'b> Stub<'b> {
     pub fn new(memory: Option<&'b mut Memory>) -> Self {
-        Self {
-            memory,
-            open: None,
-            ended: None,
-            farewell: None,
-            own: None,
-            handshakes: Bucket::default(),
-            refused: 0,
-        }
+        Self { memory, open: None, ended: None, farewell: None, handshakes: Bucket::default(), refused: 0 }
     }
 
     /// There is a session: the device stays connected for it.
@@ -186,7 +186,7 @@ impl<'b> Stub<'b> {
                 let mut pipe = Pipe::new(session, relay, down.epoch, now_ms);
                 // An open message has nothing else to say.
                 if pipe.hear(now_ms, relay, &down).is_ok() {
-                    self.open = Some(Open { pipe, handshake: None, attached: None, begun: false });
+                    self.open = Some(Open { pipe, attached: None, begun: false });
                     return;
                 }
                 DebugEnd::Protocol
@@ -308,23 +308,24 @@ impl<'b> Stub<'b> {
             self.refused = self.refused.saturating_add(1);
             return Some(Taken::Later);
         }
-        if self.own.as_ref().is_none_or(|own| own.id != id) {
-            self.own = own(id, device);
+        let Memory { frames, handshake, own, .. } = self.memory.as_deref_mut()?;
+        if own.as_ref().is_none_or(|own| own.id != id) {
+            *own = own_of(id, device);
         }
-        let Some(Own { key, voucher, .. }) = &self.own else { return Some(Taken::End(DebugEnd::Refused)) };
+        let Some(Own { key, voucher, .. }) = own else { return Some(Taken::End(DebugEnd::Refused)) };
         let mut ephemeral = [0; noise::KEY_BYTES];
         if device.ports.entropy.fill(&mut ephemeral).is_err() {
             return Some(Taken::End(DebugEnd::Refused));
         }
         let open = self.open.as_mut()?;
-        let place = open.pipe.place(&mut self.memory.as_mut()?.frames)?;
+        let place = open.pipe.place(frames)?;
         let answered = Responder::answer(key, &prologue(id, session), ephemeral, message_1, voucher);
         ephemeral.zeroize();
         let (responder, message_2) = answered.ok()?;
         place.clear();
         place.extend_from_slice(&message_2).ok()?;
         open.pipe.keep();
-        open.handshake = Some(responder);
+        *handshake = Some(responder);
         Some(Taken::Yes)
     }
 
@@ -336,7 +337,7 @@ impl<'b> Stub<'b> {
         logs: &mut Logs<'_>,
     ) -> Option<Taken> {
         let open = self.open.as_mut()?;
-        let (transport, key) = open.handshake.take()?.finish(message_3).ok()?;
+        let (transport, key) = self.memory.as_mut()?.handshake.take()?.finish(message_3).ok()?;
         if !is_debug_key(&key, device) {
             let name = Name(&key);
             logs.note(device.now_ms(), LogLevel::Warn, format_args!("debug key {name} may not attach"));
@@ -353,7 +354,7 @@ impl<'b> Stub<'b> {
         device: &mut Device<'_, B>,
         logs: &mut Logs<'_>,
     ) -> Option<Taken> {
-        let Memory { frames, call, answer } = self.memory.as_deref_mut()?;
+        let Memory { frames, call, answer, .. } = self.memory.as_deref_mut()?;
         let open = self.open.as_mut()?;
         let attached = open.attached.as_mut()?;
         let length = match attached.transport.open(frame, call) {
@@ -470,7 +471,7 @@ fn seal(
 
 /// The key of this device, made at first need, and vouched for once a boot. If it cannot be kept it is good for this boot.
 #[inline(never)]
-fn own<B: Board>(id: DeviceId, device: &mut Device<'_, B>) -> Option<Own> {
+fn own_of<B: Board>(id: DeviceId, device: &mut Device<'_, B>) -> Option<Own> {
     let mut secret = [0; noise::KEY_BYTES];
     let kept = device.store.read(&mut device.ports.flash, Key::Debug, &mut secret);
     if !matches!(kept, Ok(Some(kept)) if kept.len() == noise::KEY_BYTES) {

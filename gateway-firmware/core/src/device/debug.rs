@@ -97,7 +97,7 @@ impl<B: Board> Device<'_, B> {
             microvisor: self.facts.microvisor,
             board: &self.facts.board,
         };
-        does(&mut self.agent, &scene, &mut self.ports)
+        does(self.agent, &scene, &mut self.ports)
     }
 }
 

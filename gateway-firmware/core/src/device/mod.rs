@@ -45,6 +45,7 @@ pub struct Memory {
     keyset: Vec<u8, KEYSET_BYTES_MAX>,
     crashes: Reports,
     telemetry: Telemetry,
+    agent: Agent,
 }
 
 impl Memory {
@@ -55,6 +56,7 @@ impl Memory {
             keyset: Vec::new(),
             crashes: Reports::new(),
             telemetry: Telemetry::new(),
+            agent: Agent::new(),
         }
     }
 }
@@ -88,7 +90,7 @@ pub struct Device<'b, B: Board> {
     pub(crate) fetch: Option<Fetch>,
     pub(crate) running: Option<Running>,
     pub(crate) life: Supervisor,
-    pub(crate) agent: Agent,
+    pub(crate) agent: &'b mut Agent,
     /// Why the next start happens.
     pub(crate) why: StartReason,
     /// The application's `apply` was taken as leave for the update that waits.
@@ -118,11 +120,12 @@ impl<'b, B: Board> Device<'b, B> {
     /// The first half of `boot`: a device that has counted this start and done nothing else. A board puts it where it stays,
     /// for what comes then needs the stack.
     pub fn mount(mut ports: Ports<B>, facts: Facts, memory: &'b mut Memory) -> Result<Self, BootError> {
-        let Memory { envelope, keyset, crashes, telemetry } = memory;
+        let Memory { envelope, keyset, crashes, telemetry, agent } = memory;
         envelope.clear();
         keyset.clear();
         crashes.clear();
         telemetry.clear();
+        *agent = Agent::new();
         let layout = Layout::new(ports.flash.geometry()).map_err(BootError::Layout)?;
         let mut store = Store::mount(&mut ports.flash, layout.store_at)?;
         let boot = next_boot(&mut ports, &mut store)?;
@@ -148,7 +151,7 @@ impl<'b, B: Board> Device<'b, B> {
             fetch: None,
             running: None,
             life: Supervisor::default(),
-            agent: Agent::new(),
+            agent,
             why: StartReason::Boot,
             apply_taken: false,
             demand: NetworkDemand::NeverAsked,
