@@ -13,6 +13,7 @@ pub(crate) mod completion;
 pub(crate) mod context;
 pub(crate) mod crash;
 pub(crate) mod debug_session;
+pub(crate) mod debugging;
 pub(crate) mod deploy;
 pub(crate) mod device;
 pub(crate) mod doctor;
@@ -55,6 +56,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         Command::Telemetry(command) => telemetry::run(global, command).await,
         Command::Doctor(args) => doctor::run(global, args).await,
         Command::DebugSession(command) => debug_session::run(global, command).await,
+        Command::Debugging(command) => debugging::run(global, command).await,
         Command::Broker(command) => broker::run(global, command),
         Command::Factory(command) => factory::run(global, command),
         Command::Completion(args) => completion::run(args),

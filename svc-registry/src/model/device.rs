@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use wire::id::{DeviceId, PendingId, TenantId};
 
+use super::debugging::Scope;
 use super::field::Invalid;
 use super::hello::Report;
 
@@ -36,6 +37,8 @@ pub(crate) struct Device {
     pub replaces: Option<DeviceId>,
     /// Who took its place.
     pub replaced_by: Option<DeviceId>,
+    /// What forbids to debug it; empty: it is allowed.
+    pub debugging_forbidden_by: Vec<Scope>,
     pub certificate_expires_at: Option<SystemTime>,
     pub report: Option<Reported>,
     /// Rises with every change of the row; with the report's order it is the etag.
@@ -182,6 +185,7 @@ mod tests {
             quarantined_at: None,
             replaces: None,
             replaced_by: None,
+            debugging_forbidden_by: Vec::new(),
             certificate_expires_at: None,
             report: None,
             revision: 1,
