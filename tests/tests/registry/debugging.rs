@@ -65,14 +65,19 @@ async fn listed(mut client: Debugging, parent: &str) -> Result<Vec<Scope>, Statu
     }
 }
 
-/// What the relay's view says of a device.
-fn published(fleet: &Fleet, device: &Enrolled) -> Result<Vec<String>> {
+/// What the relay's own role sees of a device within a scope.
+fn seen_by_relay(fleet: &Fleet, device: &Enrolled, scope: &str) -> Result<Vec<String>> {
     let rows = fleet.stack.sql(&format!(
-        "SELECT concat_ws(' ', forbidden_by, label_key, label_value) FROM registry.debug_ban_v1 \
-         WHERE device_id = '{}' ORDER BY 1",
+        "SET ROLE holdfast_debug; BEGIN; SET LOCAL app.tenant = '{scope}'; \
+         SELECT 'ban ' || concat_ws(' ', forbidden_by, label_key, label_value) FROM registry.debug_ban_v1 \
+         WHERE device_id = '{}' ORDER BY 1; COMMIT;",
         device.id()
     ))?;
-    Ok(rows.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
+    Ok(rows.lines().filter_map(|line| line.trim().strip_prefix("ban ")).map(str::to_owned).collect())
+}
+
+fn published(fleet: &Fleet, device: &Enrolled) -> Result<Vec<String>> {
+    seen_by_relay(fleet, device, "*")
 }
 
 #[tokio::test]
@@ -98,6 +103,9 @@ async fn what_forbids_debugging_is_shown_listed_published_and_taken_back() -> Re
     assert_eq!(bans(&after), scopes);
     assert_ne!(after.etag, before.etag);
     assert_eq!(published(&fleet, &one)?, ["device", "label ring a", "label site new york", "tenant"]);
+    let tenant_id = parent.trim_start_matches("tenants/");
+    assert_eq!(seen_by_relay(&fleet, &one, tenant_id)?.len(), 4);
+    assert_eq!(seen_by_relay(&fleet, &one, &format!("tn{}", "0".repeat(32)))?, Vec::<String>::new());
     assert_eq!(bans(&shown(&fleet, &other.name()).await?), [Scope::Tenant(true)]);
     let mut all = scopes.to_vec();
     all.insert(2, label("ring", "b"));

@@ -51,7 +51,7 @@ fn label(key: &str, value: &str) -> Scope {
 
 /// Its reason, and what forbids it.
 fn refusal(status: &Status) -> (String, String) {
-    let info = status.get_details_error_info().unwrap_or_default();
+    let info = status.get_details_error_info().expect("an error of ours says its reason");
     (info.reason, info.metadata.get("forbidden_by").cloned().unwrap_or_default())
 }
 
