@@ -1,5 +1,6 @@
 //! Debugging that the fleet's owner forbids: what is open ends, nothing is made or attached to, and it is written down who tried.
 
+use anyhow::Result;
 use dev::Service;
 use proto::debug::v1::debug_session_event::Kind;
 use proto::debug::v1::{
@@ -26,22 +27,24 @@ struct Owner {
 }
 
 impl Owner {
-    async fn of(world: &World) -> Owner {
+    async fn of(world: &World) -> Result<Owner> {
         let admin = &world.fleet.admin;
-        let channel = admin.client(&world.fleet.stack, Service::Registry).await.unwrap();
-        Owner { client: DebuggingServiceClient::new(channel), tenant: admin.tenant.clone() }
+        let channel = admin.client(&world.fleet.stack, Service::Registry).await?;
+        Ok(Owner { client: DebuggingServiceClient::new(channel), tenant: admin.tenant.clone() })
     }
 
-    async fn forbid(&self, scope: &Scope) {
+    async fn forbid(&self, scope: &Scope) -> Result<()> {
         let scope = Some(DebugScope { scope: Some(scope.clone()) });
         let request = ForbidDebuggingRequest { parent: self.tenant.clone(), scope, ..Default::default() };
-        self.client.clone().forbid_debugging(request).await.unwrap();
+        self.client.clone().forbid_debugging(request).await?;
+        Ok(())
     }
 
-    async fn allow(&self, scope: &Scope) {
+    async fn allow(&self, scope: &Scope) -> Result<()> {
         let scope = Some(DebugScope { scope: Some(scope.clone()) });
         let request = AllowDebuggingRequest { parent: self.tenant.clone(), scope, ..Default::default() };
-        self.client.clone().allow_debugging(request).await.unwrap();
+        self.client.clone().allow_debugging(request).await?;
+        Ok(())
     }
 }
 
@@ -71,21 +74,21 @@ async fn create(world: &World, api: &Api, validate_only: bool) -> Result<DebugSe
 }
 
 /// Denials of this device, oldest first.
-async fn denials(world: &World, api: &Api) -> Vec<DebugSessionEvent> {
+async fn denials(world: &World, api: &Api) -> Result<Vec<DebugSessionEvent>> {
     let request = ListDebugSessionEventsRequest {
         parent: world.fleet.admin.tenant.clone(),
         device: world.enrolled.name(),
         ..Default::default()
     };
-    let events = api.clone().list_debug_session_events(request).await.unwrap().into_inner().events;
-    events.into_iter().rev().filter(|event| event.kind() == Kind::Denied).collect()
+    let events = api.clone().list_debug_session_events(request).await?.into_inner().events;
+    Ok(events.into_iter().rev().filter(|event| event.kind() == Kind::Denied).collect())
 }
 
 #[tokio::test]
 async fn forbidding_debugging_ends_what_is_open_for_everybody_and_the_device_is_told() {
     let world = World::start().await.unwrap();
     let api = world.api().await.unwrap();
-    let owner = Owner::of(&world).await;
+    let owner = Owner::of(&world).await.unwrap();
     let device = Scope::Device(world.enrolled.name());
     let session = world.session(&api).await.unwrap();
     let mut developer = Developer { frames: frames("down", 1), ..Developer::default() };
@@ -93,7 +96,7 @@ async fn forbidding_debugging_ends_what_is_open_for_everybody_and_the_device_is_
     developer.run(&mut stream, |d| d.delivered == 1).await.unwrap();
     let mut watching = Stream::open(&api, watcher(&session)).await.unwrap();
 
-    owner.forbid(&device).await;
+    owner.forbid(&device).await.unwrap();
     for stream in [&mut stream, &mut watching] {
         let ended = stream.ended().await.unwrap();
         assert_eq!((ended.reason(), ended.resumable), (EndReason::Forbidden, false));
@@ -111,7 +114,7 @@ async fn forbidding_debugging_ends_what_is_open_for_everybody_and_the_device_is_
     assert_eq!((refused.code(), refusal(&refused)), (Code::FailedPrecondition, forbidden_by("device")));
     assert_eq!(refusal(&create(&world, &theirs, true).await.unwrap_err()), forbidden_by("device"));
     assert_eq!(refusal(&create(&world, &theirs, false).await.unwrap_err()), forbidden_by("device"));
-    let denied = denials(&world, &api).await;
+    let denied = denials(&world, &api).await.unwrap();
     let denied: Vec<_> =
         denied.iter().map(|e| (e.denial.as_str(), e.subject.as_str(), e.debug_session.as_str())).collect();
     let key = colleague.key.as_str();
@@ -121,7 +124,7 @@ async fn forbidding_debugging_ends_what_is_open_for_everybody_and_the_device_is_
         "who only asked is not in it"
     );
 
-    owner.allow(&device).await;
+    owner.allow(&device).await.unwrap();
     let refused = Stream::open(&theirs, writer(&session, None)).await.err().unwrap();
     assert_eq!(kit::status::reason(&refused).as_deref(), Some("SESSION_ENDED"), "an end is for good");
     let session = create(&world, &theirs, false).await.unwrap().name;
@@ -134,7 +137,7 @@ async fn forbidding_debugging_ends_what_is_open_for_everybody_and_the_device_is_
 async fn tenant_label_and_device_each_forbid_and_one_is_enough() {
     let world = World::start().await.unwrap();
     let api = world.api().await.unwrap();
-    let owner = Owner::of(&world).await;
+    let owner = Owner::of(&world).await.unwrap();
     let labelled = Device {
         name: world.enrolled.name(),
         labels: [("ring".to_owned(), "production".to_owned())].into(),
@@ -152,26 +155,26 @@ async fn tenant_label_and_device_each_forbid_and_one_is_enough() {
     // What forbids others forbids nothing here.
     let other = world.fleet.enroll("HW-2").await.unwrap();
     for elsewhere in [label("ring", "canary"), Scope::Device(other.name())] {
-        owner.forbid(&elsewhere).await;
+        owner.forbid(&elsewhere).await.unwrap();
     }
     for (scope, named) in [(&tenant, "tenant"), (&ring, "label ring=production"), (&device, "device")] {
         // Nobody ever attached: no relay holds it.
         let session = create(&world, &api, false).await.unwrap().name;
-        owner.forbid(scope).await;
+        owner.forbid(scope).await.unwrap();
         assert_eq!(world.end_of(&api, &session).await.unwrap(), EndReason::Forbidden, "{named}");
         assert_eq!(refusal(&create(&world, &api, false).await.unwrap_err()), forbidden_by(named));
-        owner.allow(scope).await;
+        owner.allow(scope).await.unwrap();
         let session = create(&world, &api, false).await.unwrap().name;
         let close = CloseDebugSessionRequest { name: session, ..Default::default() };
         api.clone().close_debug_session(close).await.unwrap();
     }
     // All three: each that is lifted leaves the others.
     for scope in [&device, &ring, &tenant] {
-        owner.forbid(scope).await;
+        owner.forbid(scope).await.unwrap();
     }
     for (scope, named) in [(&tenant, "tenant"), (&ring, "label ring=production"), (&device, "device")] {
         assert_eq!(refusal(&create(&world, &api, false).await.unwrap_err()), forbidden_by(named));
-        owner.allow(scope).await;
+        owner.allow(scope).await.unwrap();
     }
     create(&world, &api, false).await.unwrap();
 }
@@ -191,7 +194,7 @@ async fn another_tenants_bans_reach_nobody_else_and_its_developers_learn_of_none
     theirs.forbid_debugging(of(&stranger.tenant, Scope::Tenant(true))).await.unwrap();
     let session = create(&world, &api, false).await.unwrap().name;
 
-    Owner::of(&world).await.forbid(&Scope::Device(world.enrolled.name())).await;
+    Owner::of(&world).await.unwrap().forbid(&Scope::Device(world.enrolled.name())).await.unwrap();
     assert_eq!(world.end_of(&api, &session).await.unwrap(), EndReason::Forbidden);
     let foreign = world.api_of(&stranger).await.unwrap();
     let moved = session.replace(&world.fleet.admin.tenant, &stranger.tenant);
@@ -199,5 +202,5 @@ async fn another_tenants_bans_reach_nobody_else_and_its_developers_learn_of_none
         let refused = Stream::open(&foreign, writer(name, None)).await.err().unwrap();
         assert_eq!((refused.code(), refused.message()), (Code::NotFound, "no such resource"));
     }
-    assert_eq!(denials(&world, &api).await, []);
+    assert_eq!(denials(&world, &api).await.unwrap(), []);
 }
