@@ -6,7 +6,8 @@ use anyhow::Result;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::command::{
-    bootstrap, broker, bundle, claim, completion, context, crash, debug, debug_session, deploy, device,
+    bootstrap, broker, bundle, claim, completion, context, crash, debug, debug_session, debugging, deploy,
+    device,
     doctor, factory, key, keys, keyset, logs, manual, new, root, run, telemetry, tenant, token,
 };
 
@@ -110,6 +111,9 @@ pub(crate) enum Command {
     /// List, show and close debug sessions, and see what happened to them.
     #[command(subcommand)]
     DebugSession(debug_session::Command),
+    /// Say where debugging is forbidden: for devices, labels, or the whole tenant.
+    #[command(subcommand)]
+    Debugging(debugging::Command),
     /// Make the flash files of boards before their first power on, and look into one.
     #[command(subcommand)]
     Factory(factory::Command),

@@ -14,6 +14,7 @@ pub(crate) mod context;
 pub(crate) mod crash;
 pub(crate) mod debug;
 pub(crate) mod debug_session;
+pub(crate) mod debugging;
 pub(crate) mod deploy;
 pub(crate) mod device;
 pub(crate) mod doctor;
@@ -57,6 +58,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         Command::Doctor(args) => doctor::run(global, args).await,
         Command::Debug(args) => debug::run(global, args).await,
         Command::DebugSession(command) => debug_session::run(global, command).await,
+        Command::Debugging(command) => debugging::run(global, command).await,
         Command::Broker(command) => broker::run(global, command),
         Command::Factory(command) => factory::run(global, command),
         Command::Completion(args) => completion::run(args),

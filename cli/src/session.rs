@@ -12,9 +12,9 @@ use proto::ota::v1::{
 };
 use proto::registry::v1::{
     ExchangeTokenRequest, ExchangeTokenResponse, claim_service_client::ClaimServiceClient,
-    device_service_client::DeviceServiceClient, keyset_service_client::KeysetServiceClient,
-    root_service_client::RootServiceClient, tenant_service_client::TenantServiceClient,
-    token_service_client::TokenServiceClient,
+    debugging_service_client::DebuggingServiceClient, device_service_client::DeviceServiceClient,
+    keyset_service_client::KeysetServiceClient, root_service_client::RootServiceClient,
+    tenant_service_client::TenantServiceClient, token_service_client::TokenServiceClient,
 };
 use serde::Serialize;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -100,6 +100,11 @@ impl Session {
 
     pub(crate) async fn claims(&self) -> Result<ClaimServiceClient<Authorized>> {
         Ok(ClaimServiceClient::new(self.service(&self.context.registry).await?)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    pub(crate) async fn debugging(&self) -> Result<DebuggingServiceClient<Authorized>> {
+        Ok(DebuggingServiceClient::new(self.service(&self.context.registry).await?)
             .max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 

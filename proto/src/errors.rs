@@ -110,6 +110,19 @@ pub const REASONS: &[Reason] = &[
         "Use one for more devices; claims that ended are forgotten after a while.",
     ),
     reason(
+        "DEBUGGING_FORBIDDEN",
+        "FAILED_PRECONDITION",
+        "The fleet's owner forbids to debug this device: by itself, by a label it carries, or for the whole tenant.",
+        "Debug another device, or ask an administrator, who sees what forbids it in `holdfast device show DEVICE`.",
+    )
+    .with(&["forbidden_by"]),
+    reason(
+        "DEBUG_LABEL_BANS_MAX",
+        "RESOURCE_EXHAUSTED",
+        "The tenant forbids debugging for as many labels as it may.",
+        "Allow it for one again, or give the devices one label in common: `holdfast debugging list`.",
+    ),
+    reason(
         "DEBUG_SESSIONS_OF_RELAY_MAX",
         "RESOURCE_EXHAUSTED",
         "This relay holds as many debug sessions as it may.",

@@ -5,9 +5,9 @@ use kit::places::NoPlace;
 use kit::{pg, status};
 use tonic::{Code, Status};
 
-use crate::model::EndReason;
 use crate::model::session::Refusal;
 use crate::model::timeouts::TimeoutError;
+use crate::model::{Ban, EndReason};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -18,6 +18,9 @@ pub(crate) enum Error {
     Timeout(#[from] TimeoutError),
     #[error("the device is revoked")]
     DeviceRevoked,
+    /// Its fleet's owner does.
+    #[error("debugging this device is forbidden: {}", forbidden(by))]
+    DebuggingForbidden { by: Ban },
     #[error("the device has an open debug session: close it, or attach to it")]
     DeviceHasSession,
     #[error("your tenant has {max} open debug sessions: close some")]
@@ -43,6 +46,7 @@ impl Error {
             Error::NotFound => "NOT_FOUND",
             Error::Timeout(_) => "INVALID_FIELD",
             Error::DeviceRevoked => "DEVICE_REVOKED",
+            Error::DebuggingForbidden { .. } => "DEBUGGING_FORBIDDEN",
             Error::DeviceHasSession => "DEVICE_HAS_SESSION",
             Error::TooManySessions { .. } => "DEBUG_SESSIONS_OF_TENANT_MAX",
             Error::RelayFull { .. } => "DEBUG_SESSIONS_OF_RELAY_MAX",
@@ -52,6 +56,14 @@ impl Error {
             Error::Once(OnceError::Other) => "REQUEST_ID_REUSED",
             Error::Draining | Error::Database(_) | Error::Once(OnceError::Database(_)) => "UNAVAILABLE",
         }
+    }
+}
+
+fn forbidden(by: &Ban) -> String {
+    match by {
+        Ban::Tenant => "for the whole tenant".to_owned(),
+        Ban::Label { .. } => format!("for every device with the {by}"),
+        Ban::Device => "for this one by itself".to_owned(),
     }
 }
 
@@ -75,6 +87,10 @@ impl From<Error> for Status {
             Error::Timeout(TimeoutError::Idle) => status::invalid("debug_session.idle_timeout", text),
             Error::Timeout(TimeoutError::Total) => status::invalid("debug_session.total_timeout", text),
             Error::DeviceRevoked | Error::DeviceHasSession => status::precondition(reason, text),
+            Error::DebuggingForbidden { by } => {
+                let metadata = [("forbidden_by".to_owned(), by.to_string())].into();
+                status::with_metadata(Code::FailedPrecondition, reason, text, metadata)
+            }
             Error::TooManySessions { .. } | Error::RelayFull { .. } => status::exhausted(reason, text),
             Error::NoPlace(full) => full.into(),
             Error::Refused(Refusal::Ended(why)) => ended(why),
@@ -118,6 +134,18 @@ mod tests {
             .collect();
         reasons.dedup();
         assert_eq!(reasons.len(), refusals.len());
+    }
+
+    #[test]
+    fn what_forbids_debugging_is_named() {
+        let label = Ban::from_parts("label", Some("site"), Some("berlin"));
+        for (by, named) in
+            [(Ban::Tenant, "the whole tenant"), (label, "label site=berlin"), (Ban::Device, "this one")]
+        {
+            let status = Status::from(Error::DebuggingForbidden { by });
+            assert_eq!(status::reason(&status).as_deref(), Some("DEBUGGING_FORBIDDEN"));
+            assert!(status.message().contains(named), "{status:?}");
+        }
     }
 
     #[test]

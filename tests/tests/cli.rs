@@ -166,6 +166,31 @@ async fn labels_filters_and_the_watch_agree() -> Result<()> {
 }
 
 #[tokio::test]
+async fn debugging_is_forbidden_and_allowed_by_device_label_and_tenant() -> Result<()> {
+    let world = World::start().await?;
+    let provision = world.provision("claim", 1).await?;
+    let _board = world.board(&provision, "board", &[])?;
+    let devices = world.devices(1, |_| true).await?;
+    let device = devices[0].as_str();
+    world.cli(&["device", "label", device, "ring=production"]).await?;
+    for scope in [&["--tenant"][..], &["--label", "ring=production"], &[device]] {
+        world.cli(&[&["debugging", "forbid"], scope].concat()).await?;
+    }
+    let shown = world.cli(&["device", "show", device]).await?;
+    let id = device.rsplit('/').next().unwrap_or_default();
+    let named = format!("forbidden by tenant, label ring=production, device {id}");
+    ensure!(shown.contains(&named), "{shown}");
+    ensure!(world.cli(&["tenant", "show"]).await?.contains("debugging     forbidden"));
+    let listed = world.json(&["debugging", "list"]).await?;
+    ensure!(listed.len() == 3 && listed[0]["scope"]["tenant"] == true, "{listed:?}");
+    world.cli(&["debugging", "allow", device, "--tenant", "--label", "ring=production"]).await?;
+    ensure!(world.json(&["debugging", "list"]).await?.is_empty());
+    ensure!(!world.cli(&["device", "show", device]).await?.contains("forbidden"));
+    says(&world.try_cli(&["debugging", "forbid"]).await?, USAGE, "required")?;
+    says(&world.try_cli(&["debugging", "allow", "--label", "ring"]).await?, USAGE, "KEY=VALUE")
+}
+
+#[tokio::test]
 async fn a_second_root_key_signs_the_next_keyset_and_devices_take_it_up() -> Result<()> {
     let world = World::start().await?;
     let provision = world.provision("claim", 1).await?;

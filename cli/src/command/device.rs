@@ -10,6 +10,7 @@ use proto::registry::v1::{
 };
 
 use crate::args::{Global, Page};
+use crate::command::debugging::named as named_scope;
 use crate::command::{PAGE_SIZE, collect, fresh_request_id};
 use crate::failure::in_filter;
 use crate::output;
@@ -271,6 +272,12 @@ fn labels(device: &Device) -> String {
     labels.join(",")
 }
 
+/// Nothing where it is allowed.
+fn debugging(device: &Device) -> String {
+    let bans: Vec<_> = device.debugging_forbidden_by.iter().map(named_scope).collect();
+    if bans.is_empty() { String::new() } else { format!("forbidden by {}", bans.join(", ")) }
+}
+
 fn list(global: &Global, devices: &[Device]) -> Result<()> {
     if global.json {
         return devices.iter().try_for_each(|device| output::json(DEVICE, device));
@@ -302,6 +309,7 @@ fn show(global: &Global, device: &Device) -> Result<()> {
         ("replaces", output::id(&device.replaces).to_owned()),
         ("replaced by", output::id(&device.replaced_by).to_owned()),
         ("key", device.public_key_digest.clone()),
+        ("debugging", debugging(device)),
         ("certificate ends", output::time(device.certificate_expire_time.as_ref())),
         ("last hello", output::time(device.last_hello_time.as_ref())),
         ("microvisor", device.microvisor_version.clone()),

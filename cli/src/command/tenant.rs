@@ -69,6 +69,7 @@ fn show(global: &Global, tenant: &Tenant) -> Result<()> {
         ("admin key", tenant.admin_key.clone()),
         ("display name", tenant.display_name.clone()),
         ("created", output::time(tenant.create_time.as_ref())),
+        ("debugging", if tenant.debugging_forbidden { "forbidden".to_owned() } else { String::new() }),
     ])
 }
 

@@ -85,10 +85,15 @@ impl App {
     async fn find(&self, wish: &Wish) -> Result<Found, Error> {
         let tx = self.store.tx(wish.tenant).await?;
         let locked = leases::lock(&tx, wish.session).await?.ok_or(Error::NotFound)?;
+        let standing = devices::standing(&tx, wish.tenant, locked.device).await?;
+        if let Standing::Forbidden(by) = standing {
+            // Of a session that it has ended too: what forbids it says more than that.
+            return Err(Error::DebuggingForbidden { by });
+        }
         if let Some(reason) = locked.ended {
             return Err(Refusal::Ended(reason).into());
         }
-        if devices::standing(&tx, wish.tenant, locked.device).await? != Standing::Good {
+        if standing != Standing::Good {
             return Err(Error::DeviceRevoked);
         }
         if locked.relay != Some(self.relay) && locked.is_leased {

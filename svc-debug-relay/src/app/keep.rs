@@ -1,7 +1,7 @@
 //! Keeps what this process holds: renews its leases, writes down who has gone and what has ended, hears of sessions that
 //! others ended or took, and gives everything back when the process stops.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,14 +178,14 @@ impl App {
         let lost: Vec<_> = all.iter().filter(|held| !kept.contains(&held.id)).map(|held| held.id).collect();
         let ends = if lost.is_empty() { Vec::new() } else { leases::ends(&tx, &lost).await? };
         attachments::count(&tx, &attached).await?;
-        let revoked: HashSet<_> = devices::bad(&tx, &device_ids).await?.into_iter().collect();
+        let bad: HashMap<_, _> = devices::bad(&tx, &device_ids).await?.into_iter().collect();
         tx.commit().await?;
         for held in &all {
             if lost.contains(&held.id) {
                 let end = ends.iter().find(|(id, _)| *id == held.id).map(|(_, reason)| *reason);
                 self.lost(held, end);
-            } else if revoked.contains(&held.device) {
-                held.session().end(EndReason::DeviceRevoked, self.now());
+            } else if let Some(reason) = bad.get(&held.device) {
+                held.session().end(*reason, self.now());
                 self.touched(held);
             }
         }

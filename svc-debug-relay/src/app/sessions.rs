@@ -17,7 +17,30 @@ pub(crate) use crate::store::events::{Event, Filter as EventFilter, Kind as Even
 pub(crate) use crate::store::sessions::{Filter, Stored};
 
 impl App {
+    /// Who is refused because debugging is forbidden is written down: there is no session it could be said of later.
     pub(crate) async fn create(
+        &self,
+        call: &Call,
+        tenant: TenantId,
+        device: DeviceId,
+        creator: &str,
+        timeouts: Timeouts,
+    ) -> Result<Stored, Error> {
+        let made = self.make(call, tenant, device, creator, timeouts).await;
+        if let Err(error @ Error::DebuggingForbidden { .. }) = &made
+            && !call.validates_only()
+        {
+            let reason = error.reason();
+            tracing::info!(%device, subject = creator, reason, %error, "refused a debug session");
+            metrics::counter!("relay_denials_total", "reason" => reason).increment(1);
+            let tx = self.store.tx(tenant).await?;
+            events::refused(&tx, tenant, device, creator, reason).await?;
+            tx.commit().await?;
+        }
+        made
+    }
+
+    async fn make(
         &self,
         call: &Call,
         tenant: TenantId,
@@ -36,6 +59,7 @@ impl App {
             Standing::Good => {}
             Standing::Unknown => return Err(Error::NotFound),
             Standing::Revoked => return Err(Error::DeviceRevoked),
+            Standing::Forbidden(by) => return Err(Error::DebuggingForbidden { by }),
         }
         if sessions::count_open(&tx, tenant).await? >= SESSIONS_OF_TENANT_MAX {
             return Err(Error::TooManySessions { max: SESSIONS_OF_TENANT_MAX });

@@ -50,7 +50,10 @@ pub(super) fn event(tenant: TenantId, event: Event) -> DebugSessionEvent {
     DebugSessionEvent {
         time: Some(event.time.into()),
         kind: kind.into(),
-        debug_session: DebugSessionName::new(tenant, event.session).to_string(),
+        debug_session: event
+            .session
+            .map(|id| DebugSessionName::new(tenant, id).to_string())
+            .unwrap_or_default(),
         device: DeviceName::new(tenant, event.device).to_string(),
         subject: event.subject,
         role: role.into(),
@@ -102,6 +105,7 @@ fn reason(reason: EndReason) -> api::EndReason {
         EndReason::DeviceRestarted => api::EndReason::DeviceRestarted,
         EndReason::DeviceClosed => api::EndReason::DeviceClosed,
         EndReason::DeviceRevoked => api::EndReason::DeviceRevoked,
+        EndReason::Forbidden => api::EndReason::Forbidden,
         EndReason::ProtocolError => api::EndReason::ProtocolError,
         EndReason::Left => api::EndReason::Left,
         EndReason::Replaced => api::EndReason::Replaced,

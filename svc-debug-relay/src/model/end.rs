@@ -18,6 +18,8 @@ pub(crate) enum EndReason {
     /// The device ended it.
     DeviceClosed,
     DeviceRevoked,
+    /// Debugging it was forbidden.
+    Forbidden,
     /// The device said what cannot be, or says that we did.
     ProtocolError,
     /// The caller is gone.
@@ -40,7 +42,7 @@ pub(crate) enum EndReason {
 }
 
 impl EndReason {
-    pub(crate) const ALL: [EndReason; 20] = [
+    pub(crate) const ALL: [EndReason; 21] = [
         EndReason::Closed,
         EndReason::ClosedByOperator,
         EndReason::Idle,
@@ -51,6 +53,7 @@ impl EndReason {
         EndReason::DeviceRestarted,
         EndReason::DeviceClosed,
         EndReason::DeviceRevoked,
+        EndReason::Forbidden,
         EndReason::ProtocolError,
         EndReason::Left,
         EndReason::Replaced,
@@ -76,6 +79,7 @@ impl EndReason {
             EndReason::DeviceRestarted => "device_restarted",
             EndReason::DeviceClosed => "device_closed",
             EndReason::DeviceRevoked => "device_revoked",
+            EndReason::Forbidden => "forbidden",
             EndReason::ProtocolError => "protocol_error",
             EndReason::Left => "left",
             EndReason::Replaced => "replaced",
@@ -118,10 +122,10 @@ mod tests {
     }
 
     #[test]
-    fn a_session_ends_by_eleven_reasons_and_an_attachment_by_the_others() {
+    fn a_session_ends_by_twelve_reasons_and_an_attachment_by_the_others() {
         let (session, attachment): (Vec<_>, Vec<_>) =
             EndReason::ALL.into_iter().partition(|reason| reason.ends_session());
-        assert_eq!((session.len(), attachment.len()), (11, 9));
+        assert_eq!((session.len(), attachment.len()), (12, 9));
         assert!(session.iter().all(|reason| !reason.is_resumable()));
         assert!(attachment.contains(&EndReason::Left) && attachment.contains(&EndReason::RelayLost));
     }

@@ -2,6 +2,7 @@
 //!
 //! Time is a [`Moment`]: how long the process has run. Frames are opaque; nothing here prints more of one than its size.
 
+pub(crate) mod ban;
 pub(crate) mod end;
 pub(crate) mod lane;
 pub(crate) mod seat;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub(crate) use ban::Ban;
 pub(crate) use end::EndReason;
 pub(crate) use session::Session;
 

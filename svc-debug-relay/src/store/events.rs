@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use kit::pg::{Error, ToSql, Tx};
-use wire::{DebugSessionId, DeviceId};
+use wire::{DebugSessionId, DeviceId, TenantId};
 
 use super::{signed, traffic, unsigned};
 use crate::model::{EndReason, Role, Traffic};
@@ -12,7 +12,8 @@ use crate::model::{EndReason, Role, Traffic};
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     pub(crate) id: u64,
-    pub(crate) session: DebugSessionId,
+    /// None: a denial, and none was made.
+    pub(crate) session: Option<DebugSessionId>,
     pub(crate) device: DeviceId,
     pub(crate) time: SystemTime,
     pub(crate) kind: Kind,
@@ -80,6 +81,23 @@ pub(crate) async fn denied(
     Ok(())
 }
 
+/// A session with this device was refused: there is none to name.
+pub(crate) async fn refused(
+    tx: &Tx,
+    tenant: TenantId,
+    device: DeviceId,
+    subject: &str,
+    denial: &str,
+) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO debug.events (tenant_id, session_id, device_id, time, kind, subject, denial) \
+         VALUES ($1, '', $2, now(), 'denied', $3, $4)",
+        &[&tenant.to_string(), &device.to_string(), &subject, &denial],
+    )
+    .await?;
+    Ok(())
+}
+
 pub(super) async fn ended(
     tx: &Tx,
     session: DebugSessionId,
@@ -118,7 +136,7 @@ pub(crate) async fn list(tx: &Tx, filter: Filter, limit: usize) -> Result<Vec<Ev
         let (role, reason): (Option<&str>, Option<&str>) = (row.get(6), row.get(8));
         Event {
             id: unsigned(row.get(0)),
-            session: row.get::<_, &str>(1).parse().expect("only ids are stored"),
+            session: row.get::<_, &str>(1).parse().ok(),
             device: row.get::<_, &str>(2).parse().expect("only ids are stored"),
             time: row.get(3),
             kind: Kind::from_name(row.get(4)),

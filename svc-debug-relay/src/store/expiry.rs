@@ -25,11 +25,14 @@ pub(crate) async fn over(tx: &Tx) -> Result<Vec<(DebugSessionId, EndReason)>, Er
         .query(
             "SELECT s.session_id, CASE \
                  WHEN d.device_id IS NULL THEN 'device_revoked' \
+                 WHEN f.forbidden THEN 'forbidden' \
                  WHEN s.expire_time <= now() THEN 'expired' ELSE 'idle' END \
              FROM debug.sessions s \
              LEFT JOIN registry.device_v1 d ON d.device_id = s.device_id AND d.revoked_at IS NULL \
+             CROSS JOIN LATERAL (SELECT EXISTS (SELECT 1 FROM registry.debug_ban_v1 b \
+                 WHERE b.tenant_id = s.tenant_id AND b.device_id = s.device_id) AS forbidden) f \
              WHERE s.state = 'open' AND (s.lease_until IS NULL OR s.lease_until < now()) \
-               AND (d.device_id IS NULL OR s.expire_time <= now() \
+               AND (d.device_id IS NULL OR f.forbidden OR s.expire_time <= now() \
                  OR s.last_frame_time + s.idle_ms * interval '1 millisecond' <= now()) \
              LIMIT $1 FOR UPDATE OF s SKIP LOCKED",
             &[&STEP],

@@ -50,7 +50,12 @@ impl App {
             let message = "the code is not the one that was printed last, or was used already".to_owned();
             return Err(Error::Unauthenticated { reason: "BOOTSTRAP_CODE", message });
         }
-        let tenant = Tenant { id: new_tenant_id(), display_name: display_name.to_owned(), created_at: now };
+        let tenant = Tenant {
+            id: new_tenant_id(),
+            display_name: display_name.to_owned(),
+            created_at: now,
+            debugging_forbidden: false,
+        };
         let key = Key {
             id: KeyId::new(kit::fresh_id()),
             tenant: tenant.id,

@@ -10,10 +10,14 @@ use wire::{DeviceId, TenantId};
 use super::hello::fresh_challenge;
 use super::{Actor, App, Effect, Page, found, micros, one_more};
 use crate::error::Error;
+use crate::model::debugging::lifted;
 use crate::model::device::{self, Relabel};
 use crate::model::{Device, Filter, Presence};
 use crate::store::devices::{self, Change};
-use crate::store::{Tx, lives, upkeep};
+use crate::store::{Tx, debugging, lives, upkeep};
+
+const LIFTS_A_BAN: &str =
+    "debugging is forbidden for a label of the device: only an administrator takes it away or changes it";
 
 /// A device and what is known of it now.
 #[derive(Debug, Clone)]
@@ -103,8 +107,12 @@ impl App {
         let tx = self.store.tx(tenant).await?;
         if call.begin(&tx, now).await? == Known::New {
             let locked = devices::lock_many(&tx, tenant, &ids).await?;
+            let bans = if actor.admin { Vec::new() } else { debugging::labels(&tx, tenant).await? };
             for (at, change) in changes.iter().enumerate() {
-                still(locked.get(&change.device), &change.etag).map_err(|error| error.of(at))?;
+                let device = still(locked.get(&change.device), &change.etag).map_err(|error| error.of(at))?;
+                if lifted(&bans, &device.labels, &change.labels).is_some() {
+                    return Err(Error::Forbidden(LIFTS_A_BAN).of(at));
+                }
             }
             devices::set_labels(&tx, tenant, changes).await?;
             note(&tx, actor, tenant, &ids, (Change::Labels, "set_labels")).await?;

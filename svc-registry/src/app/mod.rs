@@ -4,6 +4,7 @@
 mod authority;
 mod bootstrap;
 mod claims;
+mod debugging;
 mod devices;
 mod enroll;
 mod feed;
@@ -74,6 +75,8 @@ pub(crate) struct Actor {
     pub subject: String,
     /// Administers the installation.
     pub installation: bool,
+    /// Administers its tenant.
+    pub admin: bool,
 }
 
 /// What is to be done outside, once the change is committed.

@@ -8,7 +8,7 @@ use kit::once::{Call, Known};
 use wire::{DeviceId, PendingId, TenantId};
 
 use super::devices::revoke;
-use super::replace::take_place;
+use super::replace::{keep_bans, take_place};
 use super::{Actor, App, Effect, Page, Shown, found, micros, one_more};
 use crate::error::Error;
 use crate::model::{Pending, Presence};
@@ -70,10 +70,10 @@ impl App {
         upkeep::audit(&tx, tenant, &actor.subject, "accept_pending", &device.to_string()).await?;
         let both = waiting.pending.holder.map_or(vec![device], |old| vec![old, device]);
         let both = devices::lock_many(&tx, tenant, &both).await?;
-        if let Some((old, new)) = waiting.pending.holder.and_then(|old| both.get(&old)).zip(both.get(&device))
-            && old.replaced_by.is_none()
-        {
-            take_place(&tx, actor, old, new).await?;
+        match waiting.pending.holder.and_then(|old| both.get(&old)).zip(both.get(&device)) {
+            Some((old, new)) if old.replaced_by.is_none() => take_place(&tx, actor, old, new).await?,
+            Some((old, new)) => keep_bans(&tx, old, new).await?,
+            None => {}
         }
         let shown = found(devices::get_device(&tx, tenant, device).await?)?;
         if !call.end(tx, &device.to_string()).await? {

@@ -10,9 +10,10 @@ use super::devices::{note, revoke, still};
 use super::{Actor, App, Effect, Shown, found};
 use crate::error::Error;
 use crate::model::Invalid;
+use crate::model::debugging::succeed;
 use crate::model::device::{self, check_replacement};
-use crate::store::Tx;
 use crate::store::devices::{self, Change};
+use crate::store::{Tx, debugging};
 
 impl App {
     /// Repeating it is no error: the old connection is ended again.
@@ -46,16 +47,27 @@ impl App {
     }
 }
 
-/// Within a transaction that holds both: `new` has the labels of `old` from now on, and those it was given itself.
+/// Within a transaction that holds both: `new` has the labels of `old` from now on, and those it was given itself; what forbids to debug
+/// `old` forbids it.
 pub(super) async fn take_place(
     tx: &Tx,
     actor: &Actor,
     old: &device::Device,
     new: &device::Device,
 ) -> Result<(), Error> {
-    let mut labels = old.labels.clone();
-    labels.extend(new.labels.clone());
+    let labels = succeed(&debugging::labels(tx, new.tenant).await?, &old.labels, &new.labels);
     device::check_labels(&labels)?;
+    debugging::inherit(tx, new.tenant, old.id, new.id).await?;
     devices::replace(tx, new.tenant, old.id, new.id, &labels).await?;
     note(tx, actor, new.tenant, &[new.id], (Change::Replaced, "replace_device")).await
+}
+
+/// Within a transaction that holds both: a board that comes back as `new`, when another has the place of what it was, is still not
+/// debugged where `old` was not.
+pub(super) async fn keep_bans(tx: &Tx, old: &device::Device, new: &device::Device) -> Result<(), Error> {
+    let bans = debugging::labels(tx, new.tenant).await?;
+    let labels = bans.into_iter().filter(|(key, value)| old.labels.get(key) == Some(value)).collect();
+    debugging::inherit(tx, new.tenant, old.id, new.id).await?;
+    let labelled = device::Relabel { device: new.id, labels, etag: String::new() };
+    devices::set_labels(tx, new.tenant, &[labelled]).await
 }

@@ -31,7 +31,12 @@ impl App {
         let now = micros(now);
         field::display_name("display_name", display_name)?;
         let public_key = public_key("admin_public_key", admin_public_key)?;
-        let tenant = Tenant { id: new_tenant_id(), display_name: display_name.to_owned(), created_at: now };
+        let tenant = Tenant {
+            id: new_tenant_id(),
+            display_name: display_name.to_owned(),
+            created_at: now,
+            debugging_forbidden: false,
+        };
         let key = Key {
             id: KeyId::new(kit::fresh_id()),
             tenant: tenant.id,

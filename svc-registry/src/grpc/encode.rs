@@ -8,6 +8,7 @@ use proto::registry::v1 as pb;
 use wire::TenantId;
 
 use crate::app::{RootShown, Shown};
+use crate::model::debugging::{Ban, Scope};
 use crate::model::{Claim, Device, Key, Pending, Presence, Role, SignedKeyset, Slot, Tenant};
 
 pub(crate) fn time(at: SystemTime) -> Timestamp {
@@ -20,7 +21,25 @@ pub(crate) fn tenant(tenant: Tenant) -> pb::Tenant {
         display_name: tenant.display_name,
         create_time: Some(time(tenant.created_at)),
         admin_key: String::new(),
+        debugging_forbidden: tenant.debugging_forbidden,
     }
+}
+
+pub(crate) fn debug_ban(tenant: TenantId, ban: Ban) -> pb::DebugBan {
+    pb::DebugBan {
+        scope: Some(debug_scope(tenant, ban.scope)),
+        creator: ban.creator,
+        create_time: Some(time(ban.since)),
+    }
+}
+
+fn debug_scope(tenant: TenantId, scope: Scope) -> pb::DebugScope {
+    let scope = match scope {
+        Scope::Tenant => pb::debug_scope::Scope::Tenant(true),
+        Scope::Label { key, value } => pb::debug_scope::Scope::Label(pb::DeviceLabel { key, value }),
+        Scope::Device(id) => pb::debug_scope::Scope::Device(DeviceName::new(tenant, id).to_string()),
+    };
+    pb::DebugScope { scope: Some(scope) }
 }
 
 pub(crate) fn key(key: Key) -> pb::Key {
@@ -54,6 +73,7 @@ pub(crate) fn device(shown: Shown) -> pb::Device {
     let name = device_name(&device);
     let named = |id: wire::DeviceId| DeviceName::new(device.tenant, id).to_string();
     let (replaces, replaced_by) = (device.replaces.map(named), device.replaced_by.map(named));
+    let bans = device.debugging_forbidden_by.into_iter().map(|scope| debug_scope(device.tenant, scope));
     let report = device.report.map(|reported| reported.report);
     let report = report.as_ref();
     pb::Device {
@@ -77,6 +97,7 @@ pub(crate) fn device(shown: Shown) -> pb::Device {
         replaces: replaces.unwrap_or_default(),
         replaced_by: replaced_by.unwrap_or_default(),
         public_key_digest: hex::encode(device.key_digest),
+        debugging_forbidden_by: bans.collect(),
     }
 }
 

@@ -6,6 +6,7 @@
 mod authority;
 mod batch;
 mod claims;
+mod debugging;
 mod devices;
 mod encode;
 mod keysets;
@@ -21,9 +22,11 @@ use kit::auth::caller;
 use kit::once::Call;
 use kit::places::Places;
 use kit::{page, status};
+use proto::auth::v1::Access;
 use proto::name::{Child, Name, NameError, TenantName};
 use proto::registry::v1::authority_service_server::AuthorityServiceServer;
 use proto::registry::v1::claim_service_server::ClaimServiceServer;
+use proto::registry::v1::debugging_service_server::DebuggingServiceServer;
 use proto::registry::v1::device_service_server::DeviceServiceServer;
 use proto::registry::v1::keyset_service_server::KeysetServiceServer;
 use proto::registry::v1::root_service_server::RootServiceServer;
@@ -56,6 +59,7 @@ impl Api {
             .add_service(TokenServiceServer::new(self.clone()))
             .add_service(ClaimServiceServer::new(self.clone()))
             .add_service(DeviceServiceServer::new(self.clone()))
+            .add_service(DebuggingServiceServer::new(self.clone()))
             .add_service(KeysetServiceServer::new(self.clone()))
             .add_service(RootServiceServer::new(self.clone()))
             .add_service(AuthorityServiceServer::new(self))
@@ -66,7 +70,8 @@ impl Api {
 fn actor<T>(request: &Request<T>) -> Result<Actor, Status> {
     let caller = caller(request)?;
     let person = caller.person()?;
-    Ok(Actor { subject: person.subject.clone(), installation: person.installation })
+    let admin = person.may(Access::Admin);
+    Ok(Actor { subject: person.subject.clone(), installation: person.installation, admin })
 }
 
 /// A resource name's tenant, if it is the caller's own.

@@ -12,10 +12,12 @@ pub(crate) enum Change {
     Quarantined,
     Released,
     Replaced,
+    /// Debugging of it was forbidden, or allowed again.
+    Debugging,
 }
 
 impl Change {
-    pub(crate) const ALL: [Change; 9] = [
+    pub(crate) const ALL: [Change; 10] = [
         Self::Created,
         Self::Reported,
         Self::Labels,
@@ -25,6 +27,7 @@ impl Change {
         Self::Quarantined,
         Self::Released,
         Self::Replaced,
+        Self::Debugging,
     ];
 
     pub(crate) const fn as_str(self) -> &'static str {
@@ -38,6 +41,7 @@ impl Change {
             Self::Quarantined => "quarantined",
             Self::Released => "released",
             Self::Replaced => "replaced",
+            Self::Debugging => "debugging",
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use wire::id::{DeviceId, PendingId, TenantId};
 
+use super::debugging::Scope;
 use super::field::Invalid;
 use super::hello::Report;
 
@@ -38,6 +39,8 @@ pub(crate) struct Device {
     pub replaced_by: Option<DeviceId>,
     /// SHA-256 of its identity key's SubjectPublicKeyInfo.
     pub key_digest: [u8; 32],
+    /// What forbids to debug it; empty: it is allowed.
+    pub debugging_forbidden_by: Vec<Scope>,
     pub certificate_expires_at: Option<SystemTime>,
     pub report: Option<Reported>,
     /// Rises with every change of the row; with the report's order it is the etag.
@@ -185,6 +188,7 @@ mod tests {
             replaces: None,
             replaced_by: None,
             key_digest: [number; 32],
+            debugging_forbidden_by: Vec::new(),
             certificate_expires_at: None,
             report: None,
             revision: 1,

@@ -80,7 +80,7 @@ impl Filter {
             Change::Reported => self.version.is_some(),
             Change::Revoked => self.revoked.is_some(),
             Change::Quarantined | Change::Released => self.quarantined.is_some(),
-            Change::Rekeyed => false,
+            Change::Rekeyed | Change::Debugging => false,
         }
     }
 

@@ -46,6 +46,8 @@ pub(crate) struct Tenant {
     pub id: TenantId,
     pub display_name: String,
     pub created_at: SystemTime,
+    /// For every device of it.
+    pub debugging_forbidden: bool,
 }
 
 #[derive(Debug, Clone)]

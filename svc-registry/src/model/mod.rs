@@ -1,10 +1,11 @@
 //! What svc-registry knows and decides, pure: no async, no IO, no clock (times come in as parameters).
 //!
-//! `enroll` decides what a board that asks gets; `hello` which report counts; `lives` whether two boards are one device; `filter` which devices a caller
+//! `enroll` decides what a board that asks gets; `debugging` who may not be debugged, and what keeps it so; `hello` which report counts; `lives` whether two boards are one device; `filter` which devices a caller
 //! meant; `feed` and `position` how to read changes that commit out of order, and to go on reading them. Validation lives with the type it protects.
 
 pub(crate) mod change;
 pub(crate) mod claim;
+pub(crate) mod debugging;
 pub(crate) mod device;
 pub(crate) mod enroll;
 pub(crate) mod feed;

@@ -13,14 +13,21 @@ use super::Tx;
 use super::rows::{digest, get, id, id_option, json};
 use crate::error::Error;
 pub(crate) use crate::model::Change;
+use crate::model::debugging::Scope;
 use crate::model::device::{Relabel, Reported, SLOT_STATUSES};
 use crate::model::hello::{BOOT_REASONS, Order, Report};
 use crate::model::{Device, Filter, Labels, Slot};
 
+/// `$1` is the tenant. What forbids debugging costs nothing a row where no label does.
 const SELECT: &str =
     "SELECT d.device_id, d.tenant_id, d.hardware_id, d.board, d.labels, d.created_at, d.revoked_at,
     d.quarantined_at, d.replaces, d.replaced_by, d.key_digest, d.leaf_expires_at, d.revision, r.boot_count, r.boot_random, r.connection, r.sequence, r.boot_reason,
-    r.board AS reported_board, r.microvisor_version, r.slots, r.app_floor, r.keyset_version, r.reported_at
+    r.board AS reported_board, r.microvisor_version, r.slots, r.app_floor, r.keyset_version, r.reported_at,
+    d.debugging_forbidden_at IS NOT NULL AS device_ban,
+    (SELECT t.debugging_forbidden_at IS NOT NULL FROM registry.tenants t WHERE t.tenant_id = $1) AS tenant_ban,
+    CASE WHEN (SELECT EXISTS (SELECT FROM registry.debug_labels WHERE tenant_id = $1)) THEN
+        (SELECT jsonb_agg(jsonb_build_array(b.key, b.value) ORDER BY b.key, b.value) FROM registry.debug_labels b
+         WHERE b.tenant_id = $1 AND d.labels ->> b.key = b.value) END AS label_bans
     FROM registry.devices d LEFT JOIN registry.reports r USING (device_id)";
 
 pub(crate) async fn get_device(tx: &Tx, tenant: TenantId, device: DeviceId) -> Result<Option<Device>, Error> {
@@ -251,10 +258,26 @@ fn read(row: &Row) -> Result<Device, Error> {
         replaces: id_option(row, "replaces")?,
         replaced_by: id_option(row, "replaced_by")?,
         key_digest: digest(row, "key_digest")?,
+        debugging_forbidden_by: read_bans(row)?,
         certificate_expires_at: get(row, "leaf_expires_at")?,
         report: read_reported(row)?,
         revision: get(row, "revision")?,
     })
+}
+
+fn read_bans(row: &Row) -> Result<Vec<Scope>, Error> {
+    let mut bans = Vec::new();
+    if get::<Option<bool>>(row, "tenant_ban")?.unwrap_or_default() {
+        bans.push(Scope::Tenant);
+    }
+    if get::<Option<serde_json::Value>>(row, "label_bans")?.is_some() {
+        let labels: Vec<(String, String)> = json(row, "label_bans")?;
+        bans.extend(labels.into_iter().map(|(key, value)| Scope::Label { key, value }));
+    }
+    if get(row, "device_ban")? {
+        bans.push(Scope::Device(id(row, "device_id")?));
+    }
+    Ok(bans)
 }
 
 /// The report joined to a row, if the device ever reported.

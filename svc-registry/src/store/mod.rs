@@ -7,6 +7,7 @@
 pub(crate) mod authority;
 pub(crate) mod changes;
 pub(crate) mod claims;
+pub(crate) mod debugging;
 pub(crate) mod devices;
 pub(crate) mod enroll;
 pub(crate) mod hello;

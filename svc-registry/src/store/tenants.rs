@@ -9,6 +9,8 @@ use crate::error::Error;
 use crate::model::key::{ASSERTIONS_PER_KEY_MAX, Assertion, KEYS_PER_TENANT_MAX};
 use crate::model::{Key, Role, Tenant};
 
+const TENANT: &str =
+    "tenant_id, display_name, created_at, debugging_forbidden_at IS NOT NULL AS debugging_forbidden";
 const KEY: &str = "key_id, tenant_id, display_name, role, installation, public_key, created_at";
 
 pub(crate) async fn insert_tenant(tx: &Tx, tenant: &Tenant) -> Result<(), Error> {
@@ -18,15 +20,15 @@ pub(crate) async fn insert_tenant(tx: &Tx, tenant: &Tenant) -> Result<(), Error>
 }
 
 pub(crate) async fn tenant(tx: &Tx, tenant: TenantId) -> Result<Option<Tenant>, Error> {
-    let sql = "SELECT tenant_id, display_name, created_at FROM registry.tenants WHERE tenant_id = $1";
-    tx.query_opt(sql, &[&tenant.to_string()]).await?.map(|row| read_tenant(&row)).transpose()
+    let sql = format!("SELECT {TENANT} FROM registry.tenants WHERE tenant_id = $1");
+    tx.query_opt(&sql, &[&tenant.to_string()]).await?.map(|row| read_tenant(&row)).transpose()
 }
 
 /// Ordered by id, after `after`.
 pub(crate) async fn list_tenants(tx: &Tx, after: &str, limit: i64) -> Result<Vec<Tenant>, Error> {
-    let sql = "SELECT tenant_id, display_name, created_at FROM registry.tenants
-               WHERE tenant_id > $1 ORDER BY tenant_id LIMIT $2";
-    tx.query(sql, &[&after, &limit]).await?.iter().map(read_tenant).collect()
+    let sql =
+        format!("SELECT {TENANT} FROM registry.tenants WHERE tenant_id > $1 ORDER BY tenant_id LIMIT $2");
+    tx.query(&sql, &[&after, &limit]).await?.iter().map(read_tenant).collect()
 }
 
 /// Locks the tenant's row: whoever counts what a tenant has, and then adds to it, does so one at a time.
@@ -102,6 +104,7 @@ fn read_tenant(row: &Row) -> Result<Tenant, Error> {
         id: id(row, "tenant_id")?,
         display_name: get(row, "display_name")?,
         created_at: get(row, "created_at")?,
+        debugging_forbidden: get(row, "debugging_forbidden")?,
     })
 }
 

@@ -25,7 +25,12 @@ use crate::estate::Estate;
 use crate::method::{Answer, Methods};
 
 /// Named in a request and yet not what is asked for: the server gives it, whatever the caller wrote.
-const OUTPUT_ONLY: [(&str, &str); 2] = [
+const OUTPUT_ONLY: [(&str, &str); 4] = [
+    ("/holdfast.registry.v1.DeviceService/UpdateDevice", "device.debugging_forbidden_by.device"),
+    (
+        "/holdfast.registry.v1.DeviceService/BatchUpdateDevices",
+        "requests.device.debugging_forbidden_by.device",
+    ),
     ("/holdfast.registry.v1.TenantService/CreateKey", "key.name"),
     ("/holdfast.debug.v1.DebugSessionService/CreateDebugSession", "debug_session.name"),
 ];

@@ -4,6 +4,7 @@
 mod batch;
 mod broker;
 mod claims;
+mod debugging;
 mod devices;
 mod enroll;
 mod hello;

@@ -2,6 +2,7 @@
 //! with a real identity. What the machine itself decides is tested beside it; here processes, connections and people go.
 
 mod ends;
+mod forbidden;
 mod once;
 mod real;
 mod replicas;

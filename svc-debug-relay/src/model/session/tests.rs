@@ -362,7 +362,7 @@ fn what_a_device_cannot_say_ends_the_session() {
 #[test]
 fn every_end_of_a_session_is_reached_told_to_all_and_final() {
     type Way = fn(&mut Session, SeatId) -> Moment;
-    let ways: [(EndReason, Way); 11] = [
+    let ways: [(EndReason, Way); 12] = [
         (EndReason::Closed, |s, w| {
             s.say(w, Said::Close, START);
             START
@@ -410,6 +410,10 @@ fn every_end_of_a_session_is_reached_told_to_all_and_final() {
         }),
         (EndReason::DeviceRevoked, |s, _| {
             s.end(EndReason::DeviceRevoked, START);
+            START
+        }),
+        (EndReason::Forbidden, |s, _| {
+            s.end(EndReason::Forbidden, START);
             START
         }),
         (EndReason::ProtocolError, |s, _| {
