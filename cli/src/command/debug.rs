@@ -14,7 +14,7 @@ use wire::{DeviceId, Digest};
 use crate::args::Global;
 use crate::command::{logs, parse_duration};
 use crate::debug::exec;
-use crate::debug::gdbs::{Server, ended, listen, over_stdio, over_tcp};
+use crate::debug::gdbs::{Server, listen, over_stdio, over_tcp};
 use crate::debug::keys::{self, DebugKey};
 use crate::debug::link;
 use crate::debug::machine::Machine;
@@ -203,7 +203,7 @@ async fn work(
     link: link::Link,
     gdb: Option<String>,
 ) -> Result<()> {
-    let mut machine = Machine::open(link, args.no_cache).await.map_err(ended)?;
+    let mut machine = Machine::open(link, args.no_cache).await.map_err(link::failure)?;
     let elf = program(global, args, session, &mut machine).await?;
     let listener = match args.stdio {
         true => None,

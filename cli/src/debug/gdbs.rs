@@ -7,10 +7,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use crate::debug::link::{Gone, Link};
+use crate::debug::link::{Gone, Link, failure};
 use crate::debug::server::{Gdb, Left, PIECES_MAX, serve};
 use crate::debug::target::Debugged;
-use crate::failure::Failure;
 
 /// Bytes taken from gdb at once.
 const PIECE_BYTES: usize = 4096;
@@ -19,14 +18,6 @@ const PIECE_BYTES: usize = 4096;
 pub(crate) async fn listen(port: u16) -> Result<TcpListener> {
     let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     TcpListener::bind(at).await.with_context(|| format!("cannot listen at {at}"))
-}
-
-/// Why a session is over, as this program's failure.
-pub(crate) fn ended(gone: Gone) -> anyhow::Error {
-    match gone {
-        Gone::Refused(why) => Failure::Refused(why).into(),
-        gone => Failure::Over(gone.to_string()).into(),
-    }
 }
 
 /// The thread that serves gdb, one after the other.
@@ -55,9 +46,9 @@ impl Server {
     }
 
     async fn serve(&mut self, gdb: Gdb) -> Result<()> {
-        let gone = || ended(Link::lost());
+        let gone = || failure(Link::lost());
         self.gdbs.send(gdb).await.map_err(|_| gone())?;
-        match self.left.recv().await.ok_or_else(gone)?.map_err(ended)? {
+        match self.left.recv().await.ok_or_else(gone)?.map_err(failure)? {
             Left::Confused(why) => eprintln!("warning: gdb said what cannot be understood: {why}"),
             Left::Detached | Left::Disconnected => {}
         }

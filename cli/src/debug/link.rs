@@ -5,6 +5,8 @@
 use proto::device::v1::{DebugAnswer, DebugCall};
 use tokio::sync::mpsc;
 
+use crate::failure::Failure;
+
 /// Calls on their way at once, and answers nobody has taken yet: the thread never makes more before it waits.
 pub(crate) const CALLS_MAX: usize = 8;
 const ANSWERS_MAX: usize = 64;
@@ -46,5 +48,13 @@ impl Link {
     /// What to say when the other end left without a word.
     pub(crate) fn lost() -> Gone {
         Gone::Ended("the session is over".into())
+    }
+}
+
+/// Why a session is over, as this program's failure.
+pub(crate) fn failure(gone: Gone) -> anyhow::Error {
+    match gone {
+        Gone::Refused(why) => Failure::Refused(why).into(),
+        gone => Failure::Over(gone.to_string()).into(),
     }
 }

@@ -11,8 +11,9 @@ use prost::Message as _;
 use proto::debug::v1::attach_debug_session_request::Message as Say;
 use proto::debug::v1::attach_debug_session_response::Message as Told;
 use proto::debug::v1::{
-    Attach, AttachDebugSessionRequest, AttachDebugSessionResponse, Close, CreateDebugSessionRequest,
-    DebugSession, EndReason, Ended, ListDebugSessionsRequest, Role, debug_session::State,
+    Attach, AttachDebugSessionRequest, AttachDebugSessionResponse, Close, CloseDebugSessionRequest,
+    CreateDebugSessionRequest, DebugSession, EndReason, Ended, ListDebugSessionsRequest, Role,
+    debug_session::State,
 };
 use proto::device::v1::{DebugAnswer, DebugCall};
 use tokio::sync::{mpsc, oneshot};
@@ -25,9 +26,9 @@ use wire::{DebugSessionId, DeviceId};
 use crate::args::Global;
 use crate::command::again::{goes_on, opened};
 use crate::command::fresh_request_id;
-use crate::debug::link::{Far, Gone};
+use crate::debug::link::{Far, Gone, failure};
 use crate::debug::pipe::Pipe;
-use crate::failure::{Failure, input};
+use crate::failure::input;
 use crate::output;
 use crate::session::Session;
 
@@ -142,6 +143,8 @@ enum Carried {
     /// Another goes on where it was.
     Again,
     Over(Gone),
+    /// We have no more to do with it: what was said cannot be.
+    Broken(Gone),
     /// As we asked.
     Closed,
 }
@@ -192,21 +195,28 @@ impl<'a> Driver<'a> {
     /// Carries calls and answers until the session is over, or `close` says so. The other end of the link is told.
     pub(crate) async fn run(mut self, mut close: oneshot::Receiver<()>) -> Result<()> {
         let outcome = self.carry_on(&mut close).await;
-        let gone = match &outcome {
-            Ok(None) => return Ok(()),
-            Ok(Some(gone)) => gone.clone(),
-            Err(error) => Gone::Ended(format!("{error:#}")),
-        };
         // Nobody need be there to hear it.
-        let _ = self.far.answers.try_send(Err(gone));
-        match outcome? {
-            Some(Gone::Refused(why)) => Err(Failure::Refused(why).into()),
-            Some(gone) => Err(Failure::Over(gone.to_string()).into()),
-            None => Ok(()),
+        let tell = |gone: Gone| drop(self.far.answers.try_send(Err(gone)));
+        match outcome {
+            Ok(Carried::Over(gone)) => {
+                tell(gone.clone());
+                Err(failure(gone))
+            }
+            Ok(Carried::Broken(gone)) => {
+                tell(gone.clone());
+                close_apart(self.global, &self.name).await;
+                Err(failure(gone))
+            }
+            Ok(Carried::Again | Carried::Closed) => Ok(()),
+            Err(error) => {
+                tell(Gone::Ended(format!("{error:#}")));
+                close_apart(self.global, &self.name).await;
+                Err(error)
+            }
         }
     }
 
-    async fn carry_on(&mut self, close: &mut oneshot::Receiver<()>) -> Result<Option<Gone>> {
+    async fn carry_on(&mut self, close: &mut oneshot::Receiver<()>) -> Result<Carried> {
         loop {
             let attach =
                 Attach { name: self.name.clone(), role: Role::Writer.into(), position: self.pipe.position() };
@@ -214,12 +224,14 @@ impl<'a> Driver<'a> {
                 opened(self.global, async |session: &Session| stream(session, attach.clone()).await);
             let (say, told) = tokio::select! {
                 streams = attaching => streams?,
-                _ = &mut *close => return Ok(None),
+                _ = &mut *close => {
+                    close_apart(self.global, &self.name).await;
+                    return Ok(Carried::Closed);
+                }
             };
             match self.carry(&say, told, close).await? {
                 Carried::Again => tokio::time::sleep(PAUSE).await,
-                Carried::Over(gone) => return Ok(Some(gone)),
-                Carried::Closed => return Ok(None),
+                carried => return Ok(carried),
             }
         }
     }
@@ -239,7 +251,7 @@ impl<'a> Driver<'a> {
             let may_call = matches!(self.stage, Stage::Open(_)) && self.pipe.has_room();
             tokio::select! {
                 biased;
-                _ = &mut *close => return Ok(closed(say, told).await),
+                _ = &mut *close => return Ok(self.closed(say, told).await),
                 message = told.message() => match message {
                     Ok(Some(message)) => {
                         if let Some(carried) = self.take(message, say)? {
@@ -252,10 +264,31 @@ impl<'a> Driver<'a> {
                 },
                 call = self.far.calls.recv(), if may_call => match call {
                     Some(call) => self.call(&call)?,
-                    None => return Ok(closed(say, told).await),
+                    None => return Ok(self.closed(say, told).await),
                 },
             }
         }
+    }
+
+    /// Ends the session for everybody; the relay tells the device, which lets the application go on.
+    async fn closed(
+        &self,
+        say: &mpsc::Sender<AttachDebugSessionRequest>,
+        mut told: Streaming<AttachDebugSessionResponse>,
+    ) -> Carried {
+        let is_told = tell(say, Say::Close(Close {}));
+        let until_it_says_so = async {
+            while let Some(message) = told.message().await.ok()? {
+                if matches!(message.message, Some(Told::Ended(_))) {
+                    return Some(());
+                }
+            }
+            None
+        };
+        if !is_told || !matches!(tokio::time::timeout(CLOSE_MAX, until_it_says_so).await, Ok(Some(()))) {
+            close_apart(self.global, &self.name).await;
+        }
+        Carried::Closed
     }
 
     fn take(
@@ -264,7 +297,7 @@ impl<'a> Driver<'a> {
         say: &mpsc::Sender<AttachDebugSessionRequest>,
     ) -> Result<Option<Carried>> {
         let over =
-            |nonsense: crate::debug::pipe::Nonsense| Some(Carried::Over(Gone::Ended(nonsense.to_string())));
+            |nonsense: crate::debug::pipe::Nonsense| Some(Carried::Broken(Gone::Ended(nonsense.to_string())));
         Ok(match message.message {
             Some(Told::Attached(attached)) => match self.pipe.attached(&attached) {
                 // The device may send from here on.
@@ -276,7 +309,7 @@ impl<'a> Driver<'a> {
                 Err(nonsense) => over(nonsense),
                 Ok(None) => None,
                 Ok(Some(data)) => match self.frame(&data)? {
-                    Some(gone) => Some(Carried::Over(gone)),
+                    Some(gone) => Some(Carried::Broken(gone)),
                     None => (!tell(say, Say::Progress(self.pipe.say()))).then_some(Carried::Again),
                 },
             },
@@ -355,23 +388,25 @@ async fn stream(
     Ok((say, call.context("cannot attach to the debug session")?.into_inner()))
 }
 
-/// Ends the session for everybody; the relay tells the device, which lets the application go on.
-async fn closed(
-    say: &mpsc::Sender<AttachDebugSessionRequest>,
-    mut told: Streaming<AttachDebugSessionResponse>,
-) -> Carried {
-    tell(say, Say::Close(Close {}));
-    let until_it_says_so = async {
-        while let Ok(Some(message)) = told.message().await {
-            if matches!(message.message, Some(Told::Ended(_))) {
-                return;
-            }
-        }
+/// Ends the session by a call of its own, since there is no stream to say it on: an application that is halted must not stay so.
+async fn close_apart(global: &Global, name: &str) {
+    let request = CloseDebugSessionRequest {
+        name: name.to_owned(),
+        request_id: fresh_request_id(),
+        ..Default::default()
     };
-    if tokio::time::timeout(CLOSE_MAX, until_it_says_so).await.is_err() {
-        eprintln!("warning: the relay did not confirm that the session is closed; it ends by itself");
+    let closing = async {
+        let session = Session::open(global).await?;
+        session.debug_sessions().await?.close_debug_session(request).await?;
+        anyhow::Ok(())
+    };
+    if !matches!(tokio::time::timeout(CLOSE_MAX, closing).await, Ok(Ok(()))) {
+        let id = output::id(name);
+        eprintln!(
+            "warning: session {id} could not be closed, and the application may stay halted until it ends by itself: \
+             `holdfast debug-session close {id}`"
+        );
     }
-    Carried::Closed
 }
 
 fn end(ended: &Ended) -> Carried {
