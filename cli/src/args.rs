@@ -7,8 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::command::{
     bootstrap, broker, bundle, claim, completion, context, crash, debug, debug_session, debugging, deploy,
-    device,
-    doctor, factory, key, keys, keyset, logs, manual, new, root, run, telemetry, tenant, token,
+    device, doctor, factory, key, keys, keyset, logs, manual, new, root, run, telemetry, tenant, token,
 };
 
 /// Update, watch and read a fleet of microcontrollers.

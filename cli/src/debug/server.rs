@@ -74,7 +74,7 @@ impl ToGdb {
     }
 }
 
-type Stub = GdbStubStateMachine<'static, Debugged, ToGdb>;
+type Stub<'b> = GdbStubStateMachine<'b, Debugged, ToGdb>;
 type StubError = GdbStubError<Gone, Closed>;
 
 enum Next {
@@ -124,7 +124,7 @@ fn words(error: &StubError) -> String {
 
 fn turn(
     debugged: &mut Debugged,
-    mut stub: Stub,
+    mut stub: Stub<'_>,
     from: &mut mpsc::Receiver<Vec<u8>>,
     runtime: &Handle,
 ) -> Result<Left, StubError> {
@@ -219,7 +219,7 @@ fn stopped(debugged: &mut Debugged, gdb: &mut ToGdb) -> Result<Option<SingleThre
 }
 
 /// Tells a gdb that waits why nothing comes any more.
-fn lost(debugged: &mut Debugged, stub: Stub, gone: Gone) -> Result<Left, StubError> {
+fn lost(debugged: &mut Debugged, stub: Stub<'_>, gone: Gone) -> Result<Left, StubError> {
     if let Stub::Running(mut inner) = stub {
         let told = inner.borrow_conn().say(&format!("{gone}\n"));
         if told.is_ok() {
