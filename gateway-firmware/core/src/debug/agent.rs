@@ -60,7 +60,10 @@ pub struct Scene<'a> {
 }
 
 /// How the application is, as far as a session may know.
+///
+/// With a tag of its own, by which `Absent` is zero: what a board lends for the agent is then zeroed memory, and no part of its image.
 #[derive(Debug, Clone, Copy)]
+#[repr(u8)]
 enum Mode {
     /// There is none now.
     Absent,

@@ -28,8 +28,26 @@ pub struct Memory {
     call: [u8; PLAIN_BYTES_MAX],
     answer: [u8; PLAIN_BYTES_MAX],
     /// Here and not in the stub, which is moved about when it is made.
-    handshake: Option<Responder>,
+    handshake: Handshake,
     own: Option<Own>,
+}
+
+/// One under way. An `Option`, but for its tag: `None` is zero, so that what a board lends is zeroed memory, and no part of its image.
+#[derive(Debug, Default)]
+#[repr(u8)]
+enum Handshake {
+    #[default]
+    None,
+    Begun(Responder),
+}
+
+impl Handshake {
+    fn take(&mut self) -> Option<Responder> {
+        match core::mem::take(self) {
+            Handshake::None => None,
+            Handshake::Begun(responder) => Some(responder),
+        }
+    }
 }
 
 impl Memory {
@@ -39,7 +57,7 @@ impl Memory {
             frames: Frames::new(),
             call: [0; PLAIN_BYTES_MAX],
             answer: [0; PLAIN_BYTES_MAX],
-            handshake: None,
+            handshake: Handshake::None,
             own: None,
         }
     }
@@ -48,7 +66,7 @@ impl Memory {
     fn clear(&mut self) {
         self.call.zeroize();
         self.answer.zeroize();
-        self.handshake = None;
+        self.handshake = Handshake::None;
     }
 }
 
@@ -325,7 +343,7 @@ impl<'b> Stub<'b> {
         place.clear();
         place.extend_from_slice(&message_2).ok()?;
         open.pipe.keep();
-        *handshake = Some(responder);
+        *handshake = Handshake::Begun(responder);
         Some(Taken::Yes)
     }
 
