@@ -38,7 +38,7 @@ impl Gdb {
         let input = child.stdin.take().context("no stdin")?;
         let output = BufReader::new(child.stdout.take().context("no stdout")?).lines();
         let mut gdb = Gdb { child, input, output, token: 0, stops: VecDeque::new(), said: String::new() };
-        for setting in ["confirm off", "pagination off", "mi-async on", "width 0", "print address off"] {
+        for setting in ["confirm off", "pagination off", "mi-async on", "width 0"] {
             gdb.mi(&format!("-gdb-set {setting}")).await?;
         }
         Ok(gdb)
@@ -99,7 +99,8 @@ impl Gdb {
     pub async fn value(&mut self, expression: &str) -> Result<String> {
         let quoted = serde_json::to_string(expression)?;
         let answer = self.mi(&format!("-data-evaluate-expression {quoted}")).await?;
-        Ok(answer["value"].as_str().context("no value")?.to_owned())
+        let value = answer["value"].as_str().with_context(|| format!("{expression}: {answer}"))?;
+        Ok(value.to_owned())
     }
 
     /// The next time it stopped.

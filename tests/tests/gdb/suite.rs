@@ -15,22 +15,28 @@ pub(crate) enum Do {
     Value(&'static str),
     /// A command after which it runs; how it stops counts.
     Run(&'static str),
+    /// The same, but where it stops is another time than with another server: why counts.
+    Arrive(&'static str),
     /// A command that is refused; that it is counts.
     Refused(&'static str),
     /// What only has to work.
     Quietly(&'static str),
 }
 
-use Do::{Mi, Quietly, Refused, Run, Say, Value as Print};
+use Do::{Arrive, Mi, Quietly, Refused, Run, Say, Value as Print};
 
 /// From any moment of the patient's. Nothing in here may depend on when that is, but for what `differences` names.
 pub(crate) const SCRIPT: &[Do] = &[
     Mi("-break-insert work"),
-    Run("-exec-continue"),
+    Arrive("-exec-continue"),
     Mi("-break-delete 1"),
     // From here on every round is the same.
     Quietly("set var rounds = 7"),
+    Quietly("set var changing[0] = 0x2007"),
     Quietly("set var round = 7"),
+    Quietly("up"),
+    Quietly("set var round = 7"),
+    Quietly("down"),
     Print("rounds"),
     Print("mode"),
     Print("links[1]"),
@@ -66,7 +72,6 @@ pub(crate) const SCRIPT: &[Do] = &[
     Say("disassemble /r leaf"),
     Mi("-stack-list-frames"),
     Mi("-stack-info-depth"),
-    Mi("-data-list-changed-registers"),
     Mi("-data-read-memory-bytes table 32"),
     Run("-exec-step"),
     Say("info locals"),
@@ -91,7 +96,7 @@ pub(crate) const SCRIPT: &[Do] = &[
     Print("n"),
     Say("backtrace"),
     Run("-exec-next"),
-    Print("kept"),
+    Print("&kept"),
     Mi("-break-delete 3"),
     Run("-exec-finish"),
     Run("-exec-finish"),
@@ -154,6 +159,7 @@ pub(crate) async fn examine(gdb: &mut Gdb, script: &[Do]) -> Result<Vec<(String,
             Say(command) => (command, json!(gdb.console(command).await?)),
             Print(expression) => (expression, json!(gdb.value(expression).await?)),
             Run(command) => (command, essence(gdb.until_stopped(command).await?)),
+            Arrive(command) => (command, gdb.until_stopped(command).await?["reason"].clone()),
             Refused(command) => (command, json!(gdb.refused(command).await.is_ok())),
             Quietly(command) => {
                 gdb.console(command).await?;

@@ -34,7 +34,7 @@ pub struct Frame {
     pub xpsr: u32,
 }
 
-const FRAME_BYTES: u32 = size_of::<Frame>() as u32;
+pub(crate) const FRAME_BYTES: u32 = size_of::<Frame>() as u32;
 
 /// How an application ended. Its stack is still there: [`crash`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use gateway_core::crash::FaultStatus;
 use gateway_core::ports::{Forbidden, Held, Probe, Region, Registers};
 
-use crate::fault::{self, frame_at};
+use crate::fault;
 use crate::schedule;
 
 /// Breakpoint instructions hold the application.
@@ -86,26 +86,27 @@ impl Probe for BoardProbe {
     }
 
     fn registers(&mut self) -> Option<Registers> {
-        schedule::with_held(|thread, beginning| match (beginning, fault::held()) {
+        schedule::with_held(|thread, beginning, aside| match (beginning, fault::held()) {
             (Some(beginning), _) => Some(registers::at_beginning(beginning)),
             // What lies on its stack is a frame only if it could be written.
             (None, Some(fault)) => fault.frame.map(|frame| registers::seen(thread, frame)),
-            (None, None) => frame_at(registers::sp(thread)).map(|frame| registers::seen(thread, frame)),
+            (None, None) => registers::frame(thread, aside).map(|frame| registers::seen(thread, frame)),
         })?
     }
 
-    /// Neither the stack pointer in use, below which the processor has its frame, nor anything of one that is at its beginning or at
-    /// its end can be changed.
+    /// Nothing of one that is at its beginning or at its end can be changed.
     fn set_register(&mut self, number: usize, value: u32) -> Result<(), Forbidden> {
         let shown = self.registers().ok_or(Forbidden)?;
         if *shown.get(number).ok_or(Forbidden)? == value {
             return Ok(());
         }
-        schedule::with_held(|thread, beginning| {
+        schedule::with_held(|thread, beginning, aside| {
             if beginning.is_some() || fault::held().is_some() {
                 return Err(Forbidden);
             }
-            registers::set(thread, number, value)
+            let frame = registers::frame(thread, aside).ok_or(Forbidden)?;
+            *aside = Some(registers::set(thread, frame, number, value)?);
+            Ok(())
         })
         .unwrap_or(Err(Forbidden))
     }
@@ -119,6 +120,12 @@ impl Probe for BoardProbe {
     }
 
     fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), Forbidden> {
+        // The frame lies below what a debugger sees of the stack: it may be written over.
+        schedule::with_held(|thread, beginning, aside| {
+            if beginning.is_none() && fault::held().is_none() {
+                *aside = registers::frame(thread, aside);
+            }
+        });
         memory::write(at, bytes)
     }
 }

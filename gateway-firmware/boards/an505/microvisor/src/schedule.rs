@@ -26,7 +26,7 @@ use wire::msg::CrashKind;
 
 use crate::application::{self, HUNG_US, TRIAL_US};
 use crate::exceptions::{Context, LAN, exc_return};
-use crate::fault;
+use crate::fault::{self, Frame};
 use crate::probe::{self, trap};
 use crate::shared::Shared;
 use crate::stacks::Stack;
@@ -110,6 +110,8 @@ struct State {
     trial: Option<Trial>,
     /// A debugger holds it: it cannot run.
     held: Option<Held>,
+    /// Its frame while it is held, once a debugger has changed anything: below a stack is nothing but what a debugger may write there.
+    frame: Option<Frame>,
     /// Until it is held again its interrupts are held off.
     masked: bool,
     /// It has not run yet.
@@ -132,6 +134,7 @@ static STATE: Shared<State> = Shared::new(State {
     answered_us: 0,
     trial: None,
     held: None,
+    frame: None,
     masked: false,
     beginning: None,
     statistics: Statistics {
@@ -258,9 +261,11 @@ pub(crate) fn app_held() -> Option<Held> {
     STATE.with(|state| state.held)
 }
 
-/// What it is held with, and whether that is before it ran. By the supervisor only.
-pub(crate) fn with_held<R>(f: impl FnOnce(&mut Thread, Option<Beginning>) -> R) -> Option<R> {
-    STATE.with(|state| state.held.map(|_| f(&mut state.other, state.beginning)))
+/// What it is held with, whether that is before it ran, and its frame if that is not on its stack. By the supervisor only.
+pub(crate) fn with_held<R>(
+    f: impl FnOnce(&mut Thread, Option<Beginning>, &mut Option<Frame>) -> R,
+) -> Option<R> {
+    STATE.with(|state| state.held.map(|_| f(&mut state.other, state.beginning, &mut state.frame)))
 }
 
 /// Nobody wants it held: it goes on, with its interrupts kept from it until it is held again, or ends if a fault held it. By the
@@ -271,6 +276,9 @@ pub(crate) fn resume_app(masked: bool) {
         let held = state.held.take();
         HALT.store(false, Ordering::Relaxed);
         state.masked = masked && held.is_some();
+        if let Some(frame) = state.frame.take().filter(|_| !matches!(held, None | Some(Held::Fault(_)))) {
+            fault::set_app_frame(fault::app_sp(&Context::of(&state.other)), frame);
+        }
         match held {
             Some(Held::Fault(_)) => {
                 state.ends();
@@ -367,14 +375,14 @@ pub(crate) fn app_faulted(context: &mut Context) {
 impl State {
     fn ends(&mut self) {
         trap::lift();
-        (self.app, self.held, self.masked, self.beginning) = (false, None, false, None);
+        (self.app, self.held, self.frame, self.masked, self.beginning) = (false, None, None, false, None);
     }
 
     /// From now on it cannot run.
     fn hold(&mut self, why: Held) {
         trap::lift();
         HALT.store(false, Ordering::Relaxed);
-        (self.held, self.masked, self.trial, self.woken) = (Some(why), false, None, true);
+        (self.held, self.frame, self.masked, self.trial, self.woken) = (Some(why), None, false, None, true);
     }
 
     /// Holds off the interrupts of an application that does not run, or does not any more. In a call the mask is the call's, which

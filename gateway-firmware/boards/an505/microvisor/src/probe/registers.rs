@@ -10,7 +10,7 @@ use chip::special::{
 use gateway_core::ports::{Forbidden, REGISTERS, Registers};
 
 use crate::exceptions::Context;
-use crate::fault::{ALIGNED, Frame, SPSEL, app_sp, frame_at, set_app_frame, stacked_bytes};
+use crate::fault::{ALIGNED, FRAME_BYTES, Frame, SPSEL, app_sp, frame_at, stacked_bytes};
 use crate::schedule::{Beginning, Thread};
 use crate::world;
 
@@ -33,6 +33,11 @@ const PRIVILEGE: u32 = 1;
 /// Where its frame is.
 pub(super) fn sp(thread: &Thread) -> u32 {
     app_sp(&Context::of(thread))
+}
+
+/// What the processor stacked of it, wherever that is now.
+pub(super) fn frame(thread: &Thread, aside: &Option<Frame>) -> Option<Frame> {
+    aside.or_else(|| frame_at(sp(thread)))
 }
 
 /// It is on its process stack.
@@ -60,10 +65,13 @@ pub(super) fn seen(thread: &Thread, frame: Frame) -> Registers {
     [r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, r12, before, lr, pc, xpsr, msp, psp, masks]
 }
 
-/// Changes one.
-pub(super) fn set(thread: &mut Thread, number: usize, value: u32) -> Result<(), Forbidden> {
-    let sp = sp(thread);
-    let mut frame = frame_at(sp).ok_or(Forbidden)?;
+/// Changes one; the frame as it is then.
+pub(super) fn set(
+    thread: &mut Thread,
+    mut frame: Frame,
+    number: usize,
+    value: u32,
+) -> Result<Frame, Forbidden> {
     match number {
         0 => frame.r0 = value,
         1 => frame.r1 = value,
@@ -71,15 +79,32 @@ pub(super) fn set(thread: &mut Thread, number: usize, value: u32) -> Result<(), 
         3 => frame.r3 = value,
         4..=11 => thread.registers[number - 4] = value,
         12 => frame.r12 = value,
+        SP => move_stack(thread, &mut frame, value)?,
         LR => frame.lr = value,
         PC => go_to(&mut frame, value & !1)?,
         XPSR => frame.xpsr = (frame.xpsr & !XPSR_CHANGES) | (value & XPSR_CHANGES),
         MSP if on_process_stack(thread) => set_msp_ns(stack(value)?),
         PSP if !on_process_stack(thread) => set_psp_ns(stack(value)?),
+        MSP | PSP => move_stack(thread, &mut frame, value)?,
         MASKS => set_masks(value)?,
         _ => return Err(Forbidden),
     }
-    set_app_frame(sp, frame);
+    Ok(frame)
+}
+
+/// The stack in use ends there, and the frame below that: on a multiple of 8, as the processor puts it (Armv8-M ARM, PushStack).
+fn move_stack(thread: &Thread, frame: &mut Frame, value: u32) -> Result<(), Forbidden> {
+    let left_out = value & 4;
+    let at = value.wrapping_sub(FRAME_BYTES + left_out);
+    if value & 3 != 0 || !owns(&world::REGIONS, at, FRAME_BYTES + left_out, Access::Write) {
+        return Err(Forbidden);
+    }
+    frame.xpsr = (frame.xpsr & !ALIGNED) | if left_out == 0 { 0 } else { ALIGNED };
+    if on_process_stack(thread) {
+        set_psp_ns(at)
+    } else {
+        set_msp_ns(at)
+    }
     Ok(())
 }
 

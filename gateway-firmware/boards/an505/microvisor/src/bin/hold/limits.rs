@@ -147,8 +147,10 @@ fn registers(bench: &mut Bench) {
     bench.rest(2_000);
     let _ = bench.halt();
     let forbidden = [
-        (SP, STACK_TOP - 64),
-        (MSP, STACK_TOP - 64),
+        (SP, app::RAM_AT + 28),
+        (SP, STACK_TOP - 62),
+        (SP, RAM_END + 8),
+        (MSP, secure::RAM_AT + 64),
         (PSP, secure::RAM_AT + 64),
         (PSP, app::RAM_AT),
         (PSP, app::RAM_AT + 6),
@@ -177,6 +179,9 @@ fn registers(bench: &mut Bench) {
         (14, 0xdead_beef),
         (PSP, RAM_END),
         (PSP, app::RAM_AT + 64),
+        (SP, STACK_TOP - 64),
+        (SP, STACK_TOP - 68),
+        (MSP, STACK_TOP - 128),
         (PC, steps() + 2),
         (XPSR, 0xa100_0000),
         (MASKS, 0x0001_2001),
@@ -192,6 +197,11 @@ fn registers(bench: &mut Bench) {
             format_args!("{number} {value:x}: {shown:x}"),
         );
     }
+    // What is below the stack is nobody's: the frame is not there any more.
+    let kept = bench.registers();
+    let over = bench.probe.write(STACK_TOP - 256, &[0xee; 128]);
+    let seen = bench.registers();
+    bench.expect("its frame is not what lies there", over.is_ok() && seen == kept, format_args!("{seen:x?}"));
     // Neither Thumb nor the exception's number is a debugger's.
     let set = bench.probe.set_register(XPSR, 0x4000_0010);
     let shown = bench.registers()[XPSR];
