@@ -4,3 +4,4 @@
 mod compared;
 mod patient;
 mod suite;
+mod ways;

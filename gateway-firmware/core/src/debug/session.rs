@@ -35,6 +35,7 @@ pub struct Memory {
 /// One under way. An `Option`, but for its tag: `None` is zero, so that what a board lends is zeroed memory, and no part of its image.
 #[derive(Debug, Default)]
 #[repr(u8)]
+#[expect(clippy::large_enum_variant, reason = "there is one, in memory that is lent for it")]
 enum Handshake {
     #[default]
     None,
