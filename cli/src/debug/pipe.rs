@@ -53,6 +53,11 @@ impl Pipe {
         self.frames.push_back(frame);
     }
 
+    /// The stream there was is gone: nothing is sent until another one stands.
+    pub(crate) fn parted(&mut self) {
+        self.credit = self.sent;
+    }
+
     /// A new stream stands.
     pub(crate) fn attached(&mut self, attached: &Attached) -> Result<(), Nonsense> {
         let made = self.delivered.saturating_add(self.frames.len() as i64);
@@ -142,10 +147,13 @@ mod tests {
         pipe.progress(Progress { delivered_up_to: 1, credit_up_to: 3 }).unwrap();
         assert_eq!(sent(&mut pipe), [(3, vec![3])]);
         // The stream breaks; the relay had only the first two.
+        pipe.parted();
+        pipe.push(vec![4]);
+        assert!(sent(&mut pipe).is_empty(), "the next stream does not stand yet");
         assert_eq!(pipe.position(), Some(Position { received_up_to: 0, delivered_up_to: 1 }));
         pipe.attached(&Attached { down_received_up_to: 2, up_after: 0 }).unwrap();
         pipe.progress(Progress { delivered_up_to: 1, credit_up_to: 9 }).unwrap();
-        assert_eq!(sent(&mut pipe), [(3, vec![3])]);
+        assert_eq!(sent(&mut pipe), [(3, vec![3]), (4, vec![4])]);
     }
 
     #[test]

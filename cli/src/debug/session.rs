@@ -218,6 +218,7 @@ impl<'a> Driver<'a> {
 
     async fn carry_on(&mut self, close: &mut oneshot::Receiver<()>) -> Result<Carried> {
         loop {
+            self.pipe.parted();
             let attach =
                 Attach { name: self.name.clone(), role: Role::Writer.into(), position: self.pipe.position() };
             let attaching =

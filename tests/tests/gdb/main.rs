@@ -4,4 +4,5 @@
 mod compared;
 mod patient;
 mod suite;
+mod survives;
 mod ways;
