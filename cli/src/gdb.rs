@@ -1,7 +1,7 @@
 //! Which gdb there is, and how it is started.
 
-use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use tokio::process::Command;
@@ -9,37 +9,39 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::input;
 
-/// Those that know an Arm processor, the better known first.
-const NAMES: [&str; 2] = ["gdb-multiarch", "arm-none-eabi-gdb"];
+/// What knows an M-profile Arm, in the order tried.
+const PROGRAMS: [&str; 2] = ["gdb-multiarch", "arm-none-eabi-gdb"];
 /// An ELF file can hold scripts for gdb to run; it comes from elsewhere, so they are not.
 const SAFE: [&str; 2] = ["-iex", "set auto-load off"];
 
-/// The gdb that was asked for, or the first of those known that is in PATH.
-pub(crate) fn find(asked: Option<&Path>) -> Result<PathBuf> {
-    if let Some(asked) = asked {
-        return Ok(asked.to_owned());
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    found(&path).ok_or_else(|| {
-        input(format!("no gdb for Arm is in PATH ({}); install one, or name it with --gdb", NAMES.join(", ")))
+/// The first of these that starts.
+pub(crate) fn find(asked: Option<&str>) -> Result<String> {
+    let tries: Vec<&str> =
+        asked.filter(|asked| !asked.is_empty()).map_or_else(|| PROGRAMS.to_vec(), |asked| vec![asked]);
+    let starts = |program: &&&str| {
+        let mut command = std::process::Command::new(program);
+        let quiet =
+            command.arg("--version").stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        quiet.stdin(std::process::Stdio::null()).status().is_ok_and(|status| status.success())
+    };
+    let found = tries.iter().find(starts);
+    found.map(|program| (*program).to_owned()).ok_or_else(|| {
+        input(format!(
+            "{} cannot be started: install gdb-multiarch, or name another gdb that knows Arm",
+            tries.join(" and ")
+        ))
     })
 }
 
-fn found(path: &OsStr) -> Option<PathBuf> {
-    let folders: Vec<_> = std::env::split_paths(path).collect();
-    let in_folder = |name| folders.iter().map(move |folder| folder.join(name)).find(|file| file.is_file());
-    NAMES.into_iter().find_map(in_folder)
-}
-
 /// gdb with a core file until it ends.
-pub(crate) async fn run(gdb: &Path, elf: Option<&Path>, core: &Path, arguments: &[OsString]) -> Result<()> {
+pub(crate) async fn run(gdb: &str, elf: Option<&Path>, core: &Path, arguments: &[OsString]) -> Result<()> {
     // Ctrl-C is gdb's, which has the terminal with us: it is not to end this process.
     let _interrupts = signal(SignalKind::interrupt())?;
     let mut command = Command::new(gdb);
     command.args(SAFE).args(arguments);
     command.args(elf).arg("--core").arg(core);
-    let status = command.status().await.with_context(|| format!("cannot start {}", gdb.display()))?;
-    anyhow::ensure!(status.success(), "{} ended with {status}", gdb.display());
+    let status = command.status().await.with_context(|| format!("cannot start {gdb}"))?;
+    anyhow::ensure!(status.success(), "{gdb} ended with {status}");
     Ok(())
 }
 
@@ -48,14 +50,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_that_is_in_the_path_is_taken() {
-        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let path = std::env::join_paths([one.path(), two.path()]).unwrap();
-        assert_eq!(found(&path), None);
-        std::fs::write(one.path().join(NAMES[1]), "").unwrap();
-        assert_eq!(found(&path), Some(one.path().join(NAMES[1])));
-        std::fs::write(two.path().join(NAMES[0]), "").unwrap();
-        assert_eq!(found(&path), Some(two.path().join(NAMES[0])));
-        assert_eq!(find(Some(Path::new("own"))).unwrap(), Path::new("own"));
+    fn a_gdb_that_is_not_there_is_named_with_what_to_do() {
+        let error = find(Some("no-such-gdb")).unwrap_err().to_string();
+        assert!(error.contains("no-such-gdb") && error.contains("install gdb-multiarch"), "{error}");
     }
 }

@@ -77,7 +77,7 @@ pub(crate) struct Gdb {
     out: Option<PathBuf>,
     /// The gdb to start; by default the first there is of gdb-multiarch and arm-none-eabi-gdb.
     #[arg(long, value_name = "PROGRAM")]
-    gdb: Option<PathBuf>,
+    gdb: Option<String>,
     /// What gdb is given beside ELF and core file.
     #[arg(last = true, value_name = "ARGUMENT")]
     arguments: Vec<OsString>,

@@ -154,7 +154,7 @@ fn device_id(device: &str) -> Result<DeviceId> {
 }
 
 async fn debug(global: &Global, args: &AttachArgs) -> Result<()> {
-    let gdb = args.exec.as_deref().map(|asked| exec::find(Some(asked))).transpose()?;
+    let gdb = args.exec.as_deref().map(|asked| crate::gdb::find(Some(asked))).transpose()?;
     let home = global.home()?;
     let key = DebugKey::load(&args.key.clone().unwrap_or_else(|| keys::place(&home)))?;
     let session = Session::open(global).await?;

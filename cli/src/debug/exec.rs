@@ -5,31 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use tokio::process::{Child, Command};
 
-use crate::failure::input;
-
-/// What knows an M-profile Arm, in the order tried.
-const PROGRAMS: [&str; 2] = ["gdb-multiarch", "arm-none-eabi-gdb"];
 /// Seconds gdb waits for an answer; its own 2 are too few for a device that is far away, or comes back.
 pub(crate) const TIMEOUT_S: u32 = 120;
-
-/// The first of these that starts.
-pub(crate) fn find(asked: Option<&str>) -> Result<String> {
-    let tries: Vec<&str> =
-        asked.filter(|asked| !asked.is_empty()).map_or_else(|| PROGRAMS.to_vec(), |asked| vec![asked]);
-    let starts = |program: &&&str| {
-        let mut command = std::process::Command::new(program);
-        let quiet =
-            command.arg("--version").stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-        quiet.stdin(std::process::Stdio::null()).status().is_ok_and(|status| status.success())
-    };
-    let found = tries.iter().find(starts);
-    found.map(|program| (*program).to_owned()).ok_or_else(|| {
-        input(format!(
-            "{} cannot be started: install gdb-multiarch, or name yours: --exec=PROGRAM",
-            tries.join(" and ")
-        ))
-    })
-}
 
 /// What to tell gdb, as its arguments.
 pub(crate) fn arguments(elf: Option<&Path>, port: u16) -> Vec<String> {
@@ -59,11 +36,5 @@ mod tests {
         let arguments = arguments(Some(Path::new("a b.elf")), 1234);
         assert!(arguments.contains(&"target extended-remote 127.0.0.1:1234".to_owned()));
         assert_eq!(arguments.last().unwrap(), "a b.elf");
-    }
-
-    #[test]
-    fn a_gdb_that_is_not_there_is_named_with_what_to_do() {
-        let error = find(Some("no-such-gdb")).unwrap_err().to_string();
-        assert!(error.contains("no-such-gdb") && error.contains("--exec="), "{error}");
     }
 }

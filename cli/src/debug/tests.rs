@@ -705,7 +705,7 @@ fn gdb(model: &Shared, commands: &[&str]) -> String {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let debugged = debugged(&runtime, model, Options::default()).unwrap();
     runtime.block_on(async {
-        let program = exec::find(None).expect("`cargo dev setup` installs gdb-multiarch");
+        let program = crate::gdb::find(None).expect("`cargo dev setup` installs gdb-multiarch");
         let listener = listen(0).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = Server::start(debugged, false).unwrap();

@@ -34,7 +34,7 @@ impl Patient {
         let world = World::start().await?;
         world.cli(&["debug", "key", "create"]).await?;
         let key = world.cli(&["debug", "key", "show"]).await?;
-        let extra = ["--trial", "60s", "--stable", "0s", "--debug-key", key.trim()];
+        let extra = ["--trial", "60s", "--stable", "0s", "--debug-hold", "60s", "--debug-key", key.trim()];
         let image = Image::Patient.built()?;
         let bundle = world.app_file(&image, "1.0.0", 1, &extra).await?;
         world.cli(&["bundle", "upload", text(&bundle)?]).await?;

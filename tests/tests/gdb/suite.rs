@@ -32,6 +32,7 @@ pub(crate) const SCRIPT: &[Do] = &[
     Mi("-break-delete 1"),
     // From here on every round is the same.
     Quietly("set var rounds = 7"),
+    Quietly("set var result = 0"),
     Quietly("set var changing[0] = 0x2007"),
     Quietly("set var round = 7"),
     Quietly("up"),
@@ -126,8 +127,8 @@ pub(crate) const SCRIPT: &[Do] = &[
     Mi("-data-write-memory-bytes &links[2].sample.raw 0a0b0c0d"),
     Print("links[2].sample.raw"),
     Quietly("set var links[2].sample.raw = {1, 2, 3, 4}"),
-    Quietly("set $r3 = 0x55"),
-    Print("$r3"),
+    Quietly("set $r12 = 0x55"),
+    Print("$r12"),
     Print("leaf(2, 3)"),
     Print("depth(4)"),
     Print("table[7] * 2"),

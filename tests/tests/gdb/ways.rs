@@ -28,6 +28,7 @@ async fn an_application_is_halted_debugged_and_let_go_whatever_it_does() -> Resu
         }
         a_breakpoint_of_its_own(&mut gdb).await?;
         what_an_interrupt_writes_is_read_anew(&mut gdb).await?;
+        a_fault_is_held(&mut gdb).await?;
         monitored(&mut gdb).await?;
         // It runs when gdb has left, and nothing that was planted is left behind.
         gdb.mi("-break-insert work").await?;
@@ -93,6 +94,18 @@ async fn what_an_interrupt_writes_is_read_anew(gdb: &mut Gdb) -> Result<()> {
         ensure!(now > before, "{now} ticks after {before}");
         before = now;
     }
+    Ok(())
+}
+
+/// At the instruction that faulted, before it ends.
+async fn a_fault_is_held(gdb: &mut Gdb) -> Result<()> {
+    gdb.console("set var mode = MODE_UNDEFINED").await?;
+    let stop = gdb.until_stopped("-exec-continue").await?;
+    ensure!(stop["signal-name"] == "SIGILL" && is_in(&stop, &["behave"]), "{stop}");
+    let shown = gdb.console("x/i $pc").await?;
+    ensure!(shown.contains("udf"), "{shown}");
+    let fault = gdb.console("monitor fault").await?;
+    ensure!(fault.contains("UNDEFINSTR"), "{fault}");
     Ok(())
 }
 
