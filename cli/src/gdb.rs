@@ -12,7 +12,7 @@ use crate::failure::input;
 /// What knows an M-profile Arm, in the order tried.
 const PROGRAMS: [&str; 2] = ["gdb-multiarch", "arm-none-eabi-gdb"];
 /// An ELF file can hold scripts for gdb to run; it comes from elsewhere, so they are not.
-const SAFE: [&str; 2] = ["-iex", "set auto-load off"];
+pub(crate) const SAFE: [&str; 2] = ["-iex", "set auto-load off"];
 
 /// The first of these that starts.
 pub(crate) fn find(asked: Option<&str>) -> Result<String> {

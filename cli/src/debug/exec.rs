@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use tokio::process::{Child, Command};
 
+use crate::gdb::SAFE;
+
 /// Seconds gdb waits for an answer; its own 2 are too few for a device that is far away, or comes back.
 pub(crate) const TIMEOUT_S: u32 = 120;
 
 /// What to tell gdb, as its arguments.
 pub(crate) fn arguments(elf: Option<&Path>, port: u16) -> Vec<String> {
-    let mut arguments: Vec<String> = ["-q", "-ex"].map(str::to_owned).into();
+    let mut arguments: Vec<String> =
+        ["-q"].iter().chain(&SAFE).chain(&["-ex"]).map(|&argument| argument.to_owned()).collect();
     arguments.push(format!("set remotetimeout {TIMEOUT_S}"));
     arguments.push("-ex".into());
     arguments.push(format!("target extended-remote 127.0.0.1:{port}"));
@@ -36,5 +39,7 @@ mod tests {
         let arguments = arguments(Some(Path::new("a b.elf")), 1234);
         assert!(arguments.contains(&"target extended-remote 127.0.0.1:1234".to_owned()));
         assert_eq!(arguments.last().unwrap(), "a b.elf");
+        let (safe, elf) = (arguments.iter().position(|argument| argument == SAFE[1]), arguments.len() - 1);
+        assert!(safe.is_some_and(|safe| safe < elf), "scripts of the file are run: {arguments:?}");
     }
 }

@@ -444,8 +444,11 @@ fn over(reason: EndReason) -> Gone {
         }
         EndReason::DeviceClosed => "the device ended the session",
         EndReason::DeviceRevoked => "the device was revoked or deleted",
+        EndReason::Forbidden => {
+            "debugging was forbidden here: `holdfast debugging list` shows for what; an administrator allows it again"
+        }
         EndReason::ProtocolError => {
-            "device and relay do not understand each other: look at `holdfast debug-session events`"
+            "device and relay do not understand each other: an administrator finds more in `holdfast debug-session events`"
         }
         EndReason::Replaced => "another `holdfast debug` of yours took the session over",
         EndReason::NotResumable => {

@@ -51,8 +51,12 @@ type Bounds = BTreeMap<String, BTreeMap<String, Bound>>;
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let names = programs("bench_", arguments.name.as_deref())?;
     build_installation(true).await?;
-    if names.iter().any(|name| name == "board") {
-        firmware::run(&firmware::Arguments::first()).await?;
+    for (bench, firmware) in
+        [("board", firmware::Arguments::first()), ("debug", firmware::Arguments::patient())]
+    {
+        if names.iter().any(|name| name == bench) {
+            firmware::run(&firmware).await?;
+        }
     }
     let mut figures = Vec::new();
     for name in &names {

@@ -80,6 +80,11 @@ impl Arguments {
     pub(crate) fn first() -> Arguments {
         Arguments { app: Some(App::First), compiler: None }
     }
+
+    /// What is debugged.
+    pub(crate) fn patient() -> Arguments {
+        Arguments { app: Some(App::Patient), compiler: None }
+    }
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {

@@ -8,5 +8,6 @@ mod frame;
 pub mod hostile;
 pub mod log;
 pub mod microvisor;
+pub mod patient;
 pub mod power;
 pub mod wire;

@@ -3,6 +3,7 @@
 
 pub mod boards;
 pub mod broker;
+pub mod delay;
 pub mod figure;
 pub mod services;
 pub mod sockets;

@@ -1,8 +1,8 @@
 //! gdb on the application of an emulated board: through `holdfast debug`, the relay, the broker and TLS; and the same through QEMU's own
 //! server, whose answers must be the same.
 
+mod blind;
 mod compared;
-mod patient;
 mod suite;
 mod survives;
 mod ways;

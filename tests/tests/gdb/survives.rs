@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use dev::Service;
 
-use crate::patient::{Patient, connected};
+use scenarios::an505::patient::{Patient, connected};
 
 #[tokio::test]
 async fn a_session_survives_its_relay_and_nothing_is_done_twice() -> Result<()> {

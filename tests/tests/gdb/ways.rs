@@ -5,7 +5,7 @@ use scenarios::gdb::Gdb;
 use scenarios::world::PATIENCE;
 use serde_json::Value;
 
-use crate::patient::{Patient, connected};
+use scenarios::an505::patient::{Patient, connected};
 
 /// Ways the patient spends its time in that are hard to stop, and the function it is then in.
 const HARD: [(&str, &[&str]); 5] = [

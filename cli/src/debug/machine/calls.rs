@@ -8,6 +8,9 @@ use super::{Machine, News, Pending, REGISTERS, Ranges, SP, State, Stop, Trouble}
 use crate::debug::about::About;
 use crate::debug::link::{Gone, Link};
 
+/// Bytes of `DebugStop.registers`.
+const REGISTERS_BYTES: usize = 4 * REGISTERS;
+
 impl Machine {
     /// Makes these calls together, and waits for their answers.
     pub(super) fn ask(
@@ -167,7 +170,8 @@ impl Machine {
     }
 
     fn check_stop(&mut self, stop: &DebugStop) -> Result<(), Gone> {
-        if stop.registers.len() != REGISTERS * 4 {
+        // None: its stack was not there to take them, as after an overflow. Then they are zero here.
+        if !matches!(stop.registers.len(), 0 | REGISTERS_BYTES) {
             return Err(Gone::Nonsense("registers of another machine"));
         }
         if stop.stack.len() > self.stack_asked as usize {

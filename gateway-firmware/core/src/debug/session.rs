@@ -303,6 +303,12 @@ impl<'b> Stub<'b> {
         device: &mut Device<'_, B>,
         logs: &mut Logs<'_>,
     ) -> Taken {
+        // Whatever is done is answered: while no answer can be kept, nothing is done.
+        if let (Some(open), Some(memory)) = (&self.open, &mut self.memory)
+            && open.pipe.place(&mut memory.frames).is_none()
+        {
+            return Taken::Later;
+        }
         let taken = match Kind::of(frame) {
             Some(Kind::Message1) => self.greet(frame, session, device),
             Some(Kind::Message3) => self.admit(frame, device, logs),
@@ -492,8 +498,9 @@ fn seal(
 #[inline(never)]
 fn own_of<B: Board>(id: DeviceId, device: &mut Device<'_, B>) -> Option<Own> {
     let mut secret = [0; noise::KEY_BYTES];
-    let kept = device.store.read(&mut device.ports.flash, Key::Debug, &mut secret);
-    if !matches!(kept, Ok(Some(kept)) if kept.len() == noise::KEY_BYTES) {
+    // One that cannot be read just now may be there all the same: another one would look like another device's.
+    let kept = device.store.read(&mut device.ports.flash, Key::Debug, &mut secret).ok()?;
+    if kept.is_none_or(|kept| kept.len() != noise::KEY_BYTES) {
         device.ports.entropy.fill(&mut secret).ok()?;
         if let Err(error) = device.store.put(&mut device.ports.flash, Key::Debug, &secret) {
             device.note(Notice::StoreFailed(error));

@@ -137,11 +137,20 @@ fn what_may_not_be_read_is_empty_and_the_rest_comes() {
 
 #[test]
 fn the_stack_ends_where_its_memory_ends() {
-    for (sp, length) in [(RAM + 4088, 8), (RAM + 4096, 0), (SECRET, 0), (0, 0), (RAM, 32)] {
+    // It begins where gdb's line does, if that is the application's.
+    for (sp, at, length) in [
+        (RAM + 4088, RAM + 4032, 64),
+        (RAM + 4096, 0, 0),
+        (SECRET, 0, 0),
+        (0, 0, 0),
+        (RAM, RAM, 80),
+        (RAM + 100, RAM + 64, 80),
+    ] {
         let mut world = World::halted(&LOOP);
         world.call(&Call { registers: vec![(13, sp)], ..Call::default() }).unwrap();
-        let told = world.call(&Call { stack_bytes: 32, ..Call::go(DebugGo::Halt) }).unwrap();
-        assert_eq!(told.stop.unwrap().stack.len(), length, "{sp:#x}");
+        let told = world.call(&Call { stack_bytes: 80, ..Call::go(DebugGo::Halt) }).unwrap();
+        let stop = told.stop.unwrap();
+        assert_eq!((stop.stack_at, stop.stack.len()), (at, length), "{sp:#x}");
         assert_eq!(world.probe.outside, 0);
     }
 }

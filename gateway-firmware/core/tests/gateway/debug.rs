@@ -269,6 +269,41 @@ fn nothing_is_done_before_the_first_call_was_verified() {
 }
 
 #[test]
+fn a_call_that_no_answer_can_be_kept_of_is_not_taken_yet() {
+    let mut world = debuggable();
+    let mut relay = Relay::new(1, session(1), 1);
+    let mut developer = Developer::attach(&mut world, &mut relay);
+    relay.frames(&mut world);
+    // One that runs, and is answered by its stop; two that are answered at once. Nobody takes the answers.
+    let go = developer.call(|call| call.go = EnumValue::Known(DebugGo::Continue));
+    relay.send(&mut world, &go);
+    let mut held = relay.hear(&mut world);
+    for _ in 0..2 {
+        let call = developer.call(|call| call.describe = true);
+        relay.send(&mut world, &call);
+        held.extend(relay.hear(&mut world));
+    }
+    // It ends and is started anew, and that is said by itself.
+    world.bench.app.borrow_mut().running.as_mut().unwrap().1 = Behaviour::Crash;
+    world.pass_ms(10_000);
+    held.extend(relay.hear(&mut world));
+    let made = held.iter().map(|said| said.number).max();
+    let (taken, sent) = (held.iter().map(|said| said.received_up_to).max(), relay.sent);
+    assert_eq!((made, taken), (Some(relay.received + 4), Some(sent)), "as many as are kept");
+
+    let call = developer.write(77);
+    relay.send(&mut world, &call);
+    let said = relay.hear(&mut world);
+    assert!(said.iter().all(|said| said.received_up_to == sent && said.number <= relay.received + 4));
+    assert!(!written(&world).contains(&77), "it was done without an answer");
+    // When they were taken it comes again, is done and answered.
+    world.pass_ms(1_000);
+    while !relay.frames(&mut world).is_empty() {}
+    relay.send_as(&mut world, sent + 1, &call);
+    assert!(relay.hear(&mut world).iter().any(|said| said.received_up_to == sent + 1));
+}
+
+#[test]
 fn what_a_relay_makes_up_is_counted_and_changes_nothing() {
     let mut world = debuggable();
     let mut relay = Relay::new(1, session(1), 1);

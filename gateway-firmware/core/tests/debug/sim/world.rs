@@ -111,6 +111,7 @@ pub(crate) struct Stopped {
     pub number: u32,
     pub reason: DebugStopReason,
     pub registers: Vec<u32>,
+    pub stack_at: u32,
     pub stack: Vec<u8>,
     pub fault: CrashKind,
     pub cfsr: u32,
@@ -154,6 +155,7 @@ impl Told {
                     .chunks_exact(4)
                     .map(|word| u32::from_le_bytes(word.try_into().unwrap()))
                     .collect(),
+                stack_at: stop.stack_at,
                 stack: stop.stack.to_vec(),
                 fault: known(stop.fault),
                 cfsr: stop.cfsr,

@@ -6,31 +6,34 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 use dev::firmware::Image;
 use dev::qemu::Board;
-use scenarios::an505::board::is_online;
-use scenarios::gdb::Gdb;
-use scenarios::world::{PATIENCE, World, text};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 use tokio::time::timeout;
 
+use crate::an505::board::is_online;
+use crate::gdb::Gdb;
+use crate::world::{PATIENCE, World, text};
+
 /// Where its sources are: they are named from there.
 const SOURCES: &str = "gateway-firmware/apps/patient";
 
 /// A board from the factory that runs the patient, with its developer's debug key.
-pub(crate) struct Patient {
-    pub(crate) world: World,
-    pub(crate) flash: PathBuf,
+#[derive(Debug)]
+pub struct Patient {
+    pub world: World,
+    pub flash: PathBuf,
 }
 
 /// `holdfast debug`, and the port it gave.
-pub(crate) struct Debug {
+#[derive(Debug)]
+pub struct Debug {
     child: Child,
-    pub(crate) port: u16,
+    pub port: u16,
 }
 
 impl Patient {
-    pub(crate) async fn new(hardware_id: &str) -> Result<Patient> {
+    pub async fn new(hardware_id: &str) -> Result<Patient> {
         let world = World::start().await?;
         world.cli(&["debug", "key", "create"]).await?;
         let key = world.cli(&["debug", "key", "show"]).await?;
@@ -43,14 +46,32 @@ impl Patient {
     }
 
     /// The board, switched on; its device, online.
-    pub(crate) async fn start(&self) -> Result<(Board, String)> {
+    pub async fn start(&self) -> Result<(Board, String)> {
         let board = self.world.machine(&self.flash)?.start().await?;
         let device = self.world.devices(1, is_online).await?.remove(0);
         Ok((board, device))
     }
 
+    /// A context of the command line's that reaches the relay by another address.
+    pub async fn context(&self, name: &str, relay: &str) -> Result<()> {
+        let shown = self.world.one(&["context", "show"]).await?;
+        let field = |name: &str| shown[name].as_str().with_context(|| format!("no {name}: {shown}"));
+        let mut add = vec!["context", "add", name, "--debug", relay];
+        for (option, of) in [
+            ("--registry", "registry"),
+            ("--ota", "ota"),
+            ("--logs", "logs"),
+            ("--ca", "ca"),
+            ("--key", "key"),
+            ("--key-file", "key_file"),
+        ] {
+            add.extend([option, field(of)?]);
+        }
+        self.world.cli(&add).await.map(drop)
+    }
+
     /// `holdfast debug` with these arguments, once it listens.
-    pub(crate) async fn debug(&self, device: &str, extra: &[&str]) -> Result<Debug> {
+    pub async fn debug(&self, device: &str, extra: &[&str]) -> Result<Debug> {
         let args = [&["debug", device, "--json"][..], extra].concat();
         let mut child = self.world.command(&args)?.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
         let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
@@ -62,8 +83,13 @@ impl Patient {
 }
 
 impl Debug {
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Once gdb has left.
-    pub(crate) async fn ended(mut self) -> Result<()> {
+    pub async fn ended(mut self) -> Result<()> {
         let status = timeout(PATIENCE, self.child.wait()).await.context("holdfast debug does not end")??;
         ensure!(status.success(), "holdfast debug: {status}");
         Ok(())
@@ -71,7 +97,7 @@ impl Debug {
 }
 
 /// A gdb with the patient's program, connected to a server.
-pub(crate) async fn connected(server: &str) -> Result<Gdb> {
+pub async fn connected(server: &str) -> Result<Gdb> {
     let mut gdb = Gdb::start(&Image::Patient.built()?).await?;
     let sources: PathBuf = dev::root().join(SOURCES);
     gdb.mi(&format!("-environment-directory {}", text(&sources)?)).await?;
