@@ -9,7 +9,7 @@ use wire::{DeviceId, TenantId};
 
 use super::{App, Effect, micros};
 use crate::error::Error;
-use crate::model::hello::{Heard, Order, Report};
+use crate::model::hello::{Heard, Order, Report, newest};
 use crate::model::lives::{self, CHALLENGE_BYTES, Challenge, Lives, Place, Sign};
 use crate::model::roots;
 use crate::store::devices::{self, Change};
@@ -51,10 +51,10 @@ struct Living {
     twice: bool,
 }
 
-/// The newest of each in a batch; ordered by id, as every transaction of theirs.
+/// What a batch brought, of each in the order it came; ordered by id, as every transaction of theirs.
 #[derive(Debug, Default)]
 struct Batch {
-    reports: BTreeMap<DeviceId, Report>,
+    reports: BTreeMap<DeviceId, Vec<Report>>,
     wills: BTreeMap<DeviceId, Order>,
 }
 
@@ -72,7 +72,10 @@ impl App {
             .keys()
             .filter(|device| !batch.reports.contains_key(device))
             .map(|device| (*device, i32::MAX))
-            .chain(batch.reports.iter().map(|(device, report)| (*device, report.keyset_version)))
+            .chain(batch.reports.iter().filter_map(|(device, reports)| {
+                // The last one to come says best what it holds now.
+                Some((*device, reports.last()?.keyset_version))
+            }))
             .collect();
         let tx = self.store.every().await?;
         let known = rows::greeted(&tx, &held).await?;
@@ -84,16 +87,20 @@ impl App {
             let known = known.get(device).filter(|known| !known.revoked && !known.quarantined);
             known.filter(|_| !living.get(device).is_some_and(|one| one.twice)).map(|known| known.tenant)
         };
-        let welcome: Vec<(DeviceId, TenantId, &Report)> = batch
-            .reports
-            .iter()
-            .filter_map(|(device, report)| Some((*device, tenant_of(device)?, report)))
-            .collect();
         // What this batch proved counts already.
         let place = |device: &DeviceId, report: &Report| {
             let lives = living.get(device).and_then(|one| one.lives.as_ref());
             lives.map_or(Place::Counted, |lives| lives.place(report.order.boot()))
         };
+        let reports: BTreeMap<DeviceId, Report> = batch
+            .reports
+            .into_iter()
+            .filter_map(|(device, reports)| Some((device, newest(reports, |report| place(&device, report))?)))
+            .collect();
+        let welcome: Vec<(DeviceId, TenantId, &Report)> = reports
+            .iter()
+            .filter_map(|(device, report)| Some((*device, tenant_of(device)?, report)))
+            .collect();
         let renewals: Vec<(Renewal, &Report)> = welcome
             .iter()
             .map(|(device, tenant, report)| {
@@ -263,13 +270,7 @@ impl Batch {
                 Heard::Will(order) => {
                     batch.wills.insert(device, order);
                 }
-                Heard::Hello(report, _) => {
-                    // Should counters have gone back between the two, the device says another hello.
-                    let newer = |old: &Report| report.order.newer_than(&old.order, Place::Counted);
-                    if batch.reports.get(&device).is_none_or(newer) {
-                        batch.reports.insert(device, report);
-                    }
-                }
+                Heard::Hello(report, _) => batch.reports.entry(device).or_default().push(report),
             }
         }
         batch

@@ -88,6 +88,16 @@ pub(crate) fn number(field: &'static str, value: u64) -> Result<i64, Invalid> {
     i64::try_from(value).map_err(|_| Invalid::new(field, "must be below 2^63"))
 }
 
+/// The latest in the device's life of what one batch brought, by what is proved of its boots.
+pub(crate) fn newest(reports: Vec<Report>, place: impl Fn(&Report) -> Place) -> Option<Report> {
+    let later = |next: &Report, best: &Report| match (place(next), place(best)) {
+        (Place::Over, _) => false,
+        (_, Place::Over) => true,
+        (place, _) => next.order.newer_than(&best.order, place),
+    };
+    reports.into_iter().reduce(|best, next| if later(&next, &best) { next } else { best })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +135,23 @@ mod tests {
         for place in [Place::Over, Place::Unproven] {
             assert!(!newer((9, 7), (1, 2), place), "{place:?}");
         }
+    }
+
+    #[test]
+    fn of_a_batch_the_latest_by_what_is_proved_counts_in_whatever_order_it_came() {
+        let place = |report: &Report| match report.order.boot_count {
+            3 => Place::Newest,
+            40 => Place::Over,
+            _ => Place::Unproven,
+        };
+        let of = |reports: &[(u32, u32)]| {
+            let reports = reports.iter().map(|(count, sequence)| report(*count, *sequence)).collect();
+            newest(reports, place).map(|report| (report.order.boot_count, report.order.sequence))
+        };
+        assert_eq!(of(&[(40, 99), (3, 4)]), Some((3, 4)));
+        assert_eq!(of(&[(3, 4), (40, 99), (9, 1), (3, 3)]), Some((3, 4)));
+        assert_eq!(of(&[(40, 1), (40, 2)]), Some((40, 1)), "none of them counts");
+        assert_eq!(of(&[]), None);
     }
 
     #[test]
