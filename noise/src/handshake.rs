@@ -14,8 +14,27 @@ use crate::transport::Transport;
 use crate::{Error, Kind};
 
 const PARAMS: &str = "Noise_XX_25519_AESGCM_SHA256";
-const PROLOGUE: &[u8; 16] = b"holdfast debug 1";
-const PROLOGUE_BYTES: usize = PROLOGUE.len() + DeviceId::BYTES + DebugSessionId::BYTES;
+const WORDS_BYTES: usize = 16;
+const PROLOGUE_BYTES: usize = WORDS_BYTES + DeviceId::BYTES + DebugSessionId::BYTES;
+
+/// What a session is for. The relay says it to the device before anybody else can; both ends have it in the prologue, so a relay that says
+/// the one to the device and the other to the developer is found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Halts, steps, writes.
+    Writer,
+    /// Only reads.
+    Watcher,
+}
+
+impl Role {
+    fn words(self) -> &'static [u8; WORDS_BYTES] {
+        match self {
+            Role::Writer => b"holdfast debug 1",
+            Role::Watcher => b"holdfast watch 1",
+        }
+    }
+}
 
 /// Bytes of message 1 as a frame: the ephemeral key.
 pub const MESSAGE_1_BYTES: usize = 1 + KEY_BYTES;
@@ -24,12 +43,12 @@ pub const MESSAGE_2_BYTES: usize = 1 + KEY_BYTES + KEY_BYTES + TAG_BYTES + VOUCH
 /// Bytes of message 3 as a frame: static key, and a payload of nothing.
 pub const MESSAGE_3_BYTES: usize = 1 + KEY_BYTES + TAG_BYTES + TAG_BYTES;
 
-/// What both ends must agree on before they begin: protocol, device and session.
-pub fn prologue(device: DeviceId, session: DebugSessionId) -> [u8; PROLOGUE_BYTES] {
+/// What both ends must agree on before they begin: protocol and role, device and session.
+pub fn prologue(role: Role, device: DeviceId, session: DebugSessionId) -> [u8; PROLOGUE_BYTES] {
     let mut bytes = [0; PROLOGUE_BYTES];
-    let (words, ids) = bytes.split_at_mut(PROLOGUE.len());
+    let (words, ids) = bytes.split_at_mut(WORDS_BYTES);
     let (of_device, of_session) = ids.split_at_mut(DeviceId::BYTES);
-    words.copy_from_slice(PROLOGUE);
+    words.copy_from_slice(role.words());
     of_device.copy_from_slice(device.text().as_bytes());
     of_session.copy_from_slice(session.text().as_bytes());
     bytes

@@ -19,7 +19,7 @@ mod primitives;
 mod transport;
 
 pub use handshake::{
-    Greeted, Initiator, MESSAGE_1_BYTES, MESSAGE_2_BYTES, MESSAGE_3_BYTES, Responder, prologue,
+    Greeted, Initiator, MESSAGE_1_BYTES, MESSAGE_2_BYTES, MESSAGE_3_BYTES, Responder, Role, prologue,
 };
 pub use key::{KEY_BYTES, PublicKey, StaticKey, VOUCHER_BYTES, Voucher, statement};
 pub use transport::{FRAME_MORE_BYTES, PLAIN_BYTES_MAX, Transport};

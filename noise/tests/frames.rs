@@ -2,7 +2,7 @@
 
 use noise::{
     Error, FRAME_MORE_BYTES, Initiator, KEY_BYTES, Kind, MESSAGE_1_BYTES, MESSAGE_2_BYTES, MESSAGE_3_BYTES,
-    PLAIN_BYTES_MAX, Responder, StaticKey, Transport, Voucher, prologue, statement,
+    PLAIN_BYTES_MAX, Responder, Role, StaticKey, Transport, Voucher, prologue, statement,
 };
 use proptest::prelude::*;
 use wire::limits::DEBUG_FRAME_BYTES_MAX;
@@ -19,7 +19,7 @@ fn key_of(byte: u8) -> StaticKey {
 }
 
 fn spoken() -> [u8; 84] {
-    prologue(device(), DebugSessionId::new([0xcd; 16]))
+    prologue(Role::Writer, device(), DebugSessionId::new([0xcd; 16]))
 }
 
 /// The developer's end and the device's, attached.
@@ -102,10 +102,11 @@ fn the_longest_frame_is_a_debug_frame_and_one_byte_more_is_refused() {
 }
 
 #[test]
-fn another_device_or_session_is_another_handshake() {
+fn another_device_session_or_role_is_another_handshake() {
     for other in [
-        prologue(DeviceId::new([0xac; 16]), DebugSessionId::new([0xcd; 16])),
-        prologue(device(), DebugSessionId::new([0xce; 16])),
+        prologue(Role::Writer, DeviceId::new([0xac; 16]), DebugSessionId::new([0xcd; 16])),
+        prologue(Role::Writer, device(), DebugSessionId::new([0xce; 16])),
+        prologue(Role::Watcher, device(), DebugSessionId::new([0xcd; 16])),
     ] {
         let (initiator, message_1) = Initiator::new(&key_of(1), &spoken(), [3; 32]).expect("begun");
         let (_, message_2) =

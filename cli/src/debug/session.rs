@@ -171,7 +171,7 @@ impl<'a> Driver<'a> {
             global,
             name: opened.name.clone(),
             key,
-            prologue: prologue(device, id).to_vec(),
+            prologue: prologue(noise::Role::Writer, device, id).to_vec(),
             check,
             pipe,
             stage: Stage::Idle,
@@ -492,7 +492,7 @@ mod tests {
     }
 
     fn answered(message_1: &[u8], key: [u8; 32]) -> (Responder, Vec<u8>) {
-        let prologue = prologue(device(), DebugSessionId::new([6; 16]));
+        let prologue = prologue(noise::Role::Writer, device(), DebugSessionId::new([6; 16]));
         let voucher = Voucher { identity: [1; 65], signature: [2; 64] };
         let (responder, message) =
             Responder::answer(&StaticKey::new(key), &prologue, rand::random(), message_1, &voucher).unwrap();
@@ -578,7 +578,7 @@ mod tests {
 
     /// Somebody else's message 1.
     fn answered_first() -> Vec<u8> {
-        let prologue = prologue(device(), DebugSessionId::new([6; 16]));
+        let prologue = prologue(noise::Role::Writer, device(), DebugSessionId::new([6; 16]));
         Initiator::new(&StaticKey::new([9; 32]), &prologue, rand::random()).unwrap().1.to_vec()
     }
 

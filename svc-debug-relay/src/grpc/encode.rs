@@ -30,6 +30,7 @@ pub(super) fn session(tenant: TenantId, stored: Stored) -> DebugSession {
         end_time: stored.end_time.map(Into::into),
         writers: stored.writers,
         watchers: stored.watchers,
+        role: api::Role::Writer.into(),
         traffic: Some(traffic(stored.traffic)),
     }
 }
@@ -60,6 +61,7 @@ pub(super) fn event(tenant: TenantId, event: Event) -> DebugSessionEvent {
         start_time: event.start_time.map(Into::into),
         reason: event.reason.map_or(api::EndReason::Unspecified, reason).into(),
         denial: event.denial,
+        role: api::Role::Writer.into(),
         traffic: Some(traffic(event.traffic)),
     }
 }

@@ -47,7 +47,7 @@ impl Attached {
         let session = api.clone().create_debug_session(request).await?.into_inner().name;
         let mut stream = Stream::open(api, writer(&session, None)).await?;
         let mut developer = Developer::default();
-        let spoken = prologue(id(device).parse()?, id(&session).parse()?);
+        let spoken = prologue(noise::Role::Writer, id(device).parse()?, id(&session).parse()?);
         let mut ephemeral = [0; 32];
         aws_lc_rs::rand::fill(&mut ephemeral).ok().context("no randomness")?;
         let (initiator, message_1) = Initiator::new(key, &spoken, ephemeral)?;

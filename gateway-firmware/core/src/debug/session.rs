@@ -5,7 +5,7 @@
 
 use heapless::Vec;
 use noise::{
-    Kind, PLAIN_BYTES_MAX, PublicKey, Responder, StaticKey, Transport, Voucher, prologue, statement,
+    Kind, PLAIN_BYTES_MAX, PublicKey, Responder, Role, StaticKey, Transport, Voucher, prologue, statement,
 };
 use wire::msg::{DebugDown, DebugEnd, DebugUp, EnumValue, LogLevel, Message as _};
 use wire::{DebugSessionId, DeviceId, RelayId};
@@ -344,7 +344,8 @@ impl<'b> Stub<'b> {
         }
         let open = self.open.as_mut()?;
         let place = open.pipe.place(frames)?;
-        let answered = Responder::answer(key, &prologue(id, session), ephemeral, message_1, voucher);
+        let answered =
+            Responder::answer(key, &prologue(Role::Writer, id, session), ephemeral, message_1, voucher);
         ephemeral.zeroize();
         let (responder, message_2) = answered.ok()?;
         place.clear();

@@ -334,7 +334,7 @@ fn a_flood_of_handshakes_is_held_back_and_the_next_ones_come_in_time() {
     let mut relay = Relay::new(1, session(1), 1);
     relay.open(&mut world);
     relay.hear(&mut world);
-    let spoken = prologue(world.maker.device, relay.session);
+    let spoken = prologue(noise::Role::Writer, world.maker.device, relay.session);
     let mut made = 0;
     let mut flood = |world: &mut World, relay: &mut Relay| {
         for _ in 0..20 {

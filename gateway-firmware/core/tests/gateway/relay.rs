@@ -164,7 +164,7 @@ impl Developer {
     pub(crate) fn greet(world: &mut World, relay: &mut Relay, key: &StaticKey) -> (Developer, Vec<u8>) {
         relay.open(world);
         assert!(relay.hear(world).iter().all(|said| said.end.is_none()));
-        let spoken = prologue(world.maker.device, relay.session);
+        let spoken = prologue(noise::Role::Writer, world.maker.device, relay.session);
         let (initiator, message_1) = Initiator::new(key, &spoken, [relay.epoch as u8 + 40; 32]).unwrap();
         relay.send(world, &message_1);
         let frames = relay.frames(world);
