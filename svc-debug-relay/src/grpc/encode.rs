@@ -61,7 +61,6 @@ pub(super) fn event(tenant: TenantId, event: Event) -> DebugSessionEvent {
         start_time: event.start_time.map(Into::into),
         reason: event.reason.map_or(api::EndReason::Unspecified, reason).into(),
         denial: event.denial,
-        role: api::Role::Writer.into(),
         traffic: Some(traffic(event.traffic)),
     }
 }

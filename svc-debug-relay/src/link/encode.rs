@@ -21,6 +21,7 @@ pub(super) fn down(session: DebugSessionId, down: &Down) -> Vec<u8> {
         delivered_up_to: down.delivered_up_to,
         credit_up_to: down.credit_up_to,
         end: end.into(),
+        watch: false,
     };
     message.encode_to_vec()
 }
