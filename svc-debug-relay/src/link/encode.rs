@@ -59,6 +59,7 @@ mod tests {
             delivered_up_to: 5,
             credit_up_to: 6,
             end: DebugEnd::Closed as i32,
+            watch: false,
         };
         assert_eq!(message, expected);
     }
