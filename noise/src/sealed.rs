@@ -2,7 +2,7 @@
 //!
 //! Counters are implicit, so a record that was altered, left out, moved or put in is an [`Error`]; the last record says that it is the last, so what
 //! was cut off is told from what ended. After each record both sides go on with another key (Noise, §11.3) that does not lead back: who takes the
-//! writer over reads what it writes from then on, and nothing of before. A writer proves nothing about itself: whoever knows the owner's public
+//! writer over reads what it writes from then on, and nothing of before (but for what snow leaves where it was: see the crate's header). A writer proves nothing about itself: whoever knows the owner's public
 //! key can write such records.
 
 use alloc::boxed::Box;

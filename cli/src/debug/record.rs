@@ -394,6 +394,42 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_gdb_says_and_is_told_passes_when_it_is_written_down_and_not_otherwise() {
+        let (recorder, file) = on_a_file_that_breaks();
+        let (said, from) = mpsc::channel(PIECES_MAX);
+        let (to, mut told) = mpsc::channel(PIECES_MAX);
+        let (mut gdb, served) = recorder.gdb(Gdb { from, to }).unwrap();
+        said.blocking_send(b"$g#67".to_vec()).unwrap();
+        assert_eq!(gdb.from.blocking_recv(), Some(b"$g#67".to_vec()));
+        gdb.to.blocking_send(b"$OK#9a".to_vec()).unwrap();
+        assert_eq!(told.blocking_recv(), Some(b"$OK#9a".to_vec()));
+        drop(file);
+        said.blocking_send(b"$g#67".to_vec()).unwrap();
+        assert_eq!(gdb.from.blocking_recv(), None);
+        gdb.to.blocking_send(b"$OK#9a".to_vec()).unwrap();
+        assert_eq!(told.blocking_recv(), None);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        assert!(runtime.block_on(served.left("it is gone")).is_err());
+    }
+
+    #[test]
+    fn what_gdb_is_told_at_once_may_be_longer_than_a_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("session.hft");
+        let recorder = recorder(&path);
+        let long: Vec<u8> = (0..RECORD_BYTES_MAX + 1).map(|n| n as u8).collect();
+        recorder.pieces(&long, Event::GdbTold).unwrap();
+        recorder.finish(Ok(())).unwrap();
+        let (records, end) = read(&std::fs::read(&path).unwrap(), &owner());
+        assert!(end.is_ok());
+        let told = records.into_iter().filter_map(|record| match record.event {
+            Some(Event::GdbTold(bytes)) => Some(bytes),
+            _ => None,
+        });
+        assert_eq!(told.collect::<Vec<_>>().concat(), long);
+    }
+
+    #[test]
     fn a_beginning_that_cannot_be_written_down_lets_nothing_begin() {
         let (near, far) = UnixStream::pair().unwrap();
         let writer = Writer::begin(File::from(OwnedFd::from(near)), &owner().public()).unwrap();
