@@ -33,7 +33,10 @@ fn opened(opener: &mut Opener, records: &[Vec<u8>]) -> Result<(Vec<Vec<u8>>, boo
     let (mut plain, mut is_over) = (Vec::new(), false);
     for record in records {
         match opener.open(record) {
-            Ok((bytes, is_last)) => (plain.push(bytes.to_vec()), is_over = is_last).0,
+            Ok((bytes, is_last)) => {
+                plain.push(bytes.to_vec());
+                is_over = is_last;
+            }
             Err(error) => return Err((plain, error)),
         }
     }
