@@ -74,7 +74,7 @@ impl Initiator {
         prologue: &[u8],
         ephemeral: [u8; KEY_BYTES],
     ) -> Result<(Self, [u8; MESSAGE_1_BYTES]), Error> {
-        let mut state = begin(key.secret(), prologue, ephemeral, Role::Initiator)?;
+        let mut state = begin(key.secret(), prologue, ephemeral, End::Initiator)?;
         let frame = write(&mut state, Kind::Message1, &[])?;
         Ok((Self(state), frame))
     }
@@ -116,7 +116,7 @@ impl Responder {
         message_1: &[u8],
         voucher: &Voucher,
     ) -> Result<(Self, [u8; MESSAGE_2_BYTES]), Error> {
-        let mut state = begin(key.secret(), prologue, ephemeral, Role::Responder)?;
+        let mut state = begin(key.secret(), prologue, ephemeral, End::Responder)?;
         read(&mut state, Kind::Message1, MESSAGE_1_BYTES, message_1)?;
         let frame = write(&mut state, Kind::Message2, &voucher.bytes())?;
         Ok((Self(state), frame))
@@ -132,7 +132,7 @@ impl Responder {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
+enum End {
     Initiator,
     Responder,
 }
@@ -141,14 +141,14 @@ fn begin(
     secret: &[u8; KEY_BYTES],
     prologue: &[u8],
     ephemeral: [u8; KEY_BYTES],
-    role: Role,
+    end: End,
 ) -> Result<HandshakeState, Error> {
     let primitives = Box::new(Primitives::new(ephemeral));
     let builder =
         Builder::with_resolver(PARAMS.parse()?, primitives).local_private_key(secret)?.prologue(prologue)?;
-    Ok(match role {
-        Role::Initiator => builder.build_initiator()?,
-        Role::Responder => builder.build_responder()?,
+    Ok(match end {
+        End::Initiator => builder.build_initiator()?,
+        End::Responder => builder.build_responder()?,
     })
 }
 
@@ -263,8 +263,8 @@ mod tests {
                 "449d4d433b3cdc3d02bf6fc881774b9df54366ebcffb9689bb13f14709822cd7ef42bcdb4d",
             ),
         ];
-        let [mut from, mut to] = [(0, Role::Initiator), (1, Role::Responder)].map(|(end, role)| {
-            begin(&key(statics[end]), &prologue, key(ephemerals[end]), role).expect("begun")
+        let [mut from, mut to] = [(0, End::Initiator), (1, End::Responder)].map(|(place, end)| {
+            begin(&key(statics[place]), &prologue, key(ephemerals[place]), end).expect("begun")
         });
         let mut buffer = [0; 256];
         for (payload, ciphertext) in &messages[..3] {

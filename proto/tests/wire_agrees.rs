@@ -150,13 +150,13 @@ proptest! {
 
     #[test]
     fn debug_agrees(
-        session in "\\PC{0,40}", epoch: u32, boot in option::of(boot()), (open, answer) in any::<(bool, bool)>(),
+        session in "\\PC{0,40}", epoch: u32, boot in option::of(boot()), (open, answer, watch) in any::<(bool, bool, bool)>(),
         data in bytes(), (number, received_up_to, delivered_up_to, credit_up_to) in any::<(u64, u64, u64, u64)>(), end in 0..8,
     ) {
         assert_agrees!(
             owned::DebugDown {
                 session: session.clone(), epoch, boot, open, answer, number, data: data.clone().into(),
-                received_up_to, delivered_up_to, credit_up_to, end,
+                received_up_to, delivered_up_to, credit_up_to, end, watch,
             },
             DebugDown
         );
