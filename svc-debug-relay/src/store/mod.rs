@@ -59,7 +59,7 @@ pub(crate) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-/// What the database lets a session's role be.
+/// A session's role; one that this process does not know is none that writes.
 pub(crate) fn role(name: &str) -> Role {
     Role::from_name(name).unwrap_or(Role::Watcher)
 }

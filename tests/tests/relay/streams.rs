@@ -207,6 +207,7 @@ async fn a_session_is_its_creators_alone_and_who_else_attaches_is_written_down()
         );
     }
     writer.frames.extend(frames("more", 1));
+    writer.credit_now(&stream).await;
     writer.run(&mut stream, |d| d.delivered == 2).await.unwrap();
 
     let stranger = client::new_tenant(stack, &world.fleet.admin, "Other").await.unwrap();
