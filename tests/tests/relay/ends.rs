@@ -1,5 +1,6 @@
 //! Every way in which a session or an attachment ends, and what is told and written then.
 
+use anyhow::{Context, Result};
 use proto::debug::v1::attach_debug_session_request::Message as Say;
 use proto::debug::v1::debug_session_event::Kind;
 use proto::debug::v1::{
@@ -17,10 +18,10 @@ fn seconds(seconds: i64) -> Option<prost_types::Duration> {
 }
 
 /// Why it ended, and by whom, as it is written down.
-async fn ender(world: &World, api: &Api, session: &str) -> (EndReason, String) {
-    let events = world.events(api, session, Kind::Ended, 1).await.unwrap();
-    let end = events.into_iter().find(|event| event.kind() == Kind::Ended).unwrap();
-    (end.reason(), end.subject)
+async fn ender(world: &World, api: &Api, session: &str) -> Result<(EndReason, String)> {
+    let events = world.events(api, session, Kind::Ended, 1).await?;
+    let end = events.into_iter().find(|event| event.kind() == Kind::Ended).context("it has ended")?;
+    Ok((end.reason(), end.subject))
 }
 
 #[tokio::test]
@@ -78,7 +79,7 @@ async fn a_session_ends_by_its_deadlines_and_by_a_device_that_is_gone() {
     let mut stream = Stream::open(&api, at(&session, None)).await.unwrap();
     assert_eq!(stream.reason().await.unwrap(), EndReason::DeviceUnreachable);
     assert_eq!(watched.reason().await.unwrap(), EndReason::DeviceUnreachable);
-    assert_eq!(ender(&world, &api, &session).await, (EndReason::DeviceUnreachable, String::new()));
+    assert_eq!(ender(&world, &api, &session).await.unwrap(), (EndReason::DeviceUnreachable, String::new()));
 }
 
 #[tokio::test]
@@ -99,7 +100,7 @@ async fn a_session_is_closed_by_an_operator_and_by_revocation() {
     let ended = stream.ended().await.unwrap();
     assert_eq!((ended.reason(), ended.resumable), (EndReason::ClosedByOperator, false));
     world.device.until("is told", |d| d.told_end).await.unwrap();
-    assert_eq!(ender(&world, &api, &session).await, (EndReason::ClosedByOperator, operator.key));
+    assert_eq!(ender(&world, &api, &session).await.unwrap(), (EndReason::ClosedByOperator, operator.key));
 
     let session = world.session(&api).await.unwrap();
     let mut stream = Stream::open(&api, at(&session, None)).await.unwrap();
@@ -142,13 +143,13 @@ async fn a_session_that_its_creator_closes_says_so_by_whichever_way() {
         stream.next().await.unwrap();
         stream.close().await;
         assert_eq!(stream.reason().await.unwrap(), EndReason::Closed);
-        assert_eq!(ender(&world, &api, &session).await, me);
+        assert_eq!(ender(&world, &api, &session).await.unwrap(), me);
     }
     let session = world.session(&api).await.unwrap();
     let close = CloseDebugSessionRequest { name: session.clone(), ..Default::default() };
     let closed = api.clone().close_debug_session(close).await.unwrap().into_inner();
     assert_eq!(closed.end_reason(), EndReason::Closed);
-    assert_eq!(ender(&world, &api, &session).await, me);
+    assert_eq!(ender(&world, &api, &session).await.unwrap(), me);
 }
 
 #[tokio::test]
