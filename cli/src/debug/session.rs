@@ -82,7 +82,8 @@ pub(crate) async fn open(session: &Session, device: &str, limits: Limits, take_o
                 ..Default::default()
             };
             let open = client.list_debug_sessions(request).await?.into_inner().debug_sessions;
-            let Some(open) = open.into_iter().next() else { return Err(status.into()) };
+            let writes = |open: &DebugSession| open.role() == Role::Writer;
+            let Some(open) = open.into_iter().find(writes) else { return Err(status.into()) };
             join(&open, &session.context().key, take_over)?;
             Ok(Opened { name: open.name, is_joined: true })
         }
@@ -100,7 +101,7 @@ fn join(open: &DebugSession, key: &str, take_over: bool) -> Result<()> {
             output::id(&open.creator),
         )));
     }
-    if open.writers > 0 && !take_over {
+    if open.attached && !take_over {
         return Err(input(format!(
             "you debug {} already, in session {id}: end that `holdfast debug`, or take its place with --take-over",
             output::id(&open.device),
@@ -219,8 +220,7 @@ impl<'a> Driver<'a> {
     async fn carry_on(&mut self, close: &mut oneshot::Receiver<()>) -> Result<Carried> {
         loop {
             self.pipe.parted();
-            let attach =
-                Attach { name: self.name.clone(), role: Role::Writer.into(), position: self.pipe.position() };
+            let attach = Attach { name: self.name.clone(), position: self.pipe.position() };
             let attaching =
                 opened(self.global, async |session: &Session| stream(session, attach.clone()).await);
             let (say, told) = tokio::select! {
@@ -315,7 +315,7 @@ impl<'a> Driver<'a> {
                 },
             },
             Some(Told::Ended(ended)) => Some(end(&ended)),
-            Some(Told::Missed(_)) | None => None,
+            None => None,
         })
     }
 
@@ -584,20 +584,20 @@ mod tests {
 
     #[test]
     fn a_session_of_somebody_else_is_left_to_them() {
-        let open = |creator: &str, writers| DebugSession {
+        let open = |creator: &str, attached| DebugSession {
             name: "tenants/t/debugSessions/ds1".into(),
             device: "tenants/t/devices/dv1".into(),
             creator: creator.into(),
-            writers,
+            attached,
             ..DebugSession::default()
         };
         let why = |open: &DebugSession, take_over| {
             join(open, "tenants/t/keys/me", take_over).err().map(|error| error.to_string())
         };
-        assert!(why(&open("tenants/t/keys/you", 0), true).unwrap().contains("debug-session close ds1"));
-        assert!(why(&open("tenants/t/keys/me", 1), false).unwrap().contains("--take-over"));
-        assert_eq!(why(&open("tenants/t/keys/me", 1), true), None);
-        assert_eq!(why(&open("tenants/t/keys/me", 0), false), None);
+        assert!(why(&open("tenants/t/keys/you", false), true).unwrap().contains("debug-session close ds1"));
+        assert!(why(&open("tenants/t/keys/me", true), false).unwrap().contains("--take-over"));
+        assert_eq!(why(&open("tenants/t/keys/me", true), true), None);
+        assert_eq!(why(&open("tenants/t/keys/me", false), false), None);
     }
 
     #[test]
