@@ -16,7 +16,7 @@ use super::answer::{Answer, Problem};
 use super::breakpoints::{Breakpoints, bytes_left, is_code};
 use super::step::{self, Code, Plan};
 use crate::mutation::mutated;
-use crate::ports::{Held, Probe, REGISTERS};
+use crate::ports::{Held, Probe, REGISTERS, Registers};
 
 /// Between two looks at a step that was begun, if nothing else has the agent look.
 pub const STEP_LOOK_MS: u64 = 1;
@@ -100,6 +100,15 @@ struct Stop {
     held: Held,
 }
 
+/// Where it is expected to come out, and what follows there by itself: stepping while pc is in the range.
+#[derive(Debug, Clone, Copy)]
+struct Chain {
+    at: u32,
+    sp: u32,
+    from: u32,
+    to: u32,
+}
+
 /// What comes with the stop that answers a call.
 #[derive(Debug)]
 struct Awaited {
@@ -120,6 +129,8 @@ pub struct Agent {
     /// There is something to say that nobody asked for just now.
     tell: bool,
     awaited: Awaited,
+    /// There until it halts anywhere else, or goes on from there.
+    chain: Option<Chain>,
     breakpoints: Breakpoints,
     /// A step is to end as soon as it can.
     halts: bool,
@@ -151,6 +162,7 @@ impl Agent {
             mode: Mode::Absent,
             tell: false,
             awaited: Awaited { reads: Vec::new(), stack_bytes: 0, describe: false },
+            chain: None,
             breakpoints: Breakpoints::new(),
             halts: false,
             holds_start: false,
@@ -183,6 +195,7 @@ impl Agent {
         }
         (self.attached, self.call, self.stops, self.tell) = (false, 0, 0, false);
         (self.halts, self.holds_start, self.restart) = (false, false, false);
+        self.chain = None;
         self.awaited.clear();
     }
 
@@ -210,7 +223,7 @@ impl Agent {
             return Some(answer.end(Some(malformed)));
         };
         let number = if access == Access::Write { self.call } else { call.number };
-        let checked = if call.number == number { check(&call, access, probe) } else { Err(malformed) };
+        let checked = if call.number == number { check(&call, access, &self.breakpoints, probe) } else { Err(malformed) };
         let problem = match checked.and_then(|go| self.act(&call, go, scene, probe)) {
             Ok(false) => None,
             Ok(true) => {
@@ -238,6 +251,7 @@ impl Agent {
     pub fn due_ms(&self) -> u64 {
         match self.mode {
             _ if self.restart => 0,
+            Mode::Halted(_) if self.chain.is_some() && !self.tell => 0,
             Mode::Steps { stays: true, .. } => 0,
             Mode::Steps { .. } | Mode::Starts => self.looked_ms.saturating_add(STEP_LOOK_MS),
             Mode::Halted(Stop { held: Held::Fault(_), .. }) => self.fault_until_ms(),
@@ -254,7 +268,7 @@ impl Agent {
             // Who had it started anew is answered when that is done.
             self.tell = self.attached && !self.holds_start;
         }
-        self.halts = false;
+        (self.halts, self.chain) = (false, None);
     }
 
     /// What runs is about to be measured: nothing of ours is in it until the agent looks again.
@@ -322,6 +336,12 @@ impl Agent {
                 probe.resume(false);
                 self.mode = Mode::Runs;
             }
+            Mode::Halted(_) if !self.tell => {
+                // Only now that this stop is in a frame: how it looked here is gone then.
+                if let Some(Chain { from, to, .. }) = self.chain.take() {
+                    self.go_on(Then::Range { from, to }, probe);
+                }
+            }
             Mode::Halted(_) => {}
         }
     }
@@ -344,7 +364,7 @@ impl Agent {
             None => return,
         };
         let registers = probe.registers();
-        let pc = registers.map_or(0, |registers| registers[PC]);
+        let (pc, sp) = place(registers.as_ref());
         let arrived = stays || held == Held::Breakpoint && self.breakpoints.is_target(pc);
         self.breakpoints.end_step(probe);
         if !arrived {
@@ -363,12 +383,12 @@ impl Agent {
             Then::Range { from, to } if (from..to).contains(&pc) => return self.step(then, probe),
             Then::Range { .. } => DebugStopReason::Step,
         };
-        self.stop(Stop { reason, pc, uptime_us: scene.now_ms.saturating_mul(1000), held });
+        self.stop(Stop { reason, pc, uptime_us: scene.now_ms.saturating_mul(1000), held }, sp);
     }
 
     /// It is held, and not where a step was to come out.
     fn halted(&mut self, held: Held, scene: &Scene<'_>, probe: &mut impl Probe) {
-        let pc = probe.registers().map_or(0, |registers| registers[PC]);
+        let (pc, sp) = place(probe.registers().as_ref());
         let reason = match held {
             Held::Asked => DebugStopReason::Halt,
             Held::Breakpoint if self.breakpoints.is_set(pc) => DebugStopReason::Breakpoint,
@@ -378,10 +398,14 @@ impl Agent {
         };
         // The developer has as long as after a word of his.
         self.heard_ms = self.heard_ms.max(scene.now_ms);
-        self.stop(Stop { reason, pc, uptime_us: scene.now_ms.saturating_mul(1000), held });
+        self.stop(Stop { reason, pc, uptime_us: scene.now_ms.saturating_mul(1000), held }, sp);
     }
 
-    fn stop(&mut self, stop: Stop) {
+    fn stop(&mut self, stop: Stop, sp: u32) {
+        let is_expected = |chain: &Chain| {
+            stop.reason == DebugStopReason::Breakpoint && (stop.pc, sp) == (chain.at, chain.sp)
+        };
+        self.chain = self.chain.filter(is_expected);
         self.stops = self.stops.saturating_add(1);
         self.mode = Mode::Halted(stop);
         (self.tell, self.halts) = (true, false);
@@ -391,7 +415,7 @@ impl Agent {
     fn state(&self) -> DebugState {
         match self.mode {
             Mode::Absent => DebugState::Absent,
-            Mode::Halted(_) if !self.tell => DebugState::Halted,
+            Mode::Halted(_) if !self.tell && self.chain.is_none() => DebugState::Halted,
             Mode::Halted(_) | Mode::Starts | Mode::Runs | Mode::Steps { .. } => DebugState::Running,
         }
     }
@@ -465,10 +489,17 @@ impl Agent {
                 if scene.updating || !scene.can_start {
                     return Err(self.absent(scene, 0));
                 }
-                (self.restart, self.holds_start) = (true, true);
+                (self.restart, self.holds_start, self.chain) = (true, true, None);
             }
             DebugGo::Continue => {
                 self.must_be_halted(scene, 0)?;
+                let (from, to) = (call.range_from, call.range_to);
+                self.chain = (call.then_at != 0).then_some(Chain {
+                    at: call.then_at,
+                    sp: call.then_sp,
+                    from,
+                    to,
+                });
                 self.let_run(call, Then::Run, scene, probe);
             }
             DebugGo::Step => {
@@ -486,6 +517,8 @@ impl Agent {
     }
 
     fn halt(&mut self, scene: &Scene<'_>, probe: &mut impl Probe) -> Result<bool, Problem> {
+        // Wherever it halts now, there it stays.
+        self.chain = None;
         match self.mode {
             Mode::Absent => return Err(self.absent(scene, 0)),
             Mode::Halted(_) => return Ok(self.tell),
@@ -501,8 +534,13 @@ impl Agent {
     }
 
     fn let_run(&mut self, call: &DebugCall<'_>, then: Then, scene: &Scene<'_>, probe: &mut impl Probe) {
-        let Mode::Halted(stop) = self.mode else { return };
         probe.catch_faults(call.catch_faults && scene.hold_s > 0);
+        self.go_on(then, probe);
+    }
+
+    /// From where it halted.
+    fn go_on(&mut self, then: Then, probe: &mut impl Probe) {
+        let Mode::Halted(stop) = self.mode else { return };
         let passed = self.pass_own(stop, probe);
         let pc = probe.registers().map(|registers| registers[PC]);
         match (then, pc) {
@@ -589,9 +627,10 @@ impl Agent {
     /// What nobody asked for just now, or asked for before it let the application run.
     fn say(&mut self, scene: &Scene<'_>, probe: &mut impl Probe, out: &mut [u8]) -> Option<usize> {
         self.tell = false;
-        let state = self.state();
+        let is_halted = matches!(self.mode, Mode::Halted(_));
+        let state = if is_halted { DebugState::Halted } else { self.state() };
         let mut answer = Answer::new(out, self.call, state, scene.starts);
-        if state == DebugState::Halted {
+        if is_halted {
             self.add_stop(&mut answer, self.awaited.stack_bytes, probe);
             if self.awaited.describe {
                 answer.target(scene, false, probe);
@@ -599,7 +638,10 @@ impl Agent {
             for (at, bytes) in &self.awaited.reads {
                 answer.data(*at, *bytes, &self.breakpoints, probe);
             }
-            self.awaited.clear();
+            self.awaited.describe = false;
+            if self.chain.is_none() {
+                self.awaited.clear();
+            }
         }
         Some(answer.end(None))
     }
@@ -655,7 +697,12 @@ impl Awaited {
 }
 
 /// Checks all of a call that can be checked without doing anything of it.
-fn check(call: &DebugCall<'_>, access: Access, probe: &impl Probe) -> Result<DebugGo, Problem> {
+fn check(
+    call: &DebugCall<'_>,
+    access: Access,
+    breakpoints: &Breakpoints,
+    probe: &impl Probe,
+) -> Result<DebugGo, Problem> {
     let malformed = |at| Problem::new(DebugProblem::Malformed, at);
     let too_much = |at| Problem::new(DebugProblem::TooMuch, at);
     let EnumValue::Known(go) = call.go else { return Err(malformed(0)) };
@@ -693,8 +740,16 @@ fn check(call: &DebugCall<'_>, access: Access, probe: &impl Probe) -> Result<Deb
             return Err(Problem::new(DebugProblem::Forbidden, at));
         }
     }
-    if go == DebugGo::Range && call.range_from > call.range_to {
+    let chains = call.then_at != 0;
+    if (chains || go == DebugGo::Range) && call.range_from > call.range_to {
         return Err(malformed(call.range_from));
+    }
+    let is_planted = match call.plant {
+        true => call.breakpoints.iter().flatten().any(|at| at == call.then_at),
+        false => breakpoints.is_set(call.then_at),
+    };
+    if chains && (go != DebugGo::Continue || !is_planted) {
+        return Err(malformed(call.then_at));
     }
     let mut bytes = call.stack_bytes;
     for (index, read) in call.reads.iter().enumerate() {
@@ -708,6 +763,11 @@ fn check(call: &DebugCall<'_>, access: Access, probe: &impl Probe) -> Result<Deb
         return Err(too_much(0));
     }
     Ok(go)
+}
+
+/// pc and sp, where they can be seen.
+fn place(registers: Option<&Registers>) -> (u32, u32) {
+    registers.map_or((0, 0), |registers| (registers[PC], registers[SP]))
 }
 
 /// The application's memory, without our breakpoints.

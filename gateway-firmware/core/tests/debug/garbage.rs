@@ -5,7 +5,7 @@ use gateway_core::debug::Access;
 use proptest::prelude::*;
 use wire::msg::{DebugCall, DebugGo, Message as _};
 
-use crate::sim::{CODE, Call, Machine, RAM, SECRET, World};
+use crate::sim::{CODE, Call, Machine, RAM, SECRET, SIZE, World};
 
 /// An address worth a try.
 fn address() -> impl Strategy<Value = u32> {
@@ -39,9 +39,12 @@ fn call() -> impl Strategy<Value = Call> {
         any::<bool>(),
         prop_oneof![0u32..64, any::<u32>()],
         prop::collection::vec((address(), prop_oneof![0u32..64, any::<u32>()]), 0..4),
+        prop_oneof![6 => Just(None), 2 => Just(Some(RAM + SIZE / 2)), 1 => address().prop_map(Some)],
     )
-        .prop_map(|(describe, writes, registers, plant, go, range, catch_faults, stack_bytes, reads)| {
-            Call { describe, writes, registers, plant, go, range, catch_faults, stack_bytes, reads }
+        .prop_map(|(describe, writes, registers, plant, go, range, catch_faults, stack_bytes, reads, sp)| {
+            let at = plant.iter().flatten().next().copied().unwrap_or(CODE + 2);
+            let then = sp.map_or((0, 0), |sp| (at, sp));
+            Call { describe, writes, registers, plant, go, range, then, catch_faults, stack_bytes, reads }
         })
 }
 

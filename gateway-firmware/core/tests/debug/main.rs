@@ -3,6 +3,7 @@
 
 mod breakpoints;
 mod calls;
+mod chain;
 mod fault;
 mod garbage;
 mod limits;

@@ -23,6 +23,8 @@ pub(crate) struct Call {
     pub plant: Option<Vec<u32>>,
     pub go: DebugGo,
     pub range: (u32, u32),
+    /// `then_at` and `then_sp`.
+    pub then: (u32, u32),
     pub catch_faults: bool,
     pub stack_bytes: u32,
     pub reads: Vec<(u32, u32)>,
@@ -70,6 +72,8 @@ impl Call {
             go: EnumValue::Known(self.go),
             range_from: self.range.0,
             range_to: self.range.1,
+            then_at: self.then.0,
+            then_sp: self.then.1,
             catch_faults: self.catch_faults,
             stack_bytes: self.stack_bytes,
             reads: Repeated::from_slice(&reads),
@@ -284,6 +288,11 @@ impl World {
         let mut out = vec![0xa5; self.room];
         let length = self.with_scene(|agent, scene, probe| agent.poll(scene, probe, &mut out))?;
         Some(Told::decode(&out[..length]))
+    }
+
+    /// The device looks, and there is no place for a frame.
+    pub(crate) fn look(&mut self) {
+        self.with_scene(|agent, scene, probe| agent.look(scene, probe));
     }
 
     /// The answer to a `go`, as soon as it comes.
