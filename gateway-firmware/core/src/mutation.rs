@@ -142,6 +142,8 @@ mod switch {
         DebugSilence,
         /// As many handshakes as a relay likes.
         DebugFlood,
+        /// A session that was opened to watch may write.
+        DebugWatch,
     }
 
     impl Mutation {
@@ -150,7 +152,7 @@ mod switch {
             [Mutation::DebugOut, Mutation::DebugReadOnly, Mutation::DebugRegion, Mutation::DebugRestore];
 
         /// Those of a debug session's way to the device, which `tests/gateway/mutations.rs` switches on.
-        pub const PIPE: [Mutation; 7] = [
+        pub const PIPE: [Mutation; 8] = [
             Mutation::DebugKey,
             Mutation::DebugUpdate,
             Mutation::DebugVerify,
@@ -158,6 +160,7 @@ mod switch {
             Mutation::DebugEpoch,
             Mutation::DebugSilence,
             Mutation::DebugFlood,
+            Mutation::DebugWatch,
         ];
 
         pub const ALL: [Mutation; 44] = [

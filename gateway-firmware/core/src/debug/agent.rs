@@ -4,6 +4,8 @@
 //! there; nothing outside the application's memory is touched; when a session ends the application goes on as if there had been none. Its
 //! device tells the agent before it stops or starts the application ([`Agent::stopping`], [`Agent::before_start`]), and never waits for it.
 
+mod watch;
+
 use heapless::{Deque, Vec};
 use wire::Digest;
 use wire::limits::{DEBUG_BREAKPOINTS_MAX, DEBUG_READ_BYTES_MAX, DEBUG_READS_MAX, DEBUG_WRITE_BYTES_MAX};
@@ -18,6 +20,8 @@ use super::step::{self, Code, Plan};
 use crate::mutation::mutated;
 use crate::ports::{Held, Probe, REGISTERS, Registers};
 
+pub use watch::{WATCH_READ_BYTES_MAX, WATCH_STACK_BYTES, Watcher};
+
 /// Between two looks at a step that was begun, if nothing else has the agent look.
 pub const STEP_LOOK_MS: u64 = 1;
 
@@ -30,11 +34,24 @@ const PC: usize = 15;
 const XPSR: usize = 16;
 
 /// What a session may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+#[derive(Debug)]
+pub enum Access<'w> {
     Write,
     /// Look at memory, and nothing else.
-    Read,
+    Read(&'w mut Watcher),
+}
+
+/// Who calls, and with which call.
+#[derive(Debug, Clone, Copy)]
+struct Caller {
+    number: u32,
+    reads_only: bool,
+}
+
+impl Caller {
+    fn read_bytes_max(self) -> u32 {
+        if self.reads_only { WATCH_READ_BYTES_MAX as u32 } else { DEBUG_READ_BYTES_MAX as u32 }
+    }
 }
 
 /// What the agent knows of the device.
@@ -124,6 +141,7 @@ pub struct Agent {
     attached: bool,
     /// The newest call taken of a session that may write.
     call: u32,
+    /// Times it halted in this boot.
     stops: u32,
     mode: Mode,
     /// There is something to say that nobody asked for just now.
@@ -193,7 +211,7 @@ impl Agent {
         if !matches!(self.mode, Mode::Absent) {
             self.mode = Mode::Runs;
         }
-        (self.attached, self.call, self.stops, self.tell) = (false, 0, 0, false);
+        (self.attached, self.call, self.tell) = (false, 0, false);
         (self.halts, self.holds_start, self.restart) = (false, false, false);
         self.chain = None;
         self.awaited.clear();
@@ -203,27 +221,25 @@ impl Agent {
     pub fn take(
         &mut self,
         call: &[u8],
-        access: Access,
+        access: Access<'_>,
         scene: &Scene<'_>,
         probe: &mut impl Probe,
         out: &mut [u8],
     ) -> Option<usize> {
-        let access = if mutated!(DebugReadOnly) { Access::Write } else { access };
-        if access == Access::Write {
-            self.call = self.call.saturating_add(1);
-            self.heard_ms = scene.now_ms;
-            if !core::mem::replace(&mut self.attached, true) {
-                probe.attach();
-            }
-        }
-        self.look(scene, probe);
+        let caller = match access {
+            Access::Read(watcher) => Caller { number: watcher.asks(self.seen(scene)), reads_only: true },
+            Access::Write => Caller { number: self.hear(scene, probe), reads_only: false },
+        };
         let malformed = Problem::new(DebugProblem::Malformed, 0);
         let Ok(call) = DebugCall::decode(call) else {
-            let answer = Answer::new(out, self.call, self.state(), scene.starts);
+            let answer = Answer::new(out, caller.number, self.state_for(caller), scene.starts);
             return Some(answer.end(Some(malformed)));
         };
-        let number = if access == Access::Write { self.call } else { call.number };
-        let checked = if call.number == number { check(&call, access, &self.breakpoints, probe) } else { Err(malformed) };
+        let checked = if call.number == caller.number {
+            check(&call, caller, &self.breakpoints, probe)
+        } else {
+            Err(malformed)
+        };
         let problem = match checked.and_then(|go| self.act(&call, go, scene, probe)) {
             Ok(false) => None,
             Ok(true) => {
@@ -233,7 +249,18 @@ impl Agent {
             }
             Err(problem) => Some(problem),
         };
-        Some(self.answer(&call, access, problem, scene, probe, out))
+        Some(self.answer(&call, caller, problem, scene, probe, out))
+    }
+
+    /// A word of who may write; the number of that call.
+    fn hear(&mut self, scene: &Scene<'_>, probe: &mut impl Probe) -> u32 {
+        self.call = self.call.saturating_add(1);
+        self.heard_ms = scene.now_ms;
+        if !core::mem::replace(&mut self.attached, true) {
+            probe.attach();
+        }
+        self.look(scene, probe);
+        self.call
     }
 
     /// What there is to say by itself: it halted, ended, or was started anew.
@@ -411,6 +438,10 @@ impl Agent {
         (self.tell, self.halts) = (true, false);
     }
 
+    fn state_for(&self, caller: Caller) -> DebugState {
+        if caller.reads_only { self.shown() } else { self.state() }
+    }
+
     /// As the session was told.
     fn state(&self) -> DebugState {
         match self.mode {
@@ -494,12 +525,8 @@ impl Agent {
             DebugGo::Continue => {
                 self.must_be_halted(scene, 0)?;
                 let (from, to) = (call.range_from, call.range_to);
-                self.chain = (call.then_at != 0).then_some(Chain {
-                    at: call.then_at,
-                    sp: call.then_sp,
-                    from,
-                    to,
-                });
+                self.chain =
+                    (call.then_at != 0).then_some(Chain { at: call.then_at, sp: call.then_sp, from, to });
                 self.let_run(call, Then::Run, scene, probe);
             }
             DebugGo::Step => {
@@ -595,15 +622,14 @@ impl Agent {
     fn answer(
         &self,
         call: &DebugCall<'_>,
-        access: Access,
+        caller: Caller,
         problem: Option<Problem>,
         scene: &Scene<'_>,
         probe: &mut impl Probe,
         out: &mut [u8],
     ) -> usize {
-        let number = if access == Access::Write { self.call } else { call.number };
-        let state = self.state();
-        let mut answer = Answer::new(out, number, state, scene.starts);
+        let state = self.state_for(caller);
+        let mut answer = Answer::new(out, caller.number, state, scene.starts);
         let only_reads = !call.describe
             && !call.plant
             && call.writes.is_empty()
@@ -614,7 +640,7 @@ impl Agent {
             self.add_stop(&mut answer, if halts { call.stack_bytes } else { 0 }, probe);
         }
         if call.describe {
-            answer.target(scene, access == Access::Read, probe);
+            answer.target(scene, caller.reads_only, probe);
         }
         if problem.is_none() {
             for read in call.reads.iter().flatten() {
@@ -699,7 +725,7 @@ impl Awaited {
 /// Checks all of a call that can be checked without doing anything of it.
 fn check(
     call: &DebugCall<'_>,
-    access: Access,
+    caller: Caller,
     breakpoints: &Breakpoints,
     probe: &impl Probe,
 ) -> Result<DebugGo, Problem> {
@@ -708,7 +734,7 @@ fn check(
     let EnumValue::Known(go) = call.go else { return Err(malformed(0)) };
     let changes =
         go != DebugGo::Unspecified || call.plant || !call.writes.is_empty() || !call.registers.is_empty();
-    if access == Access::Read && changes {
+    if caller.reads_only && changes && !mutated!(DebugReadOnly) {
         return Err(Problem::new(DebugProblem::ReadOnly, 0));
     }
     let mut bytes = 0usize;
@@ -751,15 +777,16 @@ fn check(
     if chains && (go != DebugGo::Continue || !is_planted) {
         return Err(malformed(call.then_at));
     }
+    let bytes_max = caller.read_bytes_max();
     let mut bytes = call.stack_bytes;
     for (index, read) in call.reads.iter().enumerate() {
         let read = read.map_err(|_| malformed(0))?;
         bytes = bytes.saturating_add(read.length);
-        if index >= DEBUG_READS_MAX || bytes > DEBUG_READ_BYTES_MAX as u32 {
+        if index >= DEBUG_READS_MAX || bytes > bytes_max {
             return Err(too_much(read.address));
         }
     }
-    if call.stack_bytes > DEBUG_READ_BYTES_MAX as u32 {
+    if call.stack_bytes > bytes_max {
         return Err(too_much(0));
     }
     Ok(go)

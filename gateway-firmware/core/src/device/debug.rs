@@ -3,7 +3,7 @@
 //! A session holds nothing up. What runs is measured, stopped and started as if there were none; the agent is only told before.
 
 use super::{Device, Next};
-use crate::debug::{Access, Agent, Scene};
+use crate::debug::{Access, Agent, Scene, Watcher};
 use crate::ports::{App as _, AppStatus, Board, Clock as _, Life, Ports, Probe as _, StartReason};
 use crate::supervise::Phase;
 use crate::update::State;
@@ -20,13 +20,18 @@ impl<B: Board> Device<'_, B> {
     }
 
     /// Takes a session's call. `Some(n)`: the first n bytes of `out` are the answer. None: the next stop answers.
-    pub fn debug_take(&mut self, call: &[u8], access: Access, out: &mut [u8]) -> Option<usize> {
+    pub fn debug_take(&mut self, call: &[u8], access: Access<'_>, out: &mut [u8]) -> Option<usize> {
         self.debugs(|agent, scene, ports| agent.take(call, access, scene, &mut ports.probe, out))
     }
 
     /// What there is to tell a session by itself.
     pub fn debug_poll(&mut self, out: &mut [u8]) -> Option<usize> {
         self.debugs(|agent, scene, ports| agent.poll(scene, &mut ports.probe, out))
+    }
+
+    /// What there is to tell one who only watches.
+    pub fn debug_show(&mut self, watcher: &mut Watcher, out: &mut [u8]) -> Option<usize> {
+        self.debugs(|agent, scene, ports| agent.show(watcher, scene, &mut ports.probe, out))
     }
 
     /// When `debug_poll` is wanted again at the latest.

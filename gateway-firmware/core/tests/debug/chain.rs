@@ -165,7 +165,8 @@ fn nothing_is_left_of_it_in_another_start_or_session() {
     assert_eq!((told.starts, told.pc(), world.poll()), (2, BEHIND, None));
 
     let mut world = untold();
-    assert_eq!(world.call(&Call::go(DebugGo::Restart)), None);
+    let told = world.call(&Call::go(DebugGo::Restart)).unwrap();
+    assert_eq!((told.starts, told.pc(), world.agent.due_ms()), (1, BEHIND, 0));
     assert!(world.agent.take_restart());
     world.restart(Machine::new(&CALLS));
     assert_eq!(world.poll().unwrap().reason(), DebugStopReason::Start);

@@ -41,11 +41,13 @@ fn call() -> impl Strategy<Value = Call> {
         prop::collection::vec((address(), prop_oneof![0u32..64, any::<u32>()]), 0..4),
         prop_oneof![6 => Just(None), 2 => Just(Some(RAM + SIZE / 2)), 1 => address().prop_map(Some)],
     )
-        .prop_map(|(describe, writes, registers, plant, go, range, catch_faults, stack_bytes, reads, sp)| {
-            let at = plant.iter().flatten().next().copied().unwrap_or(CODE + 2);
-            let then = sp.map_or((0, 0), |sp| (at, sp));
-            Call { describe, writes, registers, plant, go, range, then, catch_faults, stack_bytes, reads }
-        })
+        .prop_map(
+            |(describe, writes, registers, plant, go, range, catch_faults, stack_bytes, reads, sp)| {
+                let at = plant.iter().flatten().next().copied().unwrap_or(CODE + 2);
+                let then = sp.map_or((0, 0), |sp| (at, sp));
+                Call { describe, writes, registers, plant, go, range, then, catch_faults, stack_bytes, reads }
+            },
+        )
 }
 
 /// movs r0, #1; adds r0, #1; ldrex/strex; bl; bkpt; b back
@@ -107,7 +109,7 @@ fn bytes(happens: &Happens, number: u32) -> Option<Vec<u8>> {
 fn does(world: &mut World, happens: &Happens) {
     match happens {
         Happens::Call(_) | Happens::Bytes(_) | Happens::Changed(..) => {}
-        Happens::Watch(call) => drop(world.watch(call)),
+        Happens::Watch(call) => drop((world.watch(call), world.show())),
         Happens::Poll => drop(world.poll()),
         Happens::Restart => world.restart(machine()),
         Happens::Measure => world.agent.before_measure(&mut world.probe),
@@ -182,8 +184,7 @@ proptest! {
     #[test]
     fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..300), reads in any::<bool>()) {
         let mut world = World::halted(&PROGRAM);
-        let access = if reads { Access::Read } else { Access::Write };
-        drop(world.take(&bytes, access));
+        drop(if reads { Some(world.watch_bytes(&bytes)) } else { world.take(&bytes, Access::Write) });
         prop_assert_eq!(world.probe.outside, 0);
     }
 }

@@ -12,3 +12,4 @@ mod restart;
 mod sim;
 mod step;
 mod step_random;
+mod watch;

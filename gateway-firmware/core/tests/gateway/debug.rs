@@ -504,7 +504,7 @@ proptest! {
 }
 
 /// For `mutations`: what is named here is found by the test of that name.
-pub(crate) const FINDS: [(gateway_core::mutation::Mutation, &str, fn()); 7] = {
+pub(crate) const FINDS: [(gateway_core::mutation::Mutation, &str, fn()); 8] = {
     use gateway_core::mutation::Mutation;
     [
         (
@@ -541,6 +541,11 @@ pub(crate) const FINDS: [(gateway_core::mutation::Mutation, &str, fn()); 7] = {
             Mutation::DebugFlood,
             "a_flood_of_handshakes_is_held_back_and_the_next_ones_come_in_time",
             a_flood_of_handshakes_is_held_back_and_the_next_ones_come_in_time,
+        ),
+        (
+            Mutation::DebugWatch,
+            "a_watcher_changes_nothing_whatever_it_calls",
+            crate::watch::a_watcher_changes_nothing_whatever_it_calls,
         ),
     ]
 };
