@@ -126,6 +126,27 @@ struct Chain {
     to: u32,
 }
 
+/// Deeds that wait for the log: those of one call.
+pub const DEEDS_MAX: usize = 2 * DEBUG_READS_MAX + 1;
+
+/// What a developer did to the application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    Wrote { at: u32, bytes: u32 },
+    SetRegister(u32),
+    Restarted,
+}
+
+impl core::fmt::Display for Deed {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Deed::Wrote { at, bytes } => write!(f, "wrote {bytes} bytes at {at:#x}"),
+            Deed::SetRegister(number) => write!(f, "set register {number}"),
+            Deed::Restarted => f.write_str("started the application anew"),
+        }
+    }
+}
+
 /// What comes with the stop that answers a call.
 #[derive(Debug)]
 struct Awaited {
@@ -161,7 +182,8 @@ pub struct Agent {
     hold_s: u32,
     /// When the agent last looked.
     looked_ms: u64,
-    written: Deque<(u32, u32), DEBUG_READS_MAX>,
+    /// Done, and not in the log yet.
+    done: Deque<Deed, DEEDS_MAX>,
 }
 
 impl Default for Agent {
@@ -188,7 +210,7 @@ impl Agent {
             heard_ms: 0,
             hold_s: 0,
             looked_ms: 0,
-            written: Deque::new(),
+            done: Deque::new(),
         }
     }
 
@@ -327,9 +349,9 @@ impl Agent {
         core::mem::take(&mut self.restart)
     }
 
-    /// The oldest write to memory not taken yet, for the log: address and length.
-    pub fn take_written(&mut self) -> Option<(u32, u32)> {
-        self.written.pop_front()
+    /// The oldest deed not taken yet, for the log.
+    pub fn take_done(&mut self) -> Option<Deed> {
+        self.done.pop_front()
     }
 
     /// Looks at the application, and does the next thing that is due: at most one step.
@@ -465,9 +487,11 @@ impl Agent {
         }
         for register in call.registers.iter().flatten() {
             self.must_be_halted(scene, register.number)?;
+            self.must_be_logged(register.number)?;
             probe
                 .set_register(register.number as usize, register.value)
                 .map_err(|_| Problem::new(DebugProblem::Register, register.number))?;
+            self.log(Deed::SetRegister(register.number));
         }
         if call.plant {
             let wanted: Vec<u32, DEBUG_BREAKPOINTS_MAX> = call.breakpoints.iter().flatten().collect();
@@ -483,14 +507,20 @@ impl Agent {
     }
 
     fn write(&mut self, at: u32, bytes: &[u8], probe: &mut impl Probe) -> Result<(), Problem> {
-        if self.written.is_full() {
-            // What cannot be logged is not done.
-            return Err(Problem::new(DebugProblem::TooMuch, at));
-        }
+        self.must_be_logged(at)?;
         self.breakpoints.write(at, bytes, probe).map_err(|_| Problem::new(DebugProblem::Forbidden, at))?;
-        // Cannot fail: there is room.
-        let _ = self.written.push_back((at, bytes.len() as u32));
+        self.log(Deed::Wrote { at, bytes: bytes.len() as u32 });
         Ok(())
+    }
+
+    /// What cannot be logged is not done.
+    fn must_be_logged(&self, at: u32) -> Result<(), Problem> {
+        if self.done.is_full() { Err(Problem::new(DebugProblem::TooMuch, at)) } else { Ok(()) }
+    }
+
+    fn log(&mut self, deed: Deed) {
+        // Cannot fail: there was room.
+        let _ = self.done.push_back(deed);
     }
 
     fn absent(&self, scene: &Scene<'_>, at: u32) -> Problem {
@@ -520,6 +550,8 @@ impl Agent {
                 if scene.updating || !scene.can_start {
                     return Err(self.absent(scene, 0));
                 }
+                self.must_be_logged(0)?;
+                self.log(Deed::Restarted);
                 (self.restart, self.holds_start, self.chain) = (true, true, None);
             }
             DebugGo::Continue => {

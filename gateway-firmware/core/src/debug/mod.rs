@@ -15,11 +15,13 @@ mod pipe;
 mod session;
 mod step;
 
-pub use agent::{Access, Agent, STEP_LOOK_MS, Scene, WATCH_READ_BYTES_MAX, WATCH_STACK_BYTES, Watcher};
+pub use agent::{
+    Access, Agent, DEEDS_MAX, Deed, STEP_LOOK_MS, Scene, WATCH_READ_BYTES_MAX, WATCH_STACK_BYTES, Watcher,
+};
 pub use answer::REGIONS_MAX;
 pub use breakpoints::{BREAKPOINT, STEP_TARGETS_MAX};
 pub use bucket::{HANDSHAKE_EVERY_MS, HANDSHAKES_MAX};
 pub use memory::{FRAMES_MAX, Frames, Memory, WATCH_FRAME_BYTES_MAX, WATCH_FRAMES_MAX, WATCHERS_MAX};
 pub use pipe::{RESEND_MS, SILENCE_MS};
-pub use session::{Said, Stub};
+pub use session::{Said, Stub, UNATTACHED_MS, VERIFIED_SILENCE_MS};
 pub use step::EXCLUSIVE_MAX;

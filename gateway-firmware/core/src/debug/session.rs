@@ -36,15 +36,23 @@ pub struct Stub<'b> {
     refused: u32,
 }
 
+/// Without a frame that was verified a session is over after so long: a relay alone keeps none.
+pub const VERIFIED_SILENCE_MS: u64 = 10 * 60 * 1000;
+/// … and one that nobody has attached to.
+pub const UNATTACHED_MS: u64 = 2 * 60 * 1000;
+
 /// A session there is.
 #[derive(Debug)]
 struct Open {
     pipe: Pipe,
+    /// Who calls: a frame of theirs was verified.
     attached: Option<Attached>,
+    /// Whose handshake is done, and no call of theirs was verified: it may be an old one's, which a relay repeats.
+    arriving: Option<Attached>,
     /// How far this one is told, if it watches.
     watcher: Watcher,
-    /// Somebody was heard: of a writer's, the agent was told.
-    begun: bool,
+    /// When a frame was verified, or it was opened.
+    verified_ms: u64,
 }
 
 /// Who may call.
@@ -52,8 +60,23 @@ struct Open {
 struct Attached {
     transport: Transport,
     key: PublicKey,
-    /// A frame of it was verified.
-    heard: bool,
+}
+
+impl Open {
+    /// When nobody was heard for too long, whatever a relay says.
+    fn quiet_ms(&self) -> u64 {
+        if mutated!(DebugQuiet) {
+            return u64::MAX;
+        }
+        self.verified_ms + if self.attached.is_some() { VERIFIED_SILENCE_MS } else { UNATTACHED_MS }
+    }
+
+    /// Another version runs than when they attached, and nobody who is here may debug that.
+    fn is_strange<B: Board>(&mut self, device: &Device<'_, B>) -> bool {
+        let is_strange = |who: &mut Attached| is_strange(&who.key, device);
+        let went = self.arriving.take_if(is_strange).is_some();
+        self.attached.as_mut().is_some_and(is_strange) || went && self.attached.is_none()
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -160,8 +183,13 @@ impl<'b> Stub<'b> {
                 let mut pipe = Pipe::new(session, relay, down.epoch, places(seat), now_ms);
                 // An open message has nothing else to say.
                 if pipe.hear(now_ms, relay, &down).is_ok() {
-                    let watcher = Watcher::default();
-                    self.open[seat] = Some(Open { pipe, attached: None, watcher, begun: false });
+                    self.open[seat] = Some(Open {
+                        pipe,
+                        attached: None,
+                        arriving: None,
+                        watcher: Watcher::default(),
+                        verified_ms: now_ms,
+                    });
                     return;
                 }
                 DebugEnd::Protocol
@@ -183,13 +211,16 @@ impl<'b> Stub<'b> {
             self.close(seat, "silence", device, logs);
             return Next::Now;
         }
-        let key = open.attached.as_ref().map(|attached| attached.key);
-        if key.is_some_and(|key| is_strange(&key, device)) {
+        if open.is_strange(device) {
             self.end(seat, DebugEnd::Refused, device, logs);
             return Next::Now;
         }
-        let next = Next::At(open.pipe.forgotten_ms());
-        let Some(attached) = open.attached.as_mut().filter(|attached| attached.heard) else { return next };
+        if now_ms >= open.quiet_ms() {
+            self.end_for(seat, DebugEnd::Done, "nobody was heard", device, logs);
+            return Next::Now;
+        }
+        let next = Next::At(open.pipe.forgotten_ms().min(open.quiet_ms()));
+        let Some(attached) = &mut open.attached else { return next };
         let Some(number) = open.pipe.next() else { return next };
         let answer = &mut memory.answer[..plain_bytes_max(seat)];
         let length = match seat {
@@ -284,7 +315,7 @@ impl<'b> Stub<'b> {
         })
     }
 
-    /// Message 1: somebody wants to attach. Who is attached already stays so until it is known who this is.
+    /// Message 1: somebody wants to attach. Who is attached already stays so until a call of theirs was verified.
     fn greet<B: Board>(
         &mut self,
         message_1: &[u8],
@@ -333,9 +364,10 @@ impl<'b> Stub<'b> {
         if !is_debug_key(&key, device) {
             let name = Name(&key);
             logs.note(device.now_ms(), LogLevel::Warn, format_args!("debug key {name} may not attach"));
-            return Some(Taken::End(DebugEnd::Refused));
+            // Nor does it end what somebody else is attached to.
+            return open.attached.is_none().then_some(Taken::End(DebugEnd::Refused));
         }
-        open.attached = Some(Attached { transport, key, heard: false });
+        open.arriving = Some(Attached { transport, key });
         Some(Taken::Yes)
     }
 
@@ -349,23 +381,25 @@ impl<'b> Stub<'b> {
     ) -> Option<Taken> {
         let Memory { places, call, answer, .. } = self.memory.as_deref_mut()?;
         let open = self.open[seat].as_mut()?;
-        let attached = open.attached.as_mut()?;
-        let length = match attached.transport.open(frame, call) {
-            Ok(length) => length,
-            Err(_) if mutated!(DebugVerify) => 0,
-            Err(_) => return None,
+        if open.is_strange(device) {
+            return Some(Taken::End(DebugEnd::Refused));
+        }
+        let mut opens = |who: &mut Option<Attached>| match who.as_mut()?.transport.open(frame, call) {
+            Ok(length) => Some(length),
+            Err(_) => mutated!(DebugVerify).then_some(0),
         };
+        let arrived = opens(&mut open.arriving);
+        let length = arrived.or_else(|| opens(&mut open.attached))?;
         let now_ms = device.now_ms();
-        if !attached.heard {
-            attached.heard = true;
-            open.watcher = Watcher::default();
+        open.verified_ms = now_ms;
+        if arrived.is_some() {
             // Who was attached before is no more.
-            let went_before = core::mem::replace(&mut open.begun, true);
+            (open.attached, open.watcher) = (open.arriving.take(), Watcher::default());
+        }
+        let attached = open.attached.as_mut()?;
+        if arrived.is_some() {
             if seat == WRITER {
-                if went_before {
-                    device.debug_end();
-                }
-                device.debug_begin();
+                device.debug_begin(attached.key);
             }
             let (session, name) = (open.pipe.session(), Name(&attached.key));
             let does = if seat == WRITER { "attached" } else { "watches" };
@@ -375,8 +409,8 @@ impl<'b> Stub<'b> {
         let access = if writes { Access::Write } else { Access::Read(&mut open.watcher) };
         let answer = &mut answer[..plain_bytes_max(seat)];
         let answered = device.debug_take(call.get(..length)?, access, answer);
-        while let Some((at, bytes)) = device.debug_written() {
-            logs.note(now_ms, LogLevel::Info, format_args!("debugger wrote {bytes} bytes at {at:#x}"));
+        while let Some(deed) = device.debug_done() {
+            logs.note(now_ms, LogLevel::Info, format_args!("debugger {deed}"));
         }
         let Some(length) = answered else { return Some(Taken::Yes) };
         let place = places.place(seat, open.pipe.next()?);
@@ -389,13 +423,6 @@ impl<'b> Stub<'b> {
 
     /// Ends a session, and tells its relay why.
     fn end<B: Board>(&mut self, seat: usize, end: DebugEnd, device: &mut Device<'_, B>, logs: &mut Logs<'_>) {
-        let Some(pipe) = self.open[seat].as_ref().map(|open| &open.pipe) else { return };
-        let (relay, session, epoch) = (pipe.relay(), pipe.session(), pipe.epoch());
-        self.part(Farewell { relay, session, epoch, end });
-        if self.ended.is_full() {
-            self.ended.pop_front();
-        }
-        let _ = self.ended.push_back((session, end));
         let why = match end {
             DebugEnd::Closed => "closed",
             DebugEnd::Refused => "refused",
@@ -403,6 +430,24 @@ impl<'b> Stub<'b> {
             DebugEnd::Protocol => "the relay said what cannot be",
             _ => "done",
         };
+        self.end_for(seat, end, why, device, logs);
+    }
+
+    fn end_for<B: Board>(
+        &mut self,
+        seat: usize,
+        end: DebugEnd,
+        why: &str,
+        device: &mut Device<'_, B>,
+        logs: &mut Logs<'_>,
+    ) {
+        let Some(pipe) = self.open[seat].as_ref().map(|open| &open.pipe) else { return };
+        let (relay, session, epoch) = (pipe.relay(), pipe.session(), pipe.epoch());
+        self.part(Farewell { relay, session, epoch, end });
+        if self.ended.is_full() {
+            self.ended.pop_front();
+        }
+        let _ = self.ended.push_back((session, end));
         self.close(seat, why, device, logs);
     }
 
@@ -412,7 +457,7 @@ impl<'b> Stub<'b> {
         if let Some(memory) = &mut self.memory {
             memory.clear(seat);
         }
-        if open.begun {
+        if open.attached.is_some() {
             if seat == WRITER {
                 device.debug_end();
             }

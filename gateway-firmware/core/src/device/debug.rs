@@ -2,20 +2,24 @@
 //!
 //! A session holds nothing up. What runs is measured, stopped and started as if there were none; the agent is only told before.
 
+use noise::PublicKey;
+
 use super::{Device, Next};
-use crate::debug::{Access, Agent, Scene, Watcher};
+use crate::debug::{Access, Agent, Deed, Scene, Watcher};
 use crate::ports::{App as _, AppStatus, Board, Clock as _, Life, Ports, Probe as _, StartReason};
 use crate::supervise::Phase;
 use crate::update::State;
 
 impl<B: Board> Device<'_, B> {
     /// A session's first frame was verified.
-    pub fn debug_begin(&mut self) {
+    pub fn debug_begin(&mut self, key: PublicKey) {
+        self.debugger = Some(key);
         self.agent.begin(&mut self.ports.probe);
     }
 
     /// The session is over.
     pub fn debug_end(&mut self) {
+        self.debugger = None;
         self.agent.end(&mut self.ports.probe);
     }
 
@@ -39,9 +43,18 @@ impl<B: Board> Device<'_, B> {
         next(self.agent.deadline_ms())
     }
 
-    /// The oldest write of a session's not taken yet, for the log: address and length.
-    pub fn debug_written(&mut self) -> Option<(u32, u32)> {
-        self.agent.take_written()
+    /// The oldest deed of a session's not taken yet, for the log.
+    pub fn debug_done(&mut self) -> Option<Deed> {
+        self.agent.take_done()
+    }
+
+    /// The application is about to be started: under a debugger only if its manifest names the developer.
+    pub(crate) fn before_start(&mut self) {
+        let keys = self.running.as_ref().map(|running| &running.debug_keys);
+        if self.debugger.is_some_and(|key| keys.is_none_or(|keys| !keys.contains(&key))) {
+            self.debug_end();
+        }
+        self.agent.before_start(&mut self.ports.probe);
     }
 
     /// Does what the agent has due, whether or not there is room to tell of it.

@@ -1,6 +1,6 @@
 //! Calls and answers: what is done in which order, what waits for a stop, and who may do what.
 
-use gateway_core::debug::Access;
+use gateway_core::debug::{Access, Deed};
 use wire::msg::{DebugGo, DebugProblem, DebugState, DebugStopReason};
 
 use crate::sim::{CODE, Call, RAM, SECRET, Target, World};
@@ -59,8 +59,9 @@ fn a_call_is_done_in_its_order() {
     assert_eq!((told.reason(), told.pc()), (DebugStopReason::Breakpoint, CODE + 4));
     assert_eq!(told.stop.unwrap().registers[0], 42);
     assert_eq!(told.data, [vec![0x02, 0x30, 0x00, 0xbf], vec![0]]);
-    let written: Vec<_> = std::iter::from_fn(|| world.agent.take_written()).collect();
-    assert_eq!(written, [(CODE + 2, 2), (CODE + 2, 1)]);
+    let done: Vec<_> = std::iter::from_fn(|| world.agent.take_done()).collect();
+    let wrote = |bytes| Deed::Wrote { at: CODE + 2, bytes };
+    assert_eq!(done, [wrote(2), wrote(1), Deed::SetRegister(0), Deed::SetRegister(15)]);
 }
 
 #[test]

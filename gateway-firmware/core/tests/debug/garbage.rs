@@ -1,7 +1,7 @@
 //! A malicious developer: bytes of every kind. Nothing panics, nothing outside the application's memory is touched, and afterwards memory is
 //! what it was but for what was written.
 
-use gateway_core::debug::Access;
+use gateway_core::debug::{Access, Deed};
 use proptest::prelude::*;
 use wire::msg::{DebugCall, DebugGo, Message as _};
 
@@ -133,7 +133,10 @@ fn play(all: &[Happens]) {
             drop(world.take(&bytes, Access::Write));
             let call = DebugCall::decode(&bytes).unwrap_or_default();
             // Which of its writes were done is what the log is told.
-            let done = std::iter::from_fn(|| world.agent.take_written());
+            let done = std::iter::from_fn(|| world.agent.take_done()).filter_map(|deed| match deed {
+                Deed::Wrote { at, bytes } => Some((at, bytes)),
+                Deed::SetRegister(_) | Deed::Restarted => None,
+            });
             for ((at, length), write) in done.zip(call.writes.iter().flatten()) {
                 assert_eq!((at, length as usize), (write.address, write.data.len()));
                 let place = at.checked_sub(CODE).and_then(|from| expected.get_mut(from as usize..));

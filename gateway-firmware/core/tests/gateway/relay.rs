@@ -3,8 +3,8 @@
 use noise::{Initiator, Kind, PLAIN_BYTES_MAX, Role, StaticKey, Transport, Voucher, prologue};
 use wire::limits::DEBUG_FRAME_BYTES_MAX;
 use wire::msg::{
-    BootId, DebugAnswer, DebugCall, DebugDown, DebugEnd, DebugGo, DebugProblem, DebugState, DebugUp,
-    DebugWrite, EnumValue, LogUp, Message as _, Repeated,
+    BootId, DebugAnswer, DebugCall, DebugDown, DebugEnd, DebugGo, DebugProblem, DebugRegister, DebugState,
+    DebugUp, DebugWrite, EnumValue, LogUp, Message as _, Repeated,
 };
 use wire::{DebugSessionId, RelayId};
 
@@ -211,11 +211,7 @@ impl Developer {
         self.number += 1;
         let mut call = DebugCall { number: self.number, ..Default::default() };
         change(&mut call);
-        let plain = encode(&call);
-        let mut frame = vec![0; DEBUG_FRAME_BYTES_MAX];
-        let length = self.transport.seal(&plain, &mut frame).unwrap();
-        frame.truncate(length);
-        frame
+        self.seal(&encode(&call))
     }
 
     /// A call that writes one byte.
@@ -225,9 +221,33 @@ impl Developer {
         self.number += 1;
         let call =
             DebugCall { number: self.number, writes: Repeated::from_slice(&write), ..Default::default() };
-        let plain = encode(&call);
+        self.seal(&encode(&call))
+    }
+
+    /// A call that sets registers, and then does this.
+    pub(crate) fn call_with(&mut self, registers: &[DebugRegister<'_>], go: DebugGo) -> Vec<u8> {
+        self.number += 1;
+        let call = DebugCall {
+            number: self.number,
+            registers: Repeated::from_slice(registers),
+            go: EnumValue::Known(go),
+            ..Default::default()
+        };
+        self.seal(&encode(&call))
+    }
+
+    /// A call that plants a breakpoint at `RAM_AT` + 4.
+    pub(crate) fn plant(&mut self) -> Vec<u8> {
+        self.number += 1;
+        let mut plain = encode(&DebugCall { number: self.number, plant: true, ..Default::default() });
+        // Field 6, packed.
+        plain.extend([0x32, 0x05, 0x84, 0x80, 0x80, 0x80, 0x02]);
+        self.seal(&plain)
+    }
+
+    fn seal(&mut self, plain: &[u8]) -> Vec<u8> {
         let mut frame = vec![0; DEBUG_FRAME_BYTES_MAX];
-        let length = self.transport.seal(&plain, &mut frame).unwrap();
+        let length = self.transport.seal(plain, &mut frame).unwrap();
         frame.truncate(length);
         frame
     }

@@ -1,6 +1,6 @@
 //! Sessions that only watch, beside the one that writes: each for itself, and none in another's way.
 
-use gateway_core::debug::{HANDSHAKES_MAX, SILENCE_MS, WATCH_FRAMES_MAX, WATCHERS_MAX};
+use gateway_core::debug::{HANDSHAKE_EVERY_MS, HANDSHAKES_MAX, SILENCE_MS, WATCH_FRAMES_MAX, WATCHERS_MAX};
 use noise::{Error, Initiator, Kind, Role, prologue};
 use wire::msg::{DebugEnd, DebugGo, DebugProblem, DebugState, EnumValue};
 
@@ -32,7 +32,8 @@ fn one_writes_four_watch_and_nobody_else_gets_in() {
         relay.send(&mut world, &call);
         assert_eq!(person.answers(&mut world, relay), [2]);
     }
-    // A place that is free is taken again.
+    // A place that is free is taken again, as soon as there may be another handshake.
+    world.pass_ms(HANDSHAKE_EVERY_MS);
     watchers[2].close(&mut world);
     assert_eq!(watchers[2].ended(&mut world), Some(DebugEnd::Closed));
     Developer::watch(&mut world, &mut Relay::watching(22));
