@@ -142,6 +142,10 @@ mod switch {
         DebugSilence,
         /// As many handshakes as a relay likes.
         DebugFlood,
+        /// A session that only a relay keeps up goes on.
+        DebugQuiet,
+        /// A session that was opened to watch may write.
+        DebugWatch,
     }
 
     impl Mutation {
@@ -150,7 +154,7 @@ mod switch {
             [Mutation::DebugOut, Mutation::DebugReadOnly, Mutation::DebugRegion, Mutation::DebugRestore];
 
         /// Those of a debug session's way to the device, which `tests/gateway/mutations.rs` switches on.
-        pub const PIPE: [Mutation; 7] = [
+        pub const PIPE: [Mutation; 9] = [
             Mutation::DebugKey,
             Mutation::DebugUpdate,
             Mutation::DebugVerify,
@@ -158,6 +162,8 @@ mod switch {
             Mutation::DebugEpoch,
             Mutation::DebugSilence,
             Mutation::DebugFlood,
+            Mutation::DebugQuiet,
+            Mutation::DebugWatch,
         ];
 
         pub const ALL: [Mutation; 44] = [

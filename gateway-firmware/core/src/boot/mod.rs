@@ -153,7 +153,7 @@ impl<B: Board> Device<'_, B> {
             // Another version: how the one before it ended delays it no more.
             self.life.off();
         }
-        self.agent.before_start(&mut self.ports.probe);
+        self.before_start();
         let _ = self.ports.app.start(image, &mut self.ports.flash, why);
         self.agent.started(&mut self.ports.probe);
         (self.apply_taken, self.demand) = (false, NetworkDemand::NeverAsked);

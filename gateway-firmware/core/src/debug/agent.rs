@@ -4,6 +4,8 @@
 //! there; nothing outside the application's memory is touched; when a session ends the application goes on as if there had been none. Its
 //! device tells the agent before it stops or starts the application ([`Agent::stopping`], [`Agent::before_start`]), and never waits for it.
 
+mod watch;
+
 use heapless::{Deque, Vec};
 use wire::Digest;
 use wire::limits::{DEBUG_BREAKPOINTS_MAX, DEBUG_READ_BYTES_MAX, DEBUG_READS_MAX, DEBUG_WRITE_BYTES_MAX};
@@ -16,7 +18,9 @@ use super::answer::{Answer, Problem};
 use super::breakpoints::{Breakpoints, bytes_left, is_code};
 use super::step::{self, Code, Plan};
 use crate::mutation::mutated;
-use crate::ports::{Held, Probe, REGISTERS};
+use crate::ports::{Held, Probe, REGISTERS, Registers};
+
+pub use watch::{WATCH_READ_BYTES_MAX, WATCH_STACK_BYTES, Watcher};
 
 /// Between two looks at a step that was begun, if nothing else has the agent look.
 pub const STEP_LOOK_MS: u64 = 1;
@@ -30,11 +34,24 @@ const PC: usize = 15;
 const XPSR: usize = 16;
 
 /// What a session may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+#[derive(Debug)]
+pub enum Access<'w> {
     Write,
     /// Look at memory, and nothing else.
-    Read,
+    Read(&'w mut Watcher),
+}
+
+/// Who calls, and with which call.
+#[derive(Debug, Clone, Copy)]
+struct Caller {
+    number: u32,
+    reads_only: bool,
+}
+
+impl Caller {
+    fn read_bytes_max(self) -> u32 {
+        if self.reads_only { WATCH_READ_BYTES_MAX as u32 } else { DEBUG_READ_BYTES_MAX as u32 }
+    }
 }
 
 /// What the agent knows of the device.
@@ -100,6 +117,36 @@ struct Stop {
     held: Held,
 }
 
+/// Where it is expected to come out, and what follows there by itself: stepping while pc is in the range.
+#[derive(Debug, Clone, Copy)]
+struct Chain {
+    at: u32,
+    sp: u32,
+    from: u32,
+    to: u32,
+}
+
+/// Deeds that wait for the log: those of one call.
+pub const DEEDS_MAX: usize = 2 * DEBUG_READS_MAX + 1;
+
+/// What a developer did to the application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    Wrote { at: u32, bytes: u32 },
+    SetRegister(u32),
+    Restarted,
+}
+
+impl core::fmt::Display for Deed {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Deed::Wrote { at, bytes } => write!(f, "wrote {bytes} bytes at {at:#x}"),
+            Deed::SetRegister(number) => write!(f, "set register {number}"),
+            Deed::Restarted => f.write_str("started the application anew"),
+        }
+    }
+}
+
 /// What comes with the stop that answers a call.
 #[derive(Debug)]
 struct Awaited {
@@ -115,11 +162,14 @@ pub struct Agent {
     attached: bool,
     /// The newest call taken of a session that may write.
     call: u32,
+    /// Times it halted in this boot.
     stops: u32,
     mode: Mode,
     /// There is something to say that nobody asked for just now.
     tell: bool,
     awaited: Awaited,
+    /// There until it halts anywhere else, or goes on from there.
+    chain: Option<Chain>,
     breakpoints: Breakpoints,
     /// A step is to end as soon as it can.
     halts: bool,
@@ -132,7 +182,8 @@ pub struct Agent {
     hold_s: u32,
     /// When the agent last looked.
     looked_ms: u64,
-    written: Deque<(u32, u32), DEBUG_READS_MAX>,
+    /// Done, and not in the log yet.
+    done: Deque<Deed, DEEDS_MAX>,
 }
 
 impl Default for Agent {
@@ -151,6 +202,7 @@ impl Agent {
             mode: Mode::Absent,
             tell: false,
             awaited: Awaited { reads: Vec::new(), stack_bytes: 0, describe: false },
+            chain: None,
             breakpoints: Breakpoints::new(),
             halts: false,
             holds_start: false,
@@ -158,7 +210,7 @@ impl Agent {
             heard_ms: 0,
             hold_s: 0,
             looked_ms: 0,
-            written: Deque::new(),
+            done: Deque::new(),
         }
     }
 
@@ -181,8 +233,9 @@ impl Agent {
         if !matches!(self.mode, Mode::Absent) {
             self.mode = Mode::Runs;
         }
-        (self.attached, self.call, self.stops, self.tell) = (false, 0, 0, false);
+        (self.attached, self.call, self.tell) = (false, 0, false);
         (self.halts, self.holds_start, self.restart) = (false, false, false);
+        self.chain = None;
         self.awaited.clear();
     }
 
@@ -190,27 +243,25 @@ impl Agent {
     pub fn take(
         &mut self,
         call: &[u8],
-        access: Access,
+        access: Access<'_>,
         scene: &Scene<'_>,
         probe: &mut impl Probe,
         out: &mut [u8],
     ) -> Option<usize> {
-        let access = if mutated!(DebugReadOnly) { Access::Write } else { access };
-        if access == Access::Write {
-            self.call = self.call.saturating_add(1);
-            self.heard_ms = scene.now_ms;
-            if !core::mem::replace(&mut self.attached, true) {
-                probe.attach();
-            }
-        }
-        self.look(scene, probe);
+        let caller = match access {
+            Access::Read(watcher) => Caller { number: watcher.asks(self.seen(scene)), reads_only: true },
+            Access::Write => Caller { number: self.hear(scene, probe), reads_only: false },
+        };
         let malformed = Problem::new(DebugProblem::Malformed, 0);
         let Ok(call) = DebugCall::decode(call) else {
-            let answer = Answer::new(out, self.call, self.state(), scene.starts);
+            let answer = Answer::new(out, caller.number, self.state_for(caller), scene.starts);
             return Some(answer.end(Some(malformed)));
         };
-        let number = if access == Access::Write { self.call } else { call.number };
-        let checked = if call.number == number { check(&call, access, probe) } else { Err(malformed) };
+        let checked = if call.number == caller.number {
+            check(&call, caller, &self.breakpoints, probe)
+        } else {
+            Err(malformed)
+        };
         let problem = match checked.and_then(|go| self.act(&call, go, scene, probe)) {
             Ok(false) => None,
             Ok(true) => {
@@ -220,7 +271,18 @@ impl Agent {
             }
             Err(problem) => Some(problem),
         };
-        Some(self.answer(&call, access, problem, scene, probe, out))
+        Some(self.answer(&call, caller, problem, scene, probe, out))
+    }
+
+    /// A word of who may write; the number of that call.
+    fn hear(&mut self, scene: &Scene<'_>, probe: &mut impl Probe) -> u32 {
+        self.call = self.call.saturating_add(1);
+        self.heard_ms = scene.now_ms;
+        if !core::mem::replace(&mut self.attached, true) {
+            probe.attach();
+        }
+        self.look(scene, probe);
+        self.call
     }
 
     /// What there is to say by itself: it halted, ended, or was started anew.
@@ -238,6 +300,7 @@ impl Agent {
     pub fn due_ms(&self) -> u64 {
         match self.mode {
             _ if self.restart => 0,
+            Mode::Halted(_) if self.chain.is_some() && !self.tell => 0,
             Mode::Steps { stays: true, .. } => 0,
             Mode::Steps { .. } | Mode::Starts => self.looked_ms.saturating_add(STEP_LOOK_MS),
             Mode::Halted(Stop { held: Held::Fault(_), .. }) => self.fault_until_ms(),
@@ -254,7 +317,7 @@ impl Agent {
             // Who had it started anew is answered when that is done.
             self.tell = self.attached && !self.holds_start;
         }
-        self.halts = false;
+        (self.halts, self.chain) = (false, None);
     }
 
     /// What runs is about to be measured: nothing of ours is in it until the agent looks again.
@@ -286,9 +349,9 @@ impl Agent {
         core::mem::take(&mut self.restart)
     }
 
-    /// The oldest write to memory not taken yet, for the log: address and length.
-    pub fn take_written(&mut self) -> Option<(u32, u32)> {
-        self.written.pop_front()
+    /// The oldest deed not taken yet, for the log.
+    pub fn take_done(&mut self) -> Option<Deed> {
+        self.done.pop_front()
     }
 
     /// Looks at the application, and does the next thing that is due: at most one step.
@@ -322,6 +385,12 @@ impl Agent {
                 probe.resume(false);
                 self.mode = Mode::Runs;
             }
+            Mode::Halted(_) if !self.tell => {
+                // Only now that this stop is in a frame: how it looked here is gone then.
+                if let Some(Chain { from, to, .. }) = self.chain.take() {
+                    self.go_on(Then::Range { from, to }, probe);
+                }
+            }
             Mode::Halted(_) => {}
         }
     }
@@ -344,7 +413,7 @@ impl Agent {
             None => return,
         };
         let registers = probe.registers();
-        let pc = registers.map_or(0, |registers| registers[PC]);
+        let (pc, sp) = place(registers.as_ref());
         let arrived = stays || held == Held::Breakpoint && self.breakpoints.is_target(pc);
         self.breakpoints.end_step(probe);
         if !arrived {
@@ -363,12 +432,12 @@ impl Agent {
             Then::Range { from, to } if (from..to).contains(&pc) => return self.step(then, probe),
             Then::Range { .. } => DebugStopReason::Step,
         };
-        self.stop(Stop { reason, pc, uptime_us: scene.now_ms.saturating_mul(1000), held });
+        self.stop(Stop { reason, pc, uptime_us: scene.now_ms.saturating_mul(1000), held }, sp);
     }
 
     /// It is held, and not where a step was to come out.
     fn halted(&mut self, held: Held, scene: &Scene<'_>, probe: &mut impl Probe) {
-        let pc = probe.registers().map_or(0, |registers| registers[PC]);
+        let (pc, sp) = place(probe.registers().as_ref());
         let reason = match held {
             Held::Asked => DebugStopReason::Halt,
             Held::Breakpoint if self.breakpoints.is_set(pc) => DebugStopReason::Breakpoint,
@@ -378,20 +447,28 @@ impl Agent {
         };
         // The developer has as long as after a word of his.
         self.heard_ms = self.heard_ms.max(scene.now_ms);
-        self.stop(Stop { reason, pc, uptime_us: scene.now_ms.saturating_mul(1000), held });
+        self.stop(Stop { reason, pc, uptime_us: scene.now_ms.saturating_mul(1000), held }, sp);
     }
 
-    fn stop(&mut self, stop: Stop) {
+    fn stop(&mut self, stop: Stop, sp: u32) {
+        let is_expected = |chain: &Chain| {
+            stop.reason == DebugStopReason::Breakpoint && (stop.pc, sp) == (chain.at, chain.sp)
+        };
+        self.chain = self.chain.filter(is_expected);
         self.stops = self.stops.saturating_add(1);
         self.mode = Mode::Halted(stop);
         (self.tell, self.halts) = (true, false);
+    }
+
+    fn state_for(&self, caller: Caller) -> DebugState {
+        if caller.reads_only { self.shown() } else { self.state() }
     }
 
     /// As the session was told.
     fn state(&self) -> DebugState {
         match self.mode {
             Mode::Absent => DebugState::Absent,
-            Mode::Halted(_) if !self.tell => DebugState::Halted,
+            Mode::Halted(_) if !self.tell && self.chain.is_none() => DebugState::Halted,
             Mode::Halted(_) | Mode::Starts | Mode::Runs | Mode::Steps { .. } => DebugState::Running,
         }
     }
@@ -410,9 +487,11 @@ impl Agent {
         }
         for register in call.registers.iter().flatten() {
             self.must_be_halted(scene, register.number)?;
+            self.must_be_logged(register.number)?;
             probe
                 .set_register(register.number as usize, register.value)
                 .map_err(|_| Problem::new(DebugProblem::Register, register.number))?;
+            self.log(Deed::SetRegister(register.number));
         }
         if call.plant {
             let wanted: Vec<u32, DEBUG_BREAKPOINTS_MAX> = call.breakpoints.iter().flatten().collect();
@@ -428,14 +507,20 @@ impl Agent {
     }
 
     fn write(&mut self, at: u32, bytes: &[u8], probe: &mut impl Probe) -> Result<(), Problem> {
-        if self.written.is_full() {
-            // What cannot be logged is not done.
-            return Err(Problem::new(DebugProblem::TooMuch, at));
-        }
+        self.must_be_logged(at)?;
         self.breakpoints.write(at, bytes, probe).map_err(|_| Problem::new(DebugProblem::Forbidden, at))?;
-        // Cannot fail: there is room.
-        let _ = self.written.push_back((at, bytes.len() as u32));
+        self.log(Deed::Wrote { at, bytes: bytes.len() as u32 });
         Ok(())
+    }
+
+    /// What cannot be logged is not done.
+    fn must_be_logged(&self, at: u32) -> Result<(), Problem> {
+        if self.done.is_full() { Err(Problem::new(DebugProblem::TooMuch, at)) } else { Ok(()) }
+    }
+
+    fn log(&mut self, deed: Deed) {
+        // Cannot fail: there was room.
+        let _ = self.done.push_back(deed);
     }
 
     fn absent(&self, scene: &Scene<'_>, at: u32) -> Problem {
@@ -465,10 +550,15 @@ impl Agent {
                 if scene.updating || !scene.can_start {
                     return Err(self.absent(scene, 0));
                 }
-                (self.restart, self.holds_start) = (true, true);
+                self.must_be_logged(0)?;
+                self.log(Deed::Restarted);
+                (self.restart, self.holds_start, self.chain) = (true, true, None);
             }
             DebugGo::Continue => {
                 self.must_be_halted(scene, 0)?;
+                let (from, to) = (call.range_from, call.range_to);
+                self.chain =
+                    (call.then_at != 0).then_some(Chain { at: call.then_at, sp: call.then_sp, from, to });
                 self.let_run(call, Then::Run, scene, probe);
             }
             DebugGo::Step => {
@@ -486,6 +576,8 @@ impl Agent {
     }
 
     fn halt(&mut self, scene: &Scene<'_>, probe: &mut impl Probe) -> Result<bool, Problem> {
+        // Wherever it halts now, there it stays.
+        self.chain = None;
         match self.mode {
             Mode::Absent => return Err(self.absent(scene, 0)),
             Mode::Halted(_) => return Ok(self.tell),
@@ -501,8 +593,13 @@ impl Agent {
     }
 
     fn let_run(&mut self, call: &DebugCall<'_>, then: Then, scene: &Scene<'_>, probe: &mut impl Probe) {
-        let Mode::Halted(stop) = self.mode else { return };
         probe.catch_faults(call.catch_faults && scene.hold_s > 0);
+        self.go_on(then, probe);
+    }
+
+    /// From where it halted.
+    fn go_on(&mut self, then: Then, probe: &mut impl Probe) {
+        let Mode::Halted(stop) = self.mode else { return };
         let passed = self.pass_own(stop, probe);
         let pc = probe.registers().map(|registers| registers[PC]);
         match (then, pc) {
@@ -557,15 +654,14 @@ impl Agent {
     fn answer(
         &self,
         call: &DebugCall<'_>,
-        access: Access,
+        caller: Caller,
         problem: Option<Problem>,
         scene: &Scene<'_>,
         probe: &mut impl Probe,
         out: &mut [u8],
     ) -> usize {
-        let number = if access == Access::Write { self.call } else { call.number };
-        let state = self.state();
-        let mut answer = Answer::new(out, number, state, scene.starts);
+        let state = self.state_for(caller);
+        let mut answer = Answer::new(out, caller.number, state, scene.starts);
         let only_reads = !call.describe
             && !call.plant
             && call.writes.is_empty()
@@ -576,7 +672,7 @@ impl Agent {
             self.add_stop(&mut answer, if halts { call.stack_bytes } else { 0 }, probe);
         }
         if call.describe {
-            answer.target(scene, access == Access::Read, probe);
+            answer.target(scene, caller.reads_only, probe);
         }
         if problem.is_none() {
             for read in call.reads.iter().flatten() {
@@ -589,9 +685,10 @@ impl Agent {
     /// What nobody asked for just now, or asked for before it let the application run.
     fn say(&mut self, scene: &Scene<'_>, probe: &mut impl Probe, out: &mut [u8]) -> Option<usize> {
         self.tell = false;
-        let state = self.state();
+        let is_halted = matches!(self.mode, Mode::Halted(_));
+        let state = if is_halted { DebugState::Halted } else { self.state() };
         let mut answer = Answer::new(out, self.call, state, scene.starts);
-        if state == DebugState::Halted {
+        if is_halted {
             self.add_stop(&mut answer, self.awaited.stack_bytes, probe);
             if self.awaited.describe {
                 answer.target(scene, false, probe);
@@ -599,7 +696,10 @@ impl Agent {
             for (at, bytes) in &self.awaited.reads {
                 answer.data(*at, *bytes, &self.breakpoints, probe);
             }
-            self.awaited.clear();
+            self.awaited.describe = false;
+            if self.chain.is_none() {
+                self.awaited.clear();
+            }
         }
         Some(answer.end(None))
     }
@@ -655,13 +755,18 @@ impl Awaited {
 }
 
 /// Checks all of a call that can be checked without doing anything of it.
-fn check(call: &DebugCall<'_>, access: Access, probe: &impl Probe) -> Result<DebugGo, Problem> {
+fn check(
+    call: &DebugCall<'_>,
+    caller: Caller,
+    breakpoints: &Breakpoints,
+    probe: &impl Probe,
+) -> Result<DebugGo, Problem> {
     let malformed = |at| Problem::new(DebugProblem::Malformed, at);
     let too_much = |at| Problem::new(DebugProblem::TooMuch, at);
     let EnumValue::Known(go) = call.go else { return Err(malformed(0)) };
     let changes =
         go != DebugGo::Unspecified || call.plant || !call.writes.is_empty() || !call.registers.is_empty();
-    if access == Access::Read && changes {
+    if caller.reads_only && changes && !mutated!(DebugReadOnly) {
         return Err(Problem::new(DebugProblem::ReadOnly, 0));
     }
     let mut bytes = 0usize;
@@ -693,21 +798,35 @@ fn check(call: &DebugCall<'_>, access: Access, probe: &impl Probe) -> Result<Deb
             return Err(Problem::new(DebugProblem::Forbidden, at));
         }
     }
-    if go == DebugGo::Range && call.range_from > call.range_to {
+    let chains = call.then_at != 0;
+    if (chains || go == DebugGo::Range) && call.range_from > call.range_to {
         return Err(malformed(call.range_from));
     }
+    let is_planted = match call.plant {
+        true => call.breakpoints.iter().flatten().any(|at| at == call.then_at),
+        false => breakpoints.is_set(call.then_at),
+    };
+    if chains && (go != DebugGo::Continue || !is_planted) {
+        return Err(malformed(call.then_at));
+    }
+    let bytes_max = caller.read_bytes_max();
     let mut bytes = call.stack_bytes;
     for (index, read) in call.reads.iter().enumerate() {
         let read = read.map_err(|_| malformed(0))?;
         bytes = bytes.saturating_add(read.length);
-        if index >= DEBUG_READS_MAX || bytes > DEBUG_READ_BYTES_MAX as u32 {
+        if index >= DEBUG_READS_MAX || bytes > bytes_max {
             return Err(too_much(read.address));
         }
     }
-    if call.stack_bytes > DEBUG_READ_BYTES_MAX as u32 {
+    if call.stack_bytes > bytes_max {
         return Err(too_much(0));
     }
     Ok(go)
+}
+
+/// pc and sp, where they can be seen.
+fn place(registers: Option<&Registers>) -> (u32, u32) {
+    registers.map_or((0, 0), |registers| (registers[PC], registers[SP]))
 }
 
 /// The application's memory, without our breakpoints.

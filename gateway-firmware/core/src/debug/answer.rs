@@ -8,7 +8,7 @@ use wire::msg::{
     DebugAnswer, DebugProblem, DebugRegion, DebugState, DebugStop, DebugTarget, EnumValue, Message, Repeated,
 };
 
-use super::agent::Scene;
+use super::agent::{Scene, WATCH_READ_BYTES_MAX};
 use super::breakpoints::Breakpoints;
 use crate::ports::{Probe, REGISTERS, Registers};
 
@@ -146,7 +146,7 @@ impl<'o> Answer<'o> {
             image_bytes: scene.image_bytes,
             regions: Repeated::from_slice(&regions),
             breakpoints_max: DEBUG_BREAKPOINTS_MAX as u32,
-            read_bytes_max: DEBUG_READ_BYTES_MAX as u32,
+            read_bytes_max: if read_only { WATCH_READ_BYTES_MAX } else { DEBUG_READ_BYTES_MAX } as u32,
             write_bytes_max: DEBUG_WRITE_BYTES_MAX as u32,
             read_only,
             hold_s: scene.hold_s,

@@ -2,48 +2,20 @@
 //!
 //! Always holds: a frame of the device's is kept, and sent again as the same bytes, until its `delivered_up_to`; what was taken stays
 //! taken, whichever relay process goes on; no more frames are asked for than there are places for their answers, and one place is
-//! left for what the device says unasked. What frames hold is nobody's business here.
+//! left for what the device says unasked. What frames hold, and where they are kept, is nobody's business here.
 
-use heapless::Vec;
 use wire::limits::{DEBUG_FRAME_BYTES_MAX, DEBUG_SILENCE_MAX_S};
 use wire::msg::DebugDown;
 use wire::{DebugSessionId, RelayId};
 
 use crate::mutation::mutated;
 
-/// Frames of the device's that are kept.
-pub const FRAMES_MAX: usize = 4;
-/// Of these, for what was asked: one is left for a stop that comes by itself.
-const ANSWERS_MAX: u64 = FRAMES_MAX as u64 - 1;
+/// Frames that may come without a word in between: message 3 of a handshake, and the first call.
+const TOGETHER: u64 = 2;
 /// Frames that were not received go out again after so long without progress.
 pub const RESEND_MS: u64 = 500;
 /// A relay that says nothing for so long is gone, and so is the session.
 pub const SILENCE_MS: u64 = DEBUG_SILENCE_MAX_S as u64 * 1000;
-
-/// Where frames are kept.
-#[derive(Debug)]
-pub struct Frames([Vec<u8, DEBUG_FRAME_BYTES_MAX>; FRAMES_MAX]);
-
-impl Frames {
-    pub(crate) const fn new() -> Self {
-        Self([const { Vec::new() }; FRAMES_MAX])
-    }
-
-    /// Where the frame of this number is, if it is kept at all: those kept are in a row.
-    fn place(&mut self, number: u64) -> &mut Vec<u8, DEBUG_FRAME_BYTES_MAX> {
-        &mut self.0[(number % FRAMES_MAX as u64) as usize]
-    }
-
-    pub(crate) fn frame(&self, number: u64) -> &[u8] {
-        &self.0[(number % FRAMES_MAX as u64) as usize]
-    }
-}
-
-impl Default for Frames {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// What the relay said cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +37,8 @@ pub(crate) struct Pipe {
     session: DebugSessionId,
     relay: RelayId,
     epoch: u32,
+    /// Frames of the device's that can be kept.
+    places: u64,
     heard_ms: u64,
     /// Frames of the developer's that were taken.
     received: u64,
@@ -86,11 +60,18 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    pub(crate) fn new(session: DebugSessionId, relay: RelayId, epoch: u32, now_ms: u64) -> Self {
+    pub(crate) fn new(
+        session: DebugSessionId,
+        relay: RelayId,
+        epoch: u32,
+        places: usize,
+        now_ms: u64,
+    ) -> Self {
         Self {
             session,
             relay,
             epoch,
+            places: places as u64,
             heard_ms: now_ms,
             received: 0,
             credit: 0,
@@ -161,12 +142,12 @@ impl Pipe {
         self.received += 1;
     }
 
-    /// A place for one more frame; then `keep`.
-    pub(crate) fn place<'f>(&self, frames: &'f mut Frames) -> Option<&'f mut Vec<u8, DEBUG_FRAME_BYTES_MAX>> {
-        (self.kept() < FRAMES_MAX as u64).then(|| frames.place(self.made + 1))
+    /// The number of one more frame, if there is a place for it; then `keep`.
+    pub(crate) fn next(&self) -> Option<u64> {
+        (self.kept() < self.places).then_some(self.made + 1)
     }
 
-    /// What is in the place is the next frame.
+    /// The next frame is in its place.
     pub(crate) fn keep(&mut self) {
         self.made += 1;
     }
@@ -175,9 +156,9 @@ impl Pipe {
         self.made - self.delivered
     }
 
-    /// What may be granted: a frame may bring an answer each.
+    /// What may be granted: a frame may bring an answer each. One place is left for a stop that comes by itself.
     fn grant(&self) -> u64 {
-        self.credit.max(self.received + ANSWERS_MAX.saturating_sub(self.kept()))
+        self.credit.max(self.received + (self.places - 1).saturating_sub(self.kept()))
     }
 
     /// Another connection: what was sent on the one before may be lost.
@@ -193,7 +174,7 @@ impl Pipe {
         let next = self.sent + 1;
         let number = if next <= self.made.min(self.allowed) { next } else { 0 };
         // The relay knows of no more credit, and would ask only after a while.
-        let unblocks = self.credit == self.received && self.grant() > self.credit;
+        let unblocks = self.credit < self.received + TOGETHER && self.grant() > self.credit;
         (number != 0 || self.owes || unblocks).then(|| Up {
             number,
             received_up_to: self.received,
@@ -233,6 +214,7 @@ impl Pipe {
 mod tests {
     extern crate std;
     use super::*;
+    use crate::debug::{FRAMES_MAX, Frames};
     use proptest::prelude::*;
     use std::vec;
 
@@ -240,7 +222,7 @@ mod tests {
     const THERE: RelayId = RelayId::new([2; 16]);
 
     fn pipe() -> Pipe {
-        let mut pipe = Pipe::new(DebugSessionId::new([9; 16]), HERE, 1, 0);
+        let mut pipe = Pipe::new(DebugSessionId::new([9; 16]), HERE, 1, FRAMES_MAX, 0);
         let open = DebugDown { open: true, answer: true, ..down() };
         assert_eq!(pipe.hear(0, HERE, &open), Ok(None));
         say(&mut pipe, 0);
@@ -261,9 +243,11 @@ mod tests {
         Some(up)
     }
 
+    type Kept = Frames<8, FRAMES_MAX>;
+
     /// Makes a frame of this byte.
-    fn make(pipe: &mut Pipe, frames: &mut Frames, byte: u8) {
-        let place = pipe.place(frames).expect("a place");
+    fn make(pipe: &mut Pipe, frames: &mut Kept, byte: u8) {
+        let place = frames.place(pipe.next().expect("a place"));
         place.clear();
         place.push(byte).expect("room");
         pipe.keep();
@@ -286,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_kept_and_sent_again_until_it_was_delivered() {
-        let (mut pipe, mut frames) = (pipe(), Frames::new());
+        let (mut pipe, mut frames) = (pipe(), Kept::new());
         make(&mut pipe, &mut frames, 7);
         assert_eq!(say(&mut pipe, 0), None, "there is no credit");
         pipe.hear(10, HERE, &DebugDown { credit_up_to: 32, ..down() }).expect("heard");
@@ -318,7 +302,7 @@ mod tests {
 
     #[test]
     fn there_is_a_place_for_every_answer_and_one_for_what_nobody_asked() {
-        let (mut pipe, mut frames) = (pipe(), Frames::new());
+        let (mut pipe, mut frames) = (pipe(), Kept::new());
         for number in 1..=3 {
             pipe.hear(0, HERE, &frame(number)).expect("heard").expect("the next");
             pipe.took();
@@ -328,7 +312,7 @@ mod tests {
         while say(&mut pipe, 0).is_some() {}
         assert_eq!(pipe.hear(0, HERE, &frame(4)), Err(Impossible), "there was no credit");
         make(&mut pipe, &mut frames, 2);
-        assert!(pipe.place(&mut frames).is_none());
+        assert!(pipe.next().is_none());
         while say(&mut pipe, 0).is_some() {}
         pipe.hear(0, HERE, &DebugDown { delivered_up_to: 2, ..down() }).expect("heard");
         let up = say(&mut pipe, 0).expect("told, since the relay waits for credit");
@@ -391,7 +375,7 @@ mod tests {
         /// Whatever a relay says: nothing overflows, no frame is given up twice, what is sent is what was made under that number.
         #[test]
         fn frames_are_what_they_were_and_nothing_is_taken_twice(steps in proptest::collection::vec(step(), 1..120)) {
-            let (mut pipe, mut frames, mut now_ms) = (pipe(), Frames::new(), 0);
+            let (mut pipe, mut frames, mut now_ms) = (pipe(), Kept::new(), 0);
             let (mut given, mut taken, mut made) = (None, 0, 0_u64);
             for step in steps {
                 match step {
@@ -408,7 +392,8 @@ mod tests {
                         }
                     }
                     Step::Took => if let Some(number) = given.take() { pipe.took(); taken = number; },
-                    Step::Make => if let Some(place) = pipe.place(&mut frames) {
+                    Step::Make => if let Some(number) = pipe.next() {
+                        let place = frames.place(number);
                         made += 1;
                         place.clear();
                         place.extend_from_slice(&made.to_le_bytes()).expect("room");

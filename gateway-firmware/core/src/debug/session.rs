@@ -1,103 +1,58 @@
-//! The stub: who may have the session, the handshake, and calls in and answers out.
+//! The stub: who may have a session, the handshake, and calls in and answers out.
 //!
-//! It hears what relays say (`hear`) and has one thing to say at a time (`due`, `said`). Whatever cannot be verified is counted and
-//! changes nothing; the relay that carried it may have made it.
+//! There is a seat for one session that writes, and a few for those that watch. Each has its frames, its handshake and its end; the agent
+//! is told of the writer's only. It hears what relays say (`hear`) and has one thing to say at a time (`due`, `said`). Whatever cannot be
+//! verified is counted and changes nothing; the relay that carried it may have made it.
 
-use heapless::Vec;
-use noise::{
-    Kind, PLAIN_BYTES_MAX, PublicKey, Responder, Role, StaticKey, Transport, Voucher, prologue, statement,
-};
+use heapless::{Deque, VecView};
+use noise::{Kind, PublicKey, Responder, Role, Transport, prologue};
 use wire::msg::{DebugDown, DebugEnd, DebugUp, EnumValue, LogLevel, Message as _};
-use wire::{DebugSessionId, DeviceId, RelayId};
+use wire::{DebugSessionId, RelayId};
 use zeroize::Zeroize as _;
 
-use super::agent::Access;
+use super::agent::{Access, Watcher};
 use super::bucket::Bucket;
-use super::pipe::{Frames, Impossible, Pipe, Up};
-use crate::device::{BootId, Device, Next, Notice};
+use super::memory::{Handshake, Memory, SEATS, WRITER, places, plain_bytes_max};
+use super::own::{Own, own_of};
+use super::pipe::{Impossible, Pipe, Up};
+use crate::device::{BootId, Device, Next};
 use crate::logs::Logs;
 use crate::mutation::mutated;
-use crate::ports::{Board, Entropy as _, Keys as _, Probe as _};
-use crate::store::Key;
+use crate::ports::{Board, Entropy as _, Probe as _};
 
-/// What a board lends for good.
-#[derive(Debug)]
-pub struct Memory {
-    frames: Frames,
-    /// What a frame held, and what the next one is to hold.
-    call: [u8; PLAIN_BYTES_MAX],
-    answer: [u8; PLAIN_BYTES_MAX],
-    /// Here and not in the stub, which is moved about when it is made.
-    handshake: Handshake,
-    own: Option<Own>,
-}
-
-/// One under way. An `Option`, but for its tag: `None` is zero, so that what a board lends is zeroed memory, and no part of its image.
-#[derive(Debug, Default)]
-#[repr(u8)]
-#[expect(clippy::large_enum_variant, reason = "there is one, in memory that is lent for it")]
-enum Handshake {
-    #[default]
-    None,
-    Begun(Responder),
-}
-
-impl Handshake {
-    fn take(&mut self) -> Option<Responder> {
-        match core::mem::take(self) {
-            Handshake::None => None,
-            Handshake::Begun(responder) => Some(responder),
-        }
-    }
-}
-
-impl Memory {
-    /// Nothing in it.
-    pub const fn new() -> Self {
-        Self {
-            frames: Frames::new(),
-            call: [0; PLAIN_BYTES_MAX],
-            answer: [0; PLAIN_BYTES_MAX],
-            handshake: Handshake::None,
-            own: None,
-        }
-    }
-
-    /// Plaintext of an application's memory goes with the session that it was for.
-    fn clear(&mut self) {
-        self.call.zeroize();
-        self.answer.zeroize();
-        self.handshake = Handshake::None;
-    }
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// The device's end of debug sessions, of which there is one at a time.
+/// The device's end of debug sessions.
 #[derive(Debug)]
 pub struct Stub<'b> {
     /// None: this board has nothing to debug.
     memory: Option<&'b mut Memory>,
-    open: Option<Open>,
-    /// The session that this end ended last: who goes on with it is told again why.
-    ended: Option<(DebugSessionId, DebugEnd)>,
-    /// What is to be said of a session that is not open.
-    farewell: Option<Farewell>,
-    handshakes: Bucket,
+    /// The writer's, then those that watch.
+    open: [Option<Open>; SEATS],
+    /// The sessions that this end ended last: who goes on with one is told again why.
+    ended: Deque<(DebugSessionId, DebugEnd), SEATS>,
+    /// What is to be said of sessions that are not open. One that has no room is asked for again.
+    farewells: Deque<Farewell, SEATS>,
+    /// Of writers and of watchers: who watches takes no handshake from who writes.
+    handshakes: [Bucket; 2],
     refused: u32,
 }
 
-/// The session there is.
+/// Without a frame that was verified a session is over after so long: a relay alone keeps none.
+pub const VERIFIED_SILENCE_MS: u64 = 10 * 60 * 1000;
+/// … and one that nobody has attached to.
+pub const UNATTACHED_MS: u64 = 2 * 60 * 1000;
+
+/// A session there is.
 #[derive(Debug)]
 struct Open {
     pipe: Pipe,
+    /// Who calls: a frame of theirs was verified.
     attached: Option<Attached>,
-    /// The agent was told that a session began.
-    begun: bool,
+    /// Whose handshake is done, and no call of theirs was verified: it may be an old one's, which a relay repeats.
+    arriving: Option<Attached>,
+    /// How far this one is told, if it watches.
+    watcher: Watcher,
+    /// When a frame was verified, or it was opened.
+    verified_ms: u64,
 }
 
 /// Who may call.
@@ -105,8 +60,23 @@ struct Open {
 struct Attached {
     transport: Transport,
     key: PublicKey,
-    /// A frame of it was verified.
-    heard: bool,
+}
+
+impl Open {
+    /// When nobody was heard for too long, whatever a relay says.
+    fn quiet_ms(&self) -> u64 {
+        if mutated!(DebugQuiet) {
+            return u64::MAX;
+        }
+        self.verified_ms + if self.attached.is_some() { VERIFIED_SILENCE_MS } else { UNATTACHED_MS }
+    }
+
+    /// Another version runs than when they attached, and nobody who is here may debug that.
+    fn is_strange<B: Board>(&mut self, device: &Device<'_, B>) -> bool {
+        let is_strange = |who: &mut Attached| is_strange(&who.key, device);
+        let went = self.arriving.take_if(is_strange).is_some();
+        self.attached.as_mut().is_some_and(is_strange) || went && self.attached.is_none()
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -117,18 +87,10 @@ struct Farewell {
     end: DebugEnd,
 }
 
-/// This device's static key, and its identity key's word for it.
-#[derive(Debug)]
-struct Own {
-    /// Who it vouches for: a device that enrols anew may be another.
-    id: DeviceId,
-    key: StaticKey,
-    voucher: Voucher,
-}
-
 /// Something to say, and what `said` is told when it has gone out.
 #[derive(Debug, Clone, Copy)]
 pub struct Said {
+    seat: usize,
     relay: RelayId,
     session: DebugSessionId,
     epoch: u32,
@@ -147,12 +109,19 @@ enum Taken {
 
 impl<'b> Stub<'b> {
     pub fn new(memory: Option<&'b mut Memory>) -> Self {
-        Self { memory, open: None, ended: None, farewell: None, handshakes: Bucket::default(), refused: 0 }
+        Self {
+            memory,
+            open: [const { None }; SEATS],
+            ended: Deque::new(),
+            farewells: Deque::new(),
+            handshakes: [Bucket::default(); 2],
+            refused: 0,
+        }
     }
 
     /// There is a session: the device stays connected for it.
     pub fn is_open(&self) -> bool {
-        self.open.is_some()
+        self.open.iter().any(Option::is_some)
     }
 
     /// Frames that could not be verified, and handshakes put off, in this boot.
@@ -176,7 +145,10 @@ impl<'b> Stub<'b> {
         let boot = down.boot.as_ref().map(|boot| BootId { counter: boot.counter, random: boot.random });
         let is_other_boot = boot.is_some_and(|boot| boot != device.boot_id());
         let is_closed = down.end == EnumValue::Known(DebugEnd::Closed);
-        if let Some(open) = self.open.as_mut().filter(|open| open.pipe.session() == session) {
+        let seat = self.open.iter().position(|open| is_of(open, session));
+        if let Some(seat) = seat
+            && let Some(open) = &mut self.open[seat]
+        {
             if !open.pipe.is_from_holder(relay, down.epoch) {
                 return;
             }
@@ -184,91 +156,110 @@ impl<'b> Stub<'b> {
             let end = match frame {
                 _ if is_closed => DebugEnd::Closed,
                 _ if is_other_boot => DebugEnd::Restarted,
+                _ if down.watch != (seat != WRITER) => DebugEnd::Protocol,
                 Err(Impossible) => DebugEnd::Protocol,
                 Ok(None) => return,
-                Ok(Some(frame)) => match self.take(frame, session, device, logs) {
-                    Taken::Yes => return self.took(),
+                Ok(Some(frame)) => match self.take(frame, seat, session, device, logs) {
+                    Taken::Yes => return self.took(seat),
                     Taken::Later => return,
                     Taken::End(end) => end,
                 },
             };
-            return self.end(end, device, logs);
+            return self.end(seat, end, device, logs);
         }
-        let again = self.ended.filter(|(ended, _)| *ended == session).map(|(_, end)| end);
-        let end = match again {
+        let again = self.ended.iter().find(|(ended, _)| *ended == session).map(|(_, end)| *end);
+        let free = self
+            .open
+            .iter()
+            .enumerate()
+            .position(|(seat, open)| open.is_none() && down.watch == (seat != WRITER));
+        let end = match (again, free) {
             _ if is_closed => DebugEnd::Closed,
-            Some(end) => end,
-            None if is_other_boot || !down.open => DebugEnd::Restarted,
-            None if self.open.is_some() => DebugEnd::Busy,
-            None if self.memory.is_none() || !can_be_debugged(device) => DebugEnd::Refused,
-            None => {
-                let mut pipe = Pipe::new(session, relay, down.epoch, now_ms);
+            (Some(end), _) => end,
+            _ if is_other_boot || !down.open => DebugEnd::Restarted,
+            (None, None) => DebugEnd::Busy,
+            _ if self.memory.is_none() || !can_be_debugged(device) => DebugEnd::Refused,
+            (None, Some(seat)) => {
+                let mut pipe = Pipe::new(session, relay, down.epoch, places(seat), now_ms);
                 // An open message has nothing else to say.
                 if pipe.hear(now_ms, relay, &down).is_ok() {
-                    self.open = Some(Open { pipe, attached: None, begun: false });
+                    self.open[seat] = Some(Open {
+                        pipe,
+                        attached: None,
+                        arriving: None,
+                        watcher: Watcher::default(),
+                        verified_ms: now_ms,
+                    });
                     return;
                 }
                 DebugEnd::Protocol
             }
         };
-        self.farewell = Some(Farewell { relay, session, epoch: down.epoch, end });
+        self.part(Farewell { relay, session, epoch: down.epoch, end });
     }
 
     /// Does what is due by itself; whether or not there is a connection.
     pub fn poll<B: Board>(&mut self, device: &mut Device<'_, B>, logs: &mut Logs<'_>) -> Next {
+        (0..SEATS).fold(Next::Never, |next, seat| next.min(self.poll_seat(seat, device, logs)))
+    }
+
+    fn poll_seat<B: Board>(&mut self, seat: usize, device: &mut Device<'_, B>, logs: &mut Logs<'_>) -> Next {
         let now_ms = device.now_ms();
-        let (Some(open), Some(memory)) = (&mut self.open, &mut self.memory) else { return Next::Never };
+        let (Some(open), Some(memory)) = (&mut self.open[seat], &mut self.memory) else { return Next::Never };
         if open.pipe.is_forgotten(now_ms) {
             // Nobody is there to be told.
-            self.close("silence", device, logs);
+            self.close(seat, "silence", device, logs);
             return Next::Now;
         }
-        let key = open.attached.as_ref().map(|attached| attached.key);
-        // Another version runs, and it is not for this developer to debug.
-        let is_strange = key.is_some_and(|key| device.running.is_some() && !is_debug_key(&key, device));
-        if is_strange && !mutated!(DebugUpdate) {
-            self.end(DebugEnd::Refused, device, logs);
+        if open.is_strange(device) {
+            self.end(seat, DebugEnd::Refused, device, logs);
             return Next::Now;
         }
-        let attached = open.attached.as_mut().filter(|attached| attached.heard);
-        let mut next = Next::At(open.pipe.forgotten_ms());
-        if let Some(attached) = attached
-            && let Some(place) = open.pipe.place(&mut memory.frames)
-        {
-            if let Some(length) = device.debug_poll(&mut memory.answer) {
-                let sealed = seal(&mut attached.transport, memory.answer.get(..length), place);
-                if sealed.is_err() {
-                    self.end(DebugEnd::Done, device, logs);
-                    return Next::Now;
-                }
-                open.pipe.keep();
-                return Next::Now;
-            }
-            next = next.min(device.debug_deadline());
+        if now_ms >= open.quiet_ms() {
+            self.end_for(seat, DebugEnd::Done, "nobody was heard", device, logs);
+            return Next::Now;
         }
-        next
+        let next = Next::At(open.pipe.forgotten_ms().min(open.quiet_ms()));
+        let Some(attached) = &mut open.attached else { return next };
+        let Some(number) = open.pipe.next() else { return next };
+        let answer = &mut memory.answer[..plain_bytes_max(seat)];
+        let length = match seat {
+            WRITER => device.debug_poll(answer),
+            _ => device.debug_show(&mut open.watcher, answer),
+        };
+        let Some(length) = length else {
+            return if seat == WRITER { next.min(device.debug_deadline()) } else { next };
+        };
+        if seal(&mut attached.transport, answer.get(..length), memory.places.place(seat, number)).is_err() {
+            self.end(seat, DebugEnd::Done, device, logs);
+        } else {
+            open.pipe.keep();
+        }
+        Next::Now
     }
 
     /// When there is something to say by itself, while there is a connection.
     pub fn deadline_ms(&self) -> u64 {
-        self.open.as_ref().map_or(u64::MAX, |open| open.pipe.resend_ms())
+        self.open.iter().flatten().map(|open| open.pipe.resend_ms()).min().unwrap_or(u64::MAX)
     }
 
-    /// What is to be said now. To be asked again, after `said`, until there is nothing.
+    /// What is to be said now, the writer's before the watchers'. To be asked again, after `said`, until there is nothing.
     pub fn due(&mut self, now_ms: u64) -> Option<Said> {
-        if let Some(Farewell { relay, session, epoch, end }) = self.farewell {
-            return Some(Said { relay, session, epoch, up: None, end });
+        if let Some(Farewell { relay, session, epoch, end }) = self.farewells.front().copied() {
+            return Some(Said { seat: WRITER, relay, session, epoch, up: None, end });
         }
-        let pipe = &mut self.open.as_mut()?.pipe;
-        let up = pipe.due(now_ms)?;
-        let (relay, session, epoch) = (pipe.relay(), pipe.session(), pipe.epoch());
-        Some(Said { relay, session, epoch, up: Some(up), end: DebugEnd::Unspecified })
+        self.open.iter_mut().enumerate().find_map(|(seat, open)| {
+            let pipe = &mut open.as_mut()?.pipe;
+            let up = pipe.due(now_ms)?;
+            let (relay, session, epoch) = (pipe.relay(), pipe.session(), pipe.epoch());
+            Some(Said { seat, relay, session, epoch, up: Some(up), end: DebugEnd::Unspecified })
+        })
     }
 
     /// It has gone out.
     pub fn said(&mut self, now_ms: u64, said: &Said) {
-        match (said.up, &mut self.open) {
-            (None, _) => self.farewell = None,
+        match (said.up, &mut self.open[said.seat]) {
+            (None, _) => drop(self.farewells.pop_front()),
             (Some(up), Some(open)) => open.pipe.said(now_ms, &up),
             (Some(_), None) => {}
         }
@@ -277,42 +268,45 @@ impl<'b> Stub<'b> {
     /// The bytes of a frame that is due.
     pub fn frame(&self, said: &Said) -> &[u8] {
         match (said.up, &self.memory) {
-            (Some(up), Some(memory)) if up.number != 0 => memory.frames.frame(up.number),
+            (Some(up), Some(memory)) if up.number != 0 => memory.places.frame(said.seat, up.number),
             _ => &[],
         }
     }
 
     /// Another connection is up.
     pub fn restart(&mut self) {
-        if let Some(open) = &mut self.open {
-            open.pipe.restart();
-        }
+        self.open.iter_mut().flatten().for_each(|open| open.pipe.restart());
     }
 
-    fn took(&mut self) {
-        if let Some(open) = &mut self.open {
+    fn took(&mut self, seat: usize) {
+        if let Some(open) = &mut self.open[seat] {
             open.pipe.took();
         }
     }
 
-    /// Takes the next frame of the session there is.
+    /// Says the end of a session, instead of what was to be said of it.
+    fn part(&mut self, farewell: Farewell) {
+        self.farewells.retain(|other| other.session != farewell.session);
+        let _ = self.farewells.push_back(farewell);
+    }
+
+    /// Takes the next frame of a session.
     fn take<B: Board>(
         &mut self,
         frame: &[u8],
+        seat: usize,
         session: DebugSessionId,
         device: &mut Device<'_, B>,
         logs: &mut Logs<'_>,
     ) -> Taken {
         // Whatever is done is answered: while no answer can be kept, nothing is done.
-        if let (Some(open), Some(memory)) = (&self.open, &mut self.memory)
-            && open.pipe.place(&mut memory.frames).is_none()
-        {
+        if self.open[seat].as_ref().is_some_and(|open| open.pipe.next().is_none()) {
             return Taken::Later;
         }
         let taken = match Kind::of(frame) {
-            Some(Kind::Message1) => self.greet(frame, session, device),
-            Some(Kind::Message3) => self.admit(frame, device, logs),
-            Some(Kind::Transport) => self.call(frame, device, logs),
+            Some(Kind::Message1) => self.greet(frame, seat, session, device),
+            Some(Kind::Message3) => self.admit(frame, seat, device, logs),
+            Some(Kind::Transport) => self.call(frame, seat, device, logs),
             Some(Kind::Message2) | None => None,
         };
         taken.unwrap_or_else(|| {
@@ -321,19 +315,21 @@ impl<'b> Stub<'b> {
         })
     }
 
-    /// Message 1: somebody wants to attach. Who is attached already stays so until it is known who this is.
+    /// Message 1: somebody wants to attach. Who is attached already stays so until a call of theirs was verified.
     fn greet<B: Board>(
         &mut self,
         message_1: &[u8],
+        seat: usize,
         session: DebugSessionId,
         device: &mut Device<'_, B>,
     ) -> Option<Taken> {
         let id = device.device_id()?;
-        if !self.handshakes.take(device.now_ms()) {
+        let is_watcher = seat != WRITER;
+        if !self.handshakes[usize::from(is_watcher)].take(device.now_ms()) {
             self.refused = self.refused.saturating_add(1);
             return Some(Taken::Later);
         }
-        let Memory { frames, handshake, own, .. } = self.memory.as_deref_mut()?;
+        let Memory { places, handshakes, own, .. } = self.memory.as_deref_mut()?;
         if own.as_ref().is_none_or(|own| own.id != id) {
             *own = own_of(id, device);
         }
@@ -342,16 +338,16 @@ impl<'b> Stub<'b> {
         if device.ports.entropy.fill(&mut ephemeral).is_err() {
             return Some(Taken::End(DebugEnd::Refused));
         }
-        let open = self.open.as_mut()?;
-        let place = open.pipe.place(frames)?;
-        let answered =
-            Responder::answer(key, &prologue(Role::Writer, id, session), ephemeral, message_1, voucher);
+        let open = self.open[seat].as_mut()?;
+        let place = places.place(seat, open.pipe.next()?);
+        let role = if is_watcher { Role::Watcher } else { Role::Writer };
+        let answered = Responder::answer(key, &prologue(role, id, session), ephemeral, message_1, voucher);
         ephemeral.zeroize();
         let (responder, message_2) = answered.ok()?;
         place.clear();
         place.extend_from_slice(&message_2).ok()?;
         open.pipe.keep();
-        *handshake = Handshake::Begun(responder);
+        handshakes[seat] = Handshake::Begun(responder);
         Some(Taken::Yes)
     }
 
@@ -359,17 +355,19 @@ impl<'b> Stub<'b> {
     fn admit<B: Board>(
         &mut self,
         message_3: &[u8],
+        seat: usize,
         device: &mut Device<'_, B>,
         logs: &mut Logs<'_>,
     ) -> Option<Taken> {
-        let open = self.open.as_mut()?;
-        let (transport, key) = self.memory.as_mut()?.handshake.take()?.finish(message_3).ok()?;
+        let open = self.open[seat].as_mut()?;
+        let (transport, key) = self.memory.as_mut()?.handshakes[seat].take()?.finish(message_3).ok()?;
         if !is_debug_key(&key, device) {
             let name = Name(&key);
             logs.note(device.now_ms(), LogLevel::Warn, format_args!("debug key {name} may not attach"));
-            return Some(Taken::End(DebugEnd::Refused));
+            // Nor does it end what somebody else is attached to.
+            return open.attached.is_none().then_some(Taken::End(DebugEnd::Refused));
         }
-        open.attached = Some(Attached { transport, key, heard: false });
+        open.arriving = Some(Attached { transport, key });
         Some(Taken::Yes)
     }
 
@@ -377,34 +375,45 @@ impl<'b> Stub<'b> {
     fn call<B: Board>(
         &mut self,
         frame: &[u8],
+        seat: usize,
         device: &mut Device<'_, B>,
         logs: &mut Logs<'_>,
     ) -> Option<Taken> {
-        let Memory { frames, call, answer, .. } = self.memory.as_deref_mut()?;
-        let open = self.open.as_mut()?;
-        let attached = open.attached.as_mut()?;
-        let length = match attached.transport.open(frame, call) {
-            Ok(length) => length,
-            Err(_) if mutated!(DebugVerify) => 0,
-            Err(_) => return None,
-        };
-        let now_ms = device.now_ms();
-        if !attached.heard {
-            attached.heard = true;
-            // Who was attached before is no more.
-            if core::mem::replace(&mut open.begun, true) {
-                device.debug_end();
-            }
-            device.debug_begin();
-            let (session, name) = (open.pipe.session(), Name(&attached.key));
-            logs.note(now_ms, LogLevel::Info, format_args!("debug session {session}: key {name} attached"));
+        let Memory { places, call, answer, .. } = self.memory.as_deref_mut()?;
+        let open = self.open[seat].as_mut()?;
+        if open.is_strange(device) {
+            return Some(Taken::End(DebugEnd::Refused));
         }
-        let answered = device.debug_take(call.get(..length)?, Access::Write, answer);
-        while let Some((at, bytes)) = device.debug_written() {
-            logs.note(now_ms, LogLevel::Info, format_args!("debugger wrote {bytes} bytes at {at:#x}"));
+        let mut opens = |who: &mut Option<Attached>| match who.as_mut()?.transport.open(frame, call) {
+            Ok(length) => Some(length),
+            Err(_) => mutated!(DebugVerify).then_some(0),
+        };
+        let arrived = opens(&mut open.arriving);
+        let length = arrived.or_else(|| opens(&mut open.attached))?;
+        let now_ms = device.now_ms();
+        open.verified_ms = now_ms;
+        if arrived.is_some() {
+            // Who was attached before is no more.
+            (open.attached, open.watcher) = (open.arriving.take(), Watcher::default());
+        }
+        let attached = open.attached.as_mut()?;
+        if arrived.is_some() {
+            if seat == WRITER {
+                device.debug_begin(attached.key);
+            }
+            let (session, name) = (open.pipe.session(), Name(&attached.key));
+            let does = if seat == WRITER { "attached" } else { "watches" };
+            logs.note(now_ms, LogLevel::Info, format_args!("debug session {session}: key {name} {does}"));
+        }
+        let writes = seat == WRITER || mutated!(DebugWatch);
+        let access = if writes { Access::Write } else { Access::Read(&mut open.watcher) };
+        let answer = &mut answer[..plain_bytes_max(seat)];
+        let answered = device.debug_take(call.get(..length)?, access, answer);
+        while let Some(deed) = device.debug_done() {
+            logs.note(now_ms, LogLevel::Info, format_args!("debugger {deed}"));
         }
         let Some(length) = answered else { return Some(Taken::Yes) };
-        let place = open.pipe.place(frames)?;
+        let place = places.place(seat, open.pipe.next()?);
         if seal(&mut attached.transport, answer.get(..length), place).is_err() {
             return Some(Taken::End(DebugEnd::Done));
         }
@@ -412,12 +421,8 @@ impl<'b> Stub<'b> {
         Some(Taken::Yes)
     }
 
-    /// Ends the session, and tells its relay why.
-    fn end<B: Board>(&mut self, end: DebugEnd, device: &mut Device<'_, B>, logs: &mut Logs<'_>) {
-        let Some(pipe) = self.open.as_ref().map(|open| &open.pipe) else { return };
-        let (relay, session, epoch) = (pipe.relay(), pipe.session(), pipe.epoch());
-        self.farewell = Some(Farewell { relay, session, epoch, end });
-        self.ended = Some((session, end));
+    /// Ends a session, and tells its relay why.
+    fn end<B: Board>(&mut self, seat: usize, end: DebugEnd, device: &mut Device<'_, B>, logs: &mut Logs<'_>) {
         let why = match end {
             DebugEnd::Closed => "closed",
             DebugEnd::Refused => "refused",
@@ -425,17 +430,37 @@ impl<'b> Stub<'b> {
             DebugEnd::Protocol => "the relay said what cannot be",
             _ => "done",
         };
-        self.close(why, device, logs);
+        self.end_for(seat, end, why, device, logs);
     }
 
-    /// Forgets the session; the application goes on.
-    fn close<B: Board>(&mut self, why: &str, device: &mut Device<'_, B>, logs: &mut Logs<'_>) {
-        let Some(open) = self.open.take() else { return };
-        if let Some(memory) = &mut self.memory {
-            memory.clear();
+    fn end_for<B: Board>(
+        &mut self,
+        seat: usize,
+        end: DebugEnd,
+        why: &str,
+        device: &mut Device<'_, B>,
+        logs: &mut Logs<'_>,
+    ) {
+        let Some(pipe) = self.open[seat].as_ref().map(|open| &open.pipe) else { return };
+        let (relay, session, epoch) = (pipe.relay(), pipe.session(), pipe.epoch());
+        self.part(Farewell { relay, session, epoch, end });
+        if self.ended.is_full() {
+            self.ended.pop_front();
         }
-        if open.begun {
-            device.debug_end();
+        let _ = self.ended.push_back((session, end));
+        self.close(seat, why, device, logs);
+    }
+
+    /// Forgets a session; the application goes on.
+    fn close<B: Board>(&mut self, seat: usize, why: &str, device: &mut Device<'_, B>, logs: &mut Logs<'_>) {
+        let Some(open) = self.open[seat].take() else { return };
+        if let Some(memory) = &mut self.memory {
+            memory.clear(seat);
+        }
+        if open.attached.is_some() {
+            if seat == WRITER {
+                device.debug_end();
+            }
             let (now_ms, session) = (device.now_ms(), open.pipe.session());
             logs.note(now_ms, LogLevel::Info, format_args!("debug session {session} ended: {why}"));
         }
@@ -474,6 +499,15 @@ fn can_be_debugged<B: Board>(device: &Device<'_, B>) -> bool {
     !device.ports.probe.regions().is_empty()
 }
 
+/// Another version runs, and it is not for this developer to debug.
+fn is_strange<B: Board>(key: &PublicKey, device: &Device<'_, B>) -> bool {
+    device.running.is_some() && !is_debug_key(key, device) && !mutated!(DebugUpdate)
+}
+
+fn is_of(open: &Option<Open>, session: DebugSessionId) -> bool {
+    open.as_ref().is_some_and(|open| open.pipe.session() == session)
+}
+
 /// The manifest of the version that runs, or waits for its next start, has this key.
 fn is_debug_key<B: Board>(key: &PublicKey, device: &Device<'_, B>) -> bool {
     let is_listed = device.running.as_ref().is_some_and(|running| running.debug_keys.contains(key));
@@ -484,7 +518,7 @@ fn is_debug_key<B: Board>(key: &PublicKey, device: &Device<'_, B>) -> bool {
 fn seal(
     transport: &mut Transport,
     plain: Option<&[u8]>,
-    place: &mut Vec<u8, { wire::limits::DEBUG_FRAME_BYTES_MAX }>,
+    place: &mut VecView<u8>,
 ) -> Result<(), noise::Error> {
     let plain = plain.ok_or(noise::Error::TooLong)?;
     place.clear();
@@ -493,25 +527,6 @@ fn seal(
     let length = transport.seal(plain, place)?;
     place.truncate(length);
     Ok(())
-}
-
-/// The key of this device, made at first need, and vouched for once a boot. If it cannot be kept it is good for this boot.
-#[inline(never)]
-fn own_of<B: Board>(id: DeviceId, device: &mut Device<'_, B>) -> Option<Own> {
-    let mut secret = [0; noise::KEY_BYTES];
-    // One that cannot be read just now may be there all the same: another one would look like another device's.
-    let kept = device.store.read(&mut device.ports.flash, Key::Debug, &mut secret).ok()?;
-    if kept.is_none_or(|kept| kept.len() != noise::KEY_BYTES) {
-        device.ports.entropy.fill(&mut secret).ok()?;
-        if let Err(error) = device.store.put(&mut device.ports.flash, Key::Debug, &secret) {
-            device.note(Notice::StoreFailed(error));
-        }
-    }
-    let key = StaticKey::new(secret);
-    secret.zeroize();
-    let identity = device.ports.keys.public_key().ok()?;
-    let signature = device.ports.keys.sign(&statement(id, &key.public())).ok()?;
-    Some(Own { id, key, voucher: Voucher { identity, signature } })
 }
 
 /// A key as people compare it: its first bytes.

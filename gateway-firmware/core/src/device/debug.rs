@@ -2,25 +2,29 @@
 //!
 //! A session holds nothing up. What runs is measured, stopped and started as if there were none; the agent is only told before.
 
+use noise::PublicKey;
+
 use super::{Device, Next};
-use crate::debug::{Access, Agent, Scene};
+use crate::debug::{Access, Agent, Deed, Scene, Watcher};
 use crate::ports::{App as _, AppStatus, Board, Clock as _, Life, Ports, Probe as _, StartReason};
 use crate::supervise::Phase;
 use crate::update::State;
 
 impl<B: Board> Device<'_, B> {
     /// A session's first frame was verified.
-    pub fn debug_begin(&mut self) {
+    pub fn debug_begin(&mut self, key: PublicKey) {
+        self.debugger = Some(key);
         self.agent.begin(&mut self.ports.probe);
     }
 
     /// The session is over.
     pub fn debug_end(&mut self) {
+        self.debugger = None;
         self.agent.end(&mut self.ports.probe);
     }
 
     /// Takes a session's call. `Some(n)`: the first n bytes of `out` are the answer. None: the next stop answers.
-    pub fn debug_take(&mut self, call: &[u8], access: Access, out: &mut [u8]) -> Option<usize> {
+    pub fn debug_take(&mut self, call: &[u8], access: Access<'_>, out: &mut [u8]) -> Option<usize> {
         self.debugs(|agent, scene, ports| agent.take(call, access, scene, &mut ports.probe, out))
     }
 
@@ -29,14 +33,28 @@ impl<B: Board> Device<'_, B> {
         self.debugs(|agent, scene, ports| agent.poll(scene, &mut ports.probe, out))
     }
 
+    /// What there is to tell one who only watches.
+    pub fn debug_show(&mut self, watcher: &mut Watcher, out: &mut [u8]) -> Option<usize> {
+        self.debugs(|agent, scene, ports| agent.show(watcher, scene, &mut ports.probe, out))
+    }
+
     /// When `debug_poll` is wanted again at the latest.
     pub fn debug_deadline(&self) -> Next {
         next(self.agent.deadline_ms())
     }
 
-    /// The oldest write of a session's not taken yet, for the log: address and length.
-    pub fn debug_written(&mut self) -> Option<(u32, u32)> {
-        self.agent.take_written()
+    /// The oldest deed of a session's not taken yet, for the log.
+    pub fn debug_done(&mut self) -> Option<Deed> {
+        self.agent.take_done()
+    }
+
+    /// The application is about to be started: under a debugger only if its manifest names the developer.
+    pub(crate) fn before_start(&mut self) {
+        let keys = self.running.as_ref().map(|running| &running.debug_keys);
+        if self.debugger.is_some_and(|key| keys.is_none_or(|keys| !keys.contains(&key))) {
+            self.debug_end();
+        }
+        self.agent.before_start(&mut self.ports.probe);
     }
 
     /// Does what the agent has due, whether or not there is room to tell of it.

@@ -91,6 +91,8 @@ pub struct Device<'b, B: Board> {
     pub(crate) running: Option<Running>,
     pub(crate) life: Supervisor,
     pub(crate) agent: &'b mut Agent,
+    /// Whose session may write, if there is one.
+    debugger: Option<noise::PublicKey>,
     /// Why the next start happens.
     pub(crate) why: StartReason,
     /// The application's `apply` was taken as leave for the update that waits.
@@ -152,6 +154,7 @@ impl<'b, B: Board> Device<'b, B> {
             running: None,
             life: Supervisor::default(),
             agent,
+            debugger: None,
             why: StartReason::Boot,
             apply_taken: false,
             demand: NetworkDemand::NeverAsked,

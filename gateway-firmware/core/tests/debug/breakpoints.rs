@@ -194,7 +194,7 @@ proptest! {
             world.call(&Call { writes: vec![(CODE + at, bytes.clone())], ..Call::plant(&planted) }).unwrap();
             expected[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
             prop_assert_eq!(&world.call(&Call::read(CODE, 70)).unwrap().data[0], &expected[..70]);
-            while world.agent.take_written().is_some() {}
+            while world.agent.take_done().is_some() {}
         }
         world.end();
         prop_assert_eq!(world.code(), &expected[..]);

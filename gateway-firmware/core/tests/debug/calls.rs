@@ -1,6 +1,6 @@
 //! Calls and answers: what is done in which order, what waits for a stop, and who may do what.
 
-use gateway_core::debug::Access;
+use gateway_core::debug::{Access, Deed};
 use wire::msg::{DebugGo, DebugProblem, DebugState, DebugStopReason};
 
 use crate::sim::{CODE, Call, RAM, SECRET, Target, World};
@@ -19,8 +19,14 @@ fn the_first_call_attaches_halts_describes_and_reads_at_once() {
     let stop = told.stop.unwrap();
     assert_eq!((stop.number, stop.registers.len(), stop.stack.len()), (1, 20, 16));
     assert_eq!((stop.registers[13], stop.uptime_us), (RAM + 2048, 1_000_000));
-    let target =
-        Target { version: "1.2.3".into(), manifest: vec![7; 32], regions: 3, read_only: false, hold_s: 60 };
+    let target = Target {
+        version: "1.2.3".into(),
+        manifest: vec![7; 32],
+        regions: 3,
+        read_only: false,
+        read_bytes_max: 3584,
+        hold_s: 60,
+    };
     assert_eq!(told.target, Some(target));
 }
 
@@ -53,8 +59,9 @@ fn a_call_is_done_in_its_order() {
     assert_eq!((told.reason(), told.pc()), (DebugStopReason::Breakpoint, CODE + 4));
     assert_eq!(told.stop.unwrap().registers[0], 42);
     assert_eq!(told.data, [vec![0x02, 0x30, 0x00, 0xbf], vec![0]]);
-    let written: Vec<_> = std::iter::from_fn(|| world.agent.take_written()).collect();
-    assert_eq!(written, [(CODE + 2, 2), (CODE + 2, 1)]);
+    let done: Vec<_> = std::iter::from_fn(|| world.agent.take_done()).collect();
+    let wrote = |bytes| Deed::Wrote { at: CODE + 2, bytes };
+    assert_eq!(done, [wrote(2), wrote(1), Deed::SetRegister(0), Deed::SetRegister(15)]);
 }
 
 #[test]
@@ -168,9 +175,9 @@ pub(crate) fn a_watcher_changes_nothing() {
     let mut world = World::new(&LOOP);
     world.probe.budget = 0;
     let before = world.probe.machine.clone();
-    for call in changes {
-        let told = world.watch(&call);
-        assert_eq!((told.problem, told.call), (DebugProblem::ReadOnly, 9));
+    for (call, number) in changes.iter().zip(1..) {
+        let told = world.watch(call);
+        assert_eq!((told.problem, told.call), (DebugProblem::ReadOnly, number));
     }
     let told = world.watch(&Call { describe: true, ..Call::read(CODE, 2) });
     assert!(told.target.is_some_and(|target| target.read_only));
@@ -189,7 +196,7 @@ fn a_session_that_may_only_read_changes_nothing() {
 fn a_watcher_is_in_nobodys_way() {
     let mut world = World::halted(&LOOP);
     let told = world.watch(&Call::read(CODE, 2));
-    assert_eq!((told.state, told.call), (DebugState::Halted, 9));
+    assert_eq!((told.state, told.call), (DebugState::Halted, 1));
     let told = world.goes(&Call::go(DebugGo::Step));
     assert_eq!((told.call, told.reason()), (2, DebugStopReason::Step));
 }

@@ -1,11 +1,11 @@
 //! A malicious developer: bytes of every kind. Nothing panics, nothing outside the application's memory is touched, and afterwards memory is
 //! what it was but for what was written.
 
-use gateway_core::debug::Access;
+use gateway_core::debug::{Access, Deed};
 use proptest::prelude::*;
 use wire::msg::{DebugCall, DebugGo, Message as _};
 
-use crate::sim::{CODE, Call, Machine, RAM, SECRET, World};
+use crate::sim::{CODE, Call, Machine, RAM, SECRET, SIZE, World};
 
 /// An address worth a try.
 fn address() -> impl Strategy<Value = u32> {
@@ -39,10 +39,15 @@ fn call() -> impl Strategy<Value = Call> {
         any::<bool>(),
         prop_oneof![0u32..64, any::<u32>()],
         prop::collection::vec((address(), prop_oneof![0u32..64, any::<u32>()]), 0..4),
+        prop_oneof![6 => Just(None), 2 => Just(Some(RAM + SIZE / 2)), 1 => address().prop_map(Some)],
     )
-        .prop_map(|(describe, writes, registers, plant, go, range, catch_faults, stack_bytes, reads)| {
-            Call { describe, writes, registers, plant, go, range, catch_faults, stack_bytes, reads }
-        })
+        .prop_map(
+            |(describe, writes, registers, plant, go, range, catch_faults, stack_bytes, reads, sp)| {
+                let at = plant.iter().flatten().next().copied().unwrap_or(CODE + 2);
+                let then = sp.map_or((0, 0), |sp| (at, sp));
+                Call { describe, writes, registers, plant, go, range, then, catch_faults, stack_bytes, reads }
+            },
+        )
 }
 
 /// movs r0, #1; adds r0, #1; ldrex/strex; bl; bkpt; b back
@@ -104,7 +109,7 @@ fn bytes(happens: &Happens, number: u32) -> Option<Vec<u8>> {
 fn does(world: &mut World, happens: &Happens) {
     match happens {
         Happens::Call(_) | Happens::Bytes(_) | Happens::Changed(..) => {}
-        Happens::Watch(call) => drop(world.watch(call)),
+        Happens::Watch(call) => drop((world.watch(call), world.show())),
         Happens::Poll => drop(world.poll()),
         Happens::Restart => world.restart(machine()),
         Happens::Measure => world.agent.before_measure(&mut world.probe),
@@ -128,7 +133,10 @@ fn play(all: &[Happens]) {
             drop(world.take(&bytes, Access::Write));
             let call = DebugCall::decode(&bytes).unwrap_or_default();
             // Which of its writes were done is what the log is told.
-            let done = std::iter::from_fn(|| world.agent.take_written());
+            let done = std::iter::from_fn(|| world.agent.take_done()).filter_map(|deed| match deed {
+                Deed::Wrote { at, bytes } => Some((at, bytes)),
+                Deed::SetRegister(_) | Deed::Restarted => None,
+            });
             for ((at, length), write) in done.zip(call.writes.iter().flatten()) {
                 assert_eq!((at, length as usize), (write.address, write.data.len()));
                 let place = at.checked_sub(CODE).and_then(|from| expected.get_mut(from as usize..));
@@ -179,8 +187,7 @@ proptest! {
     #[test]
     fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..300), reads in any::<bool>()) {
         let mut world = World::halted(&PROGRAM);
-        let access = if reads { Access::Read } else { Access::Write };
-        drop(world.take(&bytes, access));
+        drop(if reads { Some(world.watch_bytes(&bytes)) } else { world.take(&bytes, Access::Write) });
         prop_assert_eq!(world.probe.outside, 0);
     }
 }

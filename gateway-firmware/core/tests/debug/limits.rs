@@ -1,5 +1,6 @@
 //! Every limit at its edge: what fits is done, one more is refused, and then nothing of the call was done.
 
+use gateway_core::debug::{DEEDS_MAX, Deed};
 use wire::limits::{DEBUG_READ_BYTES_MAX, DEBUG_READS_MAX, DEBUG_WRITE_BYTES_MAX};
 use wire::msg::{DebugGo, DebugProblem};
 
@@ -128,13 +129,18 @@ fn a_register_that_cannot_be_set_is_named() {
 }
 
 #[test]
-fn what_cannot_be_logged_is_not_written() {
+fn what_cannot_be_logged_is_not_done() {
     let mut world = World::halted(&LOOP);
-    for _ in 0..DEBUG_READS_MAX {
+    for _ in 0..DEEDS_MAX {
         assert_eq!(world.call(&Call::write(RAM, &[1])).unwrap().problem, DebugProblem::Unspecified);
     }
     assert_eq!(world.call(&Call::write(RAM, &[2])).unwrap().problem, DebugProblem::TooMuch);
     assert_eq!(world.probe.machine.ram[0], 1);
-    assert_eq!(world.agent.take_written(), Some((RAM, 1)));
+    let register = Call { registers: vec![(7, 9)], ..Call::default() };
+    assert_eq!(world.call(&register).unwrap().refused(), (DebugProblem::TooMuch, 7));
+    assert_eq!(world.probe.machine.r[7], 0);
+    assert_eq!(world.call(&Call::go(DebugGo::Restart)).unwrap().problem, DebugProblem::TooMuch);
+    assert!(!world.agent.take_restart());
+    assert_eq!(world.agent.take_done(), Some(Deed::Wrote { at: RAM, bytes: 1 }));
     assert_eq!(world.call(&Call::write(RAM, &[2])).unwrap().problem, DebugProblem::Unspecified);
 }

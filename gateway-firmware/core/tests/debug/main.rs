@@ -3,6 +3,7 @@
 
 mod breakpoints;
 mod calls;
+mod chain;
 mod fault;
 mod garbage;
 mod limits;
@@ -11,3 +12,4 @@ mod restart;
 mod sim;
 mod step;
 mod step_random;
+mod watch;

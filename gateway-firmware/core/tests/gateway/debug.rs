@@ -1,13 +1,15 @@
 //! Debug sessions as relays see them: through connections and relays that fail, and through a relay that lies.
 
-use gateway_core::debug::{HANDSHAKE_EVERY_MS, HANDSHAKES_MAX, RESEND_MS, SILENCE_MS};
+use gateway_core::debug::{
+    HANDSHAKE_EVERY_MS, HANDSHAKES_MAX, RESEND_MS, SILENCE_MS, UNATTACHED_MS, VERIFIED_SILENCE_MS,
+};
 use gateway_core::net::demand::{GRACE_MIN_S, NetworkStatus, reason};
 use gateway_core::ports::{Held, NetworkDemand};
 use noise::{Initiator, Kind, StaticKey, prologue, statement};
 use proptest::prelude::*;
 use wire::Signature;
 use wire::cose::{P256, Verify as _};
-use wire::msg::{DebugEnd, DebugGo, EnumValue};
+use wire::msg::{DebugEnd, DebugGo, DebugRegister, EnumValue};
 use wire::sign::Signer as _;
 
 use crate::relay::*;
@@ -179,7 +181,7 @@ fn a_relay_that_asks_now_and_then_keeps_the_session() {
     let mut world = debuggable();
     let mut relay = Relay::new(1, session(1), 1);
     let mut developer = Developer::attach(&mut world, &mut relay);
-    for _ in 0..40 {
+    for _ in 0..30 {
         world.pass_ms(15_000);
         relay.tell(&mut world, |down| down.answer = true);
         assert!(!relay.hear(&mut world).is_empty());
@@ -187,6 +189,89 @@ fn a_relay_that_asks_now_and_then_keeps_the_session() {
     let call = developer.write(1);
     relay.send(&mut world, &call);
     assert_eq!(developer.answers(&mut world, &mut relay), [2]);
+}
+
+/// A relay that keeps asking, until this much time has passed or the session ended.
+fn ask(world: &mut World, relay: &Relay, for_ms: u64) -> Option<DebugEnd> {
+    (0..for_ms / 10_000).find_map(|_| {
+        world.pass_ms(10_000);
+        relay.tell(world, |down| down.answer = true);
+        relay.ended(world)
+    })
+}
+
+#[test]
+fn a_relay_alone_keeps_no_session() {
+    let mut world = debuggable();
+    let mut relay = Relay::new(1, session(1), 1);
+    let mut developer = Developer::attach(&mut world, &mut relay);
+    assert_eq!(ask(&mut world, &relay, VERIFIED_SILENCE_MS - 20_000), None);
+    // A word of the developer's keeps it, and what does not verify is none.
+    let call = developer.call(|_| {});
+    relay.send(&mut world, &call);
+    assert_eq!(developer.answers(&mut world, &mut relay), [2]);
+    assert_eq!(ask(&mut world, &relay, VERIFIED_SILENCE_MS / 2), None);
+    relay.send(&mut world, &call);
+    assert!(probe(&world).held.is_some());
+    assert_eq!(ask(&mut world, &relay, VERIFIED_SILENCE_MS / 2 + 20_000), Some(DebugEnd::Done));
+    assert!(!probe(&world).attached && probe(&world).held.is_none());
+    assert!(logged(&world).iter().any(|text| text.ends_with(" ended: nobody was heard")));
+}
+
+#[test]
+fn a_session_that_nobody_attaches_to_is_over_soon() {
+    for has_handshake in [false, true] {
+        let mut world = debuggable();
+        let mut relay = Relay::new(1, session(1), 1);
+        if has_handshake {
+            let (_, message_3) = Developer::greet(&mut world, &mut relay, &key());
+            relay.send(&mut world, &message_3);
+        }
+        relay.open(&mut world);
+        assert_eq!(ask(&mut world, &relay, UNATTACHED_MS - 20_000), None);
+        assert_eq!(ask(&mut world, &relay, 40_000), Some(DebugEnd::Done));
+        assert!(!world.gateway.stub().is_open());
+    }
+}
+
+#[test]
+fn a_stranger_does_not_end_what_somebody_is_attached_to() {
+    let mut world = debuggable();
+    let mut relay = Relay::new(1, session(1), 1);
+    let mut developer = Developer::attach(&mut world, &mut relay);
+    relay.epoch = 2;
+    let (mut stranger, message_3) = Developer::greet(&mut world, &mut relay, &StaticKey::new([0x66; 32]));
+    relay.send(&mut world, &message_3);
+    let call = stranger.write(9);
+    relay.send(&mut world, &call);
+    assert_eq!(relay.frames(&mut world), Vec::<Vec<u8>>::new());
+    assert_eq!(world.gateway.stub().refused(), 2);
+    assert!(logged(&world).iter().any(|text| text.ends_with(" may not attach")));
+    let call = developer.write(1);
+    relay.send(&mut world, &call);
+    assert_eq!(developer.answers(&mut world, &mut relay), [2]);
+    assert_eq!(written(&world), [1]);
+}
+
+#[test]
+fn what_a_developer_does_is_logged() {
+    let mut world = debuggable();
+    let mut relay = Relay::new(1, session(1), 1);
+    let mut developer = Developer::attach(&mut world, &mut relay);
+    let register = [DebugRegister { number: 3, value: 7, ..Default::default() }];
+    let calls = [
+        developer.write(1),
+        developer.call_with(&register, DebugGo::Unspecified),
+        developer.call_with(&[], DebugGo::Restart),
+    ];
+    for call in calls {
+        relay.send(&mut world, &call);
+        relay.frames(&mut world);
+    }
+    let logged = logged(&world);
+    for deed in ["wrote 1 bytes at 0x20000000", "set register 3", "started the application anew"] {
+        assert!(logged.iter().any(|text| *text == format!("debugger {deed}")), "{deed}: {logged:?}");
+    }
 }
 
 #[test]
@@ -211,15 +296,22 @@ fn an_update_to_a_version_that_does_not_name_the_key_ends_the_session() {
     let mut world = debuggable();
     let mut relay = Relay::new(1, session(1), 1);
     let mut developer = Developer::attach(&mut world, &mut relay);
+    let plant = developer.plant();
+    relay.send(&mut world, &plant);
+    developer.answers(&mut world, &mut relay);
+    let planted =
+        |world: &World| probe(world).written.iter().filter(|(_, bytes)| bytes[..] == [0x00, 0xbe]).count();
+    assert_eq!(planted(&world), 1);
     let bundle = world.maker.bundle(2).known_on(&world.bench);
     // It is not held up by the application's being held.
     Ota::new(bundle, 0).run(&mut world, |_, _| {});
     assert_eq!(world.bench.running().as_deref(), Some("v2"));
     assert!(!probe(&world).attached);
+    assert_eq!(planted(&world), 1, "not for a moment");
     let call = developer.write(1);
     relay.send(&mut world, &call);
     assert!(relay.hear(&mut world).iter().any(|said| said.end == Some(DebugEnd::Refused)));
-    assert_eq!(written(&world), []);
+    assert!(!written(&world).contains(&1));
 }
 
 #[test]
@@ -380,11 +472,11 @@ fn somebody_who_attaches_anew_takes_over_with_the_first_call() {
     let mut before = Developer::attach(&mut world, &mut relay);
     relay.epoch = 2;
     let (mut developer, message_3) = Developer::greet(&mut world, &mut relay, &key());
-    // Until then whoever was attached still is.
+    // Until then whoever was attached still is, whatever else of it has come.
+    relay.send(&mut world, &message_3);
     let call = before.write(1);
     relay.send(&mut world, &call);
     assert_eq!(before.answers(&mut world, &mut relay), [2]);
-    relay.send(&mut world, &message_3);
     let call = developer.call(|call| call.go = EnumValue::Known(DebugGo::Halt));
     relay.send(&mut world, &call);
     assert_eq!(developer.answers(&mut world, &mut relay), [1]);
@@ -504,7 +596,7 @@ proptest! {
 }
 
 /// For `mutations`: what is named here is found by the test of that name.
-pub(crate) const FINDS: [(gateway_core::mutation::Mutation, &str, fn()); 7] = {
+pub(crate) const FINDS: [(gateway_core::mutation::Mutation, &str, fn()); 9] = {
     use gateway_core::mutation::Mutation;
     [
         (
@@ -541,6 +633,12 @@ pub(crate) const FINDS: [(gateway_core::mutation::Mutation, &str, fn()); 7] = {
             Mutation::DebugFlood,
             "a_flood_of_handshakes_is_held_back_and_the_next_ones_come_in_time",
             a_flood_of_handshakes_is_held_back_and_the_next_ones_come_in_time,
+        ),
+        (Mutation::DebugQuiet, "a_relay_alone_keeps_no_session", a_relay_alone_keeps_no_session),
+        (
+            Mutation::DebugWatch,
+            "a_watcher_changes_nothing_whatever_it_calls",
+            crate::watch::a_watcher_changes_nothing_whatever_it_calls,
         ),
     ]
 };

@@ -17,4 +17,5 @@ mod session;
 #[expect(dead_code, unused_imports, reason = "shared with the update tests, which use the rest")]
 mod sim;
 mod update;
+mod watch;
 mod world;

@@ -1,9 +1,11 @@
 //! A relay that a test drives by hand, and the developer's end of a session through it.
 
-use noise::{Initiator, Kind, PLAIN_BYTES_MAX, StaticKey, Transport, Voucher, prologue};
+use noise::{Initiator, Kind, PLAIN_BYTES_MAX, Role, StaticKey, Transport, Voucher, prologue};
 use wire::limits::DEBUG_FRAME_BYTES_MAX;
-use wire::msg::{BootId, DebugAnswer, DebugCall, DebugDown, DebugEnd, DebugGo, DebugUp, DebugWrite};
-use wire::msg::{EnumValue, Message as _, Repeated};
+use wire::msg::{
+    BootId, DebugAnswer, DebugCall, DebugDown, DebugEnd, DebugGo, DebugProblem, DebugRegister, DebugState,
+    DebugUp, DebugWrite, EnumValue, LogUp, Message as _, Repeated,
+};
 use wire::{DebugSessionId, RelayId};
 
 use crate::probe::{RAM_AT, SimProbe};
@@ -28,6 +30,8 @@ pub(crate) struct Relay {
     pub(crate) id: RelayId,
     pub(crate) session: DebugSessionId,
     pub(crate) epoch: u32,
+    /// Its session only watches.
+    pub(crate) watch: bool,
     /// The newest frame of the developer's.
     pub(crate) sent: u64,
     /// Frames of the device's that are here, and that the developer has.
@@ -52,9 +56,22 @@ pub(crate) fn probe(world: &World) -> &SimProbe {
     &world.gateway.device().ports().probe
 }
 
+/// What the microvisor logged, as far as nobody has stored it.
+pub(crate) fn logged(world: &World) -> Vec<String> {
+    let batch = world.gateway.logs().current().batch(usize::MAX).unwrap();
+    let batch = LogUp::decode(batch.records).unwrap();
+    batch.records.iter().map(|record| record.unwrap().text.to_owned()).collect()
+}
+
 impl Relay {
     pub(crate) fn new(byte: u8, session: DebugSessionId, epoch: u32) -> Relay {
-        Relay { id: RelayId::new([byte; 16]), session, epoch, sent: 0, received: 0, delivered: 0 }
+        let id = RelayId::new([byte; 16]);
+        Relay { id, session, epoch, watch: false, sent: 0, received: 0, delivered: 0 }
+    }
+
+    /// One whose session watches.
+    pub(crate) fn watching(byte: u8) -> Relay {
+        Relay { watch: true, ..Relay::new(byte, session(byte), 1) }
     }
 
     /// Says this, and all that is known.
@@ -63,6 +80,7 @@ impl Relay {
         let mut down = DebugDown {
             session: &text,
             epoch: self.epoch,
+            watch: self.watch,
             received_up_to: self.received,
             delivered_up_to: self.delivered,
             credit_up_to: self.delivered + 32,
@@ -85,6 +103,7 @@ impl Relay {
         let down = DebugDown {
             session: &text,
             epoch: self.epoch,
+            watch: self.watch,
             number,
             data: frame,
             received_up_to: self.received,
@@ -164,7 +183,8 @@ impl Developer {
     pub(crate) fn greet(world: &mut World, relay: &mut Relay, key: &StaticKey) -> (Developer, Vec<u8>) {
         relay.open(world);
         assert!(relay.hear(world).iter().all(|said| said.end.is_none()));
-        let spoken = prologue(noise::Role::Writer, world.maker.device, relay.session);
+        let role = if relay.watch { Role::Watcher } else { Role::Writer };
+        let spoken = prologue(role, world.maker.device, relay.session);
         let (initiator, message_1) = Initiator::new(key, &spoken, [relay.epoch as u8 + 40; 32]).unwrap();
         relay.send(world, &message_1);
         let frames = relay.frames(world);
@@ -191,11 +211,7 @@ impl Developer {
         self.number += 1;
         let mut call = DebugCall { number: self.number, ..Default::default() };
         change(&mut call);
-        let plain = encode(&call);
-        let mut frame = vec![0; DEBUG_FRAME_BYTES_MAX];
-        let length = self.transport.seal(&plain, &mut frame).unwrap();
-        frame.truncate(length);
-        frame
+        self.seal(&encode(&call))
     }
 
     /// A call that writes one byte.
@@ -205,18 +221,73 @@ impl Developer {
         self.number += 1;
         let call =
             DebugCall { number: self.number, writes: Repeated::from_slice(&write), ..Default::default() };
-        let plain = encode(&call);
+        self.seal(&encode(&call))
+    }
+
+    /// A call that sets registers, and then does this.
+    pub(crate) fn call_with(&mut self, registers: &[DebugRegister<'_>], go: DebugGo) -> Vec<u8> {
+        self.number += 1;
+        let call = DebugCall {
+            number: self.number,
+            registers: Repeated::from_slice(registers),
+            go: EnumValue::Known(go),
+            ..Default::default()
+        };
+        self.seal(&encode(&call))
+    }
+
+    /// A call that plants a breakpoint at `RAM_AT` + 4.
+    pub(crate) fn plant(&mut self) -> Vec<u8> {
+        self.number += 1;
+        let mut plain = encode(&DebugCall { number: self.number, plant: true, ..Default::default() });
+        // Field 6, packed.
+        plain.extend([0x32, 0x05, 0x84, 0x80, 0x80, 0x80, 0x02]);
+        self.seal(&plain)
+    }
+
+    fn seal(&mut self, plain: &[u8]) -> Vec<u8> {
         let mut frame = vec![0; DEBUG_FRAME_BYTES_MAX];
-        let length = self.transport.seal(&plain, &mut frame).unwrap();
+        let length = self.transport.seal(plain, &mut frame).unwrap();
         frame.truncate(length);
         frame
     }
 
+    /// Attaches to a session that watches: message 3 and the first call go together.
+    pub(crate) fn watch(world: &mut World, relay: &mut Relay) -> Developer {
+        let (mut developer, message_3) = Developer::greet(world, relay, &key());
+        let granted = relay.hear(world).last().unwrap().credit_up_to;
+        assert!(granted >= relay.sent + 2, "both go at once: {granted}");
+        relay.send(world, &message_3);
+        let describe = developer.call(|call| call.describe = true);
+        relay.send(world, &describe);
+        let answers = developer.answers(world, relay);
+        assert!(answers.starts_with(&[1]), "the call was answered: {answers:?}");
+        developer
+    }
+
     /// Which call this frame answers.
     pub(crate) fn open(&mut self, frame: &[u8]) -> u32 {
+        self.told(frame).0
+    }
+
+    /// Which call this frame answers, how the application is, and what could not be done.
+    pub(crate) fn told(&mut self, frame: &[u8]) -> (u32, DebugState, DebugProblem) {
         let mut plain = [0; PLAIN_BYTES_MAX];
         let length = self.transport.open(frame, &mut plain).unwrap();
-        DebugAnswer::decode(&plain[..length]).unwrap().call
+        let answer = DebugAnswer::decode(&plain[..length]).unwrap();
+        let (EnumValue::Known(state), EnumValue::Known(problem)) = (answer.state, answer.problem) else {
+            panic!("a state or a problem nobody knows")
+        };
+        (answer.call, state, problem)
+    }
+
+    /// All that was told since.
+    pub(crate) fn all_told(
+        &mut self,
+        world: &mut World,
+        relay: &mut Relay,
+    ) -> Vec<(u32, DebugState, DebugProblem)> {
+        relay.frames(world).iter().map(|frame| self.told(frame)).collect()
     }
 
     /// The calls that were answered.

@@ -69,7 +69,7 @@ fn is_planted(bench: &Bench) -> bool {
 /// A session that holds what runs.
 fn holding(device: &mut Device) -> Session {
     let mut session = Session::default();
-    device.debug_begin();
+    device.debug_begin(DEBUG_KEY);
     let told = session.call(device, DebugGo::Halt, true).unwrap();
     assert_eq!((told.0, told.2), (DebugState::Halted, DebugStopReason::Halt));
     session
@@ -170,6 +170,17 @@ fn an_update_takes_what_a_forgotten_session_holds() {
 }
 
 #[test]
+fn nothing_is_planted_in_a_version_that_does_not_name_the_developer() {
+    let (maker, bench) = with_v1(SMALL);
+    let v2 = maker.bundle_of(2, Behaviour::Healthy, |spec| spec.debug_keys = vec![[1; 32]]).known_on(&bench);
+    let mut device = bench.boot();
+    let session = holding(&mut device);
+    assert!(Director::new(&maker, &bench).drive(&mut device, &v2, 2, Goal::Confirmed));
+    assert!(!is_planted(&bench) && held(&bench).is_none());
+    assert_eq!(session.poll(&mut device), None, "that session is over");
+}
+
+#[test]
 fn politeness_ends_at_its_ceiling_whoever_holds_the_application() {
     let maker = Maker::new();
     let bench = Bench::new(SMALL, &maker);
@@ -239,7 +250,7 @@ fn a_device_without_an_application_says_so() {
     let maker = Maker::new();
     let bench = Bench::new(SMALL, &maker);
     let mut device = maker.enrolled(&bench);
-    device.debug_begin();
+    device.debug_begin(DEBUG_KEY);
     let mut session = Session::default();
     let told = session.call(&mut device, DebugGo::Unspecified, true).unwrap();
     assert_eq!(told, (DebugState::Absent, 0, DebugStopReason::Unspecified));

@@ -1,6 +1,6 @@
 //! A device's agent with a session, called as a developer's end calls it.
 
-use gateway_core::debug::{Access, Agent, Scene};
+use gateway_core::debug::{Access, Agent, Scene, WATCH_FRAME_BYTES_MAX, Watcher};
 use wire::Digest;
 use wire::limits::DEBUG_FRAME_BYTES_MAX;
 use wire::manifest::Version;
@@ -13,6 +13,8 @@ use super::{Machine, SimProbe};
 
 /// Room for an answer: a frame without what the session's encryption adds.
 pub(crate) const ROOM: usize = DEBUG_FRAME_BYTES_MAX - 25;
+/// … to a watcher.
+const WATCH_ROOM: usize = WATCH_FRAME_BYTES_MAX - 25;
 
 /// What a developer's end asks.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +25,8 @@ pub(crate) struct Call {
     pub plant: Option<Vec<u32>>,
     pub go: DebugGo,
     pub range: (u32, u32),
+    /// `then_at` and `then_sp`.
+    pub then: (u32, u32),
     pub catch_faults: bool,
     pub stack_bytes: u32,
     pub reads: Vec<(u32, u32)>,
@@ -70,6 +74,8 @@ impl Call {
             go: EnumValue::Known(self.go),
             range_from: self.range.0,
             range_to: self.range.1,
+            then_at: self.then.0,
+            then_sp: self.then.1,
             catch_faults: self.catch_faults,
             stack_bytes: self.stack_bytes,
             reads: Repeated::from_slice(&reads),
@@ -137,6 +143,7 @@ pub(crate) struct Target {
     pub manifest: Vec<u8>,
     pub regions: usize,
     pub read_only: bool,
+    pub read_bytes_max: u32,
     pub hold_s: u32,
 }
 
@@ -169,6 +176,7 @@ impl Told {
                 manifest: target.manifest_digest.to_vec(),
                 regions: target.regions.iter().map(Result::unwrap).count(),
                 read_only: target.read_only,
+                read_bytes_max: target.read_bytes_max,
                 hold_s: target.hold_s,
             }),
         }
@@ -200,6 +208,9 @@ pub(crate) struct World {
     pub agent: Agent,
     pub probe: SimProbe,
     pub number: u32,
+    pub watcher: Watcher,
+    /// Calls of the watcher's.
+    pub watched: u32,
     pub now_ms: u64,
     pub starts: u32,
     pub updating: bool,
@@ -219,6 +230,8 @@ impl World {
             agent: Agent::new(),
             probe: SimProbe::new(machine),
             number: 0,
+            watcher: Watcher::default(),
+            watched: 0,
             now_ms: 1000,
             starts: 1,
             updating: false,
@@ -269,11 +282,30 @@ impl World {
         self.take(&bytes, Access::Write)
     }
 
+    /// The watcher calls.
     pub(crate) fn watch(&mut self, call: &Call) -> Told {
-        self.take(&call.bytes(9), Access::Read).unwrap()
+        self.watched += 1;
+        self.watch_bytes(&call.bytes(self.watched))
     }
 
-    pub(crate) fn take(&mut self, call: &[u8], access: Access) -> Option<Told> {
+    pub(crate) fn watch_bytes(&mut self, call: &[u8]) -> Told {
+        let mut watcher = core::mem::take(&mut self.watcher);
+        let room = core::mem::replace(&mut self.room, WATCH_ROOM);
+        let told = self.take(call, Access::Read(&mut watcher)).unwrap();
+        (self.watcher, self.room) = (watcher, room);
+        told
+    }
+
+    /// What the watcher is told by itself.
+    pub(crate) fn show(&mut self) -> Option<Told> {
+        let mut watcher = core::mem::take(&mut self.watcher);
+        let mut out = vec![0xa5; WATCH_ROOM];
+        let length = self.with_scene(|agent, scene, probe| agent.show(&mut watcher, scene, probe, &mut out));
+        self.watcher = watcher;
+        length.map(|length| Told::decode(&out[..length]))
+    }
+
+    pub(crate) fn take(&mut self, call: &[u8], access: Access<'_>) -> Option<Told> {
         let mut out = vec![0xa5; self.room];
         let length =
             self.with_scene(|agent, scene, probe| agent.take(call, access, scene, probe, &mut out))?;
@@ -284,6 +316,11 @@ impl World {
         let mut out = vec![0xa5; self.room];
         let length = self.with_scene(|agent, scene, probe| agent.poll(scene, probe, &mut out))?;
         Some(Told::decode(&out[..length]))
+    }
+
+    /// The device looks, and there is no place for a frame.
+    pub(crate) fn look(&mut self) {
+        self.with_scene(|agent, scene, probe| agent.look(scene, probe));
     }
 
     /// The answer to a `go`, as soon as it comes.

@@ -13,6 +13,8 @@ use wire::{DeploymentId, DeviceId, Digest, KeyHash, Nonce, TenantId};
 use super::{Behaviour, Bench, Device};
 
 const BLOCK: usize = wire::limits::BLOCK_BYTES;
+/// Who may debug what these tests make.
+pub(crate) const DEBUG_KEY: [u8; 32] = [0xdb; 32];
 
 /// A bundle as the service keeps it.
 #[derive(Debug, Clone)]
@@ -109,7 +111,7 @@ impl Maker {
             ],
             area_bytes: None,
             update: POLICY,
-            debug_keys: vec![],
+            debug_keys: vec![DEBUG_KEY],
             crash: CrashPolicy { backoff_min_ms: 100, backoff_max_ms: 1000, hold_s: 60, debug_hold_s: 0 },
             connectivity: ConnectivityPolicy { check_in_s: 0, grace_s: 0 },
             build_time_s: 1_700_000_000,

@@ -8,7 +8,7 @@ pub(crate) mod firmware;
 mod flash;
 
 pub(crate) use board::{Behaviour, Bench, SimBoard};
-pub(crate) use bundle::{Bundle, Maker, image};
+pub(crate) use bundle::{Bundle, DEBUG_KEY, Maker, image};
 pub(crate) use debugger::PROGRAM;
 pub(crate) use director::{Director, Goal};
 pub(crate) use firmware::{Firmware, Nature, SimFirmware};
