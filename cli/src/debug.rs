@@ -21,6 +21,7 @@ mod monitor;
 pub(crate) mod pins;
 mod pipe;
 pub(crate) mod program;
+pub(crate) mod quiet;
 mod registers;
 pub(crate) mod server;
 pub(crate) mod session;

@@ -1,7 +1,7 @@
 //! `holdfast debug`: gdb on a device, wherever it is.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
@@ -20,7 +20,8 @@ use crate::debug::link;
 use crate::debug::machine::Machine;
 use crate::debug::pins::Pins;
 use crate::debug::program::Program;
-use crate::debug::session::{self, Driver, Limits};
+use crate::debug::quiet::{KEEP_ALIVE, Quiet};
+use crate::debug::session::{self, Driver, Limits, Opened, Way};
 use crate::debug::target::Debugged;
 use crate::failure::input;
 use crate::session::Session;
@@ -35,7 +36,7 @@ use crate::{image, output, symbols};
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    after_help = "Examples:\n  holdfast debug key create                   # once; then have a bundle signed with --debug-key\n  holdfast debug dv… --exec                   # gdb, with the ELF file of what runs\n  holdfast debug dv… --port 3333 --keep       # for an editor: `target remote localhost:3333`\n  gdb-multiarch app.elf -ex 'target remote | holdfast debug dv… --stdio'"
+    after_help = "Examples:\n  holdfast debug key create                   # once; then have a bundle signed with --debug-key\n  holdfast debug dv… --exec                   # gdb, with the ELF file of what runs\n  holdfast debug dv… --port 3333 --keep       # for an editor: `target remote localhost:3333`\n  holdfast debug dv… --exec --watch           # look on while somebody else debugs it\n  gdb-multiarch app.elf -ex 'target remote | holdfast debug dv… --stdio'"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -97,8 +98,11 @@ pub(crate) struct AttachArgs {
     #[arg(long)]
     keep: bool,
     /// Take the place of another `holdfast debug` of yours.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "watch")]
     take_over: bool,
+    /// Look on while somebody else debugs it, or nobody does: memory can be read, and each stop is shown; nothing can be changed.
+    #[arg(long)]
+    watch: bool,
     /// End the session when nothing was said for so long.
     #[arg(long, value_parser = parse_duration, value_name = "TIME")]
     idle: Option<Duration>,
@@ -162,7 +166,12 @@ async fn debug(global: &Global, args: &AttachArgs) -> Result<()> {
     let known =
         session.devices().await?.get_device(GetDeviceRequest { name: name.clone() }).await?.into_inner();
     let limits = Limits { idle: args.idle, total: args.total };
-    let opened = session::open(&session, &name, limits, args.take_over).await?;
+    let way = match (args.watch, args.take_over) {
+        (true, _) => Way::Watch,
+        (false, true) => Way::TakeOver,
+        (false, false) => Way::Write,
+    };
+    let opened = session::open(&session, &name, limits, way).await?;
     let pins = Pins::of(&home)?;
     let registered = known.public_key_digest;
     let check: session::Check<'_> = Box::new(move |voucher, key| pins.check(id, &registered, voucher, key));
@@ -170,7 +179,7 @@ async fn debug(global: &Global, args: &AttachArgs) -> Result<()> {
     let driver = Driver::new(global, &opened, id, key.into_static(), check, far)?;
     let (close, closing) = oneshot::channel();
     let mut driving = Box::pin(driver.run(closing));
-    let working = work(global, args, &session, output::id(&opened.name), near, gdb);
+    let working = work(global, args, &session, &opened, near, gdb);
     let ended = tokio::select! {
         biased;
         ended = &mut driving => return ended,
@@ -199,11 +208,13 @@ async fn work(
     global: &Global,
     args: &AttachArgs,
     session: &Session,
-    session_id: &str,
+    opened: &Opened,
     link: link::Link,
     gdb: Option<String>,
 ) -> Result<()> {
+    let session_id = output::id(&opened.name);
     let mut machine = Machine::open(link, args.no_cache).await.map_err(link::failure)?;
+    machine.set_quiet(Quiet::new(KEEP_ALIVE, opened.idle, Instant::now()));
     let elf = program(global, args, session, &mut machine).await?;
     let listener = match args.stdio {
         true => None,
@@ -278,8 +289,8 @@ fn announce(
             "version": about.version, "manifest_digest": about.manifest_digest, "read_only": about.read_only,
         }));
     }
-    let read_only = if about.read_only { ", read only" } else { "" };
-    eprintln!("{device} runs {} on {} (session {session_id}{read_only})", about.version, about.board);
+    let watching = if about.read_only { ", watching" } else { "" };
+    eprintln!("{device} runs {} on {} (session {session_id}{watching})", about.version, about.board);
     if let (Some(port), None) = (port, &args.exec) {
         let file = elf.map(|elf| format!("file {}\n", elf.display())).unwrap_or_default();
         output::line(&format!(
@@ -340,9 +351,14 @@ mod tests {
             Some(Command::Key(KeyCommand::Create { out: None }))
         ));
         assert!(matches!(parse("forget dv1").unwrap().command, Some(Command::Forget { .. })));
-        for bad in
-            ["--exec", "dv1 --stdio --exec", "dv1 --exec --logs", "dv1 --stdio --port 1", "dv1 key create"]
-        {
+        for bad in [
+            "--exec",
+            "dv1 --watch --take-over",
+            "dv1 --stdio --exec",
+            "dv1 --exec --logs",
+            "dv1 --stdio --port 1",
+            "dv1 key create",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
         let exec = |words| parse(words).unwrap().attach.unwrap().exec;
