@@ -9,8 +9,11 @@ mod core_file;
 mod elf;
 mod fault;
 mod lines;
+mod places;
 mod unwind;
 
 pub(crate) use backtrace::{Backtrace, Frame, of, without_symbols};
 pub(crate) use core_file::core_file;
 pub(crate) use fault::words as fault_words;
+pub(crate) use lines::Place;
+pub(crate) use places::Places;

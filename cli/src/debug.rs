@@ -5,6 +5,8 @@
 //!                 a thread of their own, that may wait                      the runtime, which never does
 //! ```
 //!
+//! With `--record` what passes at the link and at gdb's end is written down first (record, transcript), and read again by timeline.
+//!
 //! What a device says reaches gdb only as the answer to what gdb asked. Keys are made here and stay here.
 
 mod about;
@@ -18,13 +20,17 @@ pub(crate) mod machine;
 #[cfg(test)]
 mod model;
 mod monitor;
+mod packets;
 pub(crate) mod pins;
 mod pipe;
 pub(crate) mod program;
 pub(crate) mod quiet;
+pub(crate) mod record;
 mod registers;
 pub(crate) mod server;
 pub(crate) mod session;
 pub(crate) mod target;
 #[cfg(test)]
 mod tests;
+pub(crate) mod timeline;
+pub(crate) mod transcript;

@@ -5,6 +5,8 @@
 //! back to who made it is an [`Error`], and an error changes nothing. Who the other end is, is the caller's to judge: the device's
 //! static key comes with a [`Voucher`], the developer's is compared with the manifest's debug keys.
 //!
+//! With the feature `sealed` also what is sealed to one key and read by nobody else, its writer included (`Noise_N_25519_AESGCM_SHA256`): transcripts.
+//!
 //! Static and ephemeral keys and those of the transport are overwritten when they are dropped. The handshake's chaining key is
 //! snow's, which leaves it where it was: whoever reads a device's memory afterwards reads more than sessions.
 
@@ -16,12 +18,16 @@ extern crate alloc;
 mod handshake;
 mod key;
 mod primitives;
+#[cfg(feature = "sealed")]
+mod sealed;
 mod transport;
 
 pub use handshake::{
     Greeted, Initiator, MESSAGE_1_BYTES, MESSAGE_2_BYTES, MESSAGE_3_BYTES, Responder, Role, prologue,
 };
 pub use key::{KEY_BYTES, PublicKey, StaticKey, VOUCHER_BYTES, Voucher, statement};
+#[cfg(feature = "sealed")]
+pub use sealed::{OPENING_BYTES, Opener, RECORD_PLAIN_BYTES_MAX, RECORD_SEALED_BYTES_MAX, Sealer};
 pub use transport::{FRAME_MORE_BYTES, PLAIN_BYTES_MAX, Transport};
 
 /// What a frame is: its first byte.

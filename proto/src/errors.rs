@@ -144,8 +144,14 @@ pub const REASONS: &[Reason] = &[
     reason(
         "DEVICE_HAS_SESSION",
         "FAILED_PRECONDITION",
-        "The device has an open debug session: its stub serves one.",
-        "Attach to it, or close it: `holdfast debug-session list --state open --device DEVICE`.",
+        "The device has an open debug session of a writer: its stub serves one.",
+        "Watch beside it, or close it: `holdfast debug-session list --state open --device DEVICE`.",
+    ),
+    reason(
+        "DEVICE_HAS_WATCHERS",
+        "RESOURCE_EXHAUSTED",
+        "The device has as many open debug sessions of watchers as it may have.",
+        "Close one: `holdfast debug-session list --state open --device DEVICE`.",
     ),
     reason(
         "DEVICE_QUARANTINED",
@@ -341,6 +347,12 @@ pub const REASONS: &[Reason] = &[
         "Attach again.",
     ),
     reason(
+        "SESSION_OF_ANOTHER",
+        "PERMISSION_DENIED",
+        "Somebody else made the debug session, and it alone attaches to it.",
+        "Make one of your own, as a watcher if the device is debugged already; whoever may debug may close the other.",
+    ),
+    reason(
         "SYMBOLS_WRITERS_MAX",
         "RESOURCE_EXHAUSTED",
         "This server takes as many ELF files at once as it may.",
@@ -413,12 +425,6 @@ pub const REASONS: &[Reason] = &[
         "Finish one; an upload that nobody goes on with is forgotten after a day.",
     ),
     reason(
-        "WATCHERS_MAX",
-        "RESOURCE_EXHAUSTED",
-        "The debug session has as many watchers as it may have.",
-        "Wait until one leaves.",
-    ),
-    reason(
         "WATCHES_MAX",
         "RESOURCE_EXHAUSTED",
         "This server serves as many watches as it may.",
@@ -441,12 +447,6 @@ pub const REASONS: &[Reason] = &[
         "RESOURCE_EXHAUSTED",
         "The tenant uploads as much at once as it may.",
         "Wait for one to end.",
-    ),
-    reason(
-        "WRITER_PRESENT",
-        "FAILED_PRECONDITION",
-        "Somebody else writes in the debug session.",
-        "Attach as a watcher, or close the session.",
     ),
     reason(
         "WRITE_IDLE",

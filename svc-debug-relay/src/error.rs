@@ -21,8 +21,13 @@ pub(crate) enum Error {
     /// Its fleet's owner does.
     #[error("debugging this device is forbidden: {}", forbidden(by))]
     DebuggingForbidden { by: Ban },
-    #[error("the device has an open debug session: close it, or attach to it")]
+    #[error("the device has an open debug session of a writer: close it, attach to it, or watch")]
     DeviceHasSession,
+    #[error("the device has {max} open debug sessions of watchers: close one")]
+    DeviceHasWatchers { max: u64 },
+    /// A session has one person at its near end, for good.
+    #[error("somebody else made this debug session: make one of your own")]
+    SessionOfAnother,
     #[error("your tenant has {max} open debug sessions: close some")]
     TooManySessions { max: u64 },
     #[error("this relay holds {max} debug sessions")]
@@ -48,6 +53,8 @@ impl Error {
             Error::DeviceRevoked => "DEVICE_REVOKED",
             Error::DebuggingForbidden { .. } => "DEBUGGING_FORBIDDEN",
             Error::DeviceHasSession => "DEVICE_HAS_SESSION",
+            Error::DeviceHasWatchers { .. } => "DEVICE_HAS_WATCHERS",
+            Error::SessionOfAnother => "SESSION_OF_ANOTHER",
             Error::TooManySessions { .. } => "DEBUG_SESSIONS_OF_TENANT_MAX",
             Error::RelayFull { .. } => "DEBUG_SESSIONS_OF_RELAY_MAX",
             Error::NoPlace(NoPlace::Server { .. }) => "ATTACHMENTS_MAX",
@@ -69,8 +76,6 @@ fn forbidden(by: &Ban) -> String {
 
 fn refused(refusal: Refusal) -> (&'static str, Code) {
     match refusal {
-        Refusal::WriterPresent => ("WRITER_PRESENT", Code::FailedPrecondition),
-        Refusal::WatchersFull => ("WATCHERS_MAX", Code::ResourceExhausted),
         Refusal::Leaving => ("ATTACHMENTS_LEAVING_MAX", Code::ResourceExhausted),
         Refusal::NotResumable => ("POSITION_NOT_RESUMABLE", Code::FailedPrecondition),
         Refusal::PositionAhead => ("POSITION_AHEAD", Code::InvalidArgument),
@@ -91,7 +96,10 @@ impl From<Error> for Status {
                 let metadata = [("forbidden_by".to_owned(), by.to_string())].into();
                 status::with_metadata(Code::FailedPrecondition, reason, text, metadata)
             }
-            Error::TooManySessions { .. } | Error::RelayFull { .. } => status::exhausted(reason, text),
+            Error::SessionOfAnother => status::status(Code::PermissionDenied, reason, text),
+            Error::DeviceHasWatchers { .. } | Error::TooManySessions { .. } | Error::RelayFull { .. } => {
+                status::exhausted(reason, text)
+            }
             Error::NoPlace(full) => full.into(),
             Error::Refused(Refusal::Ended(why)) => ended(why),
             Error::Refused(refusal) => status::status(refused(refusal).1, reason, text),
@@ -116,8 +124,6 @@ mod tests {
     #[test]
     fn every_refusal_has_a_reason_of_its_own() {
         let refusals = [
-            Refusal::WriterPresent,
-            Refusal::WatchersFull,
             Refusal::Leaving,
             Refusal::NotResumable,
             Refusal::PositionAhead,

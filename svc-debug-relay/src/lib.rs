@@ -1,10 +1,11 @@
 //! svc-debug-relay: pipes between a developer's machine and a device's debug stub, which it cannot read.
 //!
-//! Owns: debug sessions, who is attached to them, and the audit of both, in schema `debug`.
+//! Owns: debug sessions, whether their creators are attached, and the audit of both, in schema `debug`.
 //! Promises: a frame reaches its end in order and once, and is acknowledged only by that end, so that either end, its
 //! connection, or this process may be lost and the session goes on from where it was; who reads slowly holds nobody up but
 //! itself; every attachment and every session ends with a reason, which is written down with who, when, and how much.
-//! Never: reads, keeps or prints what a frame holds; lets anybody attach who may not; holds a session another process took.
+//! Never: reads, keeps or prints what a frame holds; lets anybody attach to another's session; holds a session another
+//! process took; keeps a watcher from writing, which only the device can.
 //!
 //! Any number of replicas may run. Each has a random relay id, which ends its topics, and holds a session by a lease and an
 //! epoch: a device's frames reach the holder and no other, and a device ignores who lost the session (docs/decisions/0011).

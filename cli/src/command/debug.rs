@@ -1,10 +1,14 @@
 //! `holdfast debug`: gdb on a device, wherever it is.
 
+mod replay;
+
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
+use proto::debug::v1::transcript_record::Event;
+use proto::debug::v1::{TranscriptBegin, TranscriptProgram};
 use proto::registry::v1::GetDeviceRequest;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -21,6 +25,7 @@ use crate::debug::machine::Machine;
 use crate::debug::pins::Pins;
 use crate::debug::program::Program;
 use crate::debug::quiet::{KEEP_ALIVE, Quiet};
+use crate::debug::record::{self, Blank, Recorder};
 use crate::debug::session::{self, Driver, Limits, Opened, Way};
 use crate::debug::target::Debugged;
 use crate::failure::input;
@@ -36,7 +41,7 @@ use crate::{image, output, symbols};
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    after_help = "Examples:\n  holdfast debug key create                   # once; then have a bundle signed with --debug-key\n  holdfast debug dv… --exec                   # gdb, with the ELF file of what runs\n  holdfast debug dv… --port 3333 --keep       # for an editor: `target remote localhost:3333`\n  holdfast debug dv… --exec --watch           # look on while somebody else debugs it\n  gdb-multiarch app.elf -ex 'target remote | holdfast debug dv… --stdio'"
+    after_help = "Examples:\n  holdfast debug key create                   # once; then have a bundle signed with --debug-key\n  holdfast debug dv… --exec                   # gdb, with the ELF file of what runs\n  holdfast debug dv… --port 3333 --keep       # for an editor: `target remote localhost:3333`\n  holdfast debug dv… --exec --watch           # look on while somebody else debugs it\n  gdb-multiarch app.elf -ex 'target remote | holdfast debug dv… --stdio'\n  holdfast debug dv… --exec --record          # with a transcript that your debug key opens"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -51,7 +56,10 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Key(KeyCommand),
     /// Forget the keys a device was known by: after its flash was erased, or it was replaced.
-    Forget { device: String },
+    Forget {
+        device: String,
+    },
+    Replay(replay::Args),
 }
 
 #[derive(Debug, Subcommand)]
@@ -118,6 +126,15 @@ pub(crate) struct AttachArgs {
     /// Keep nothing and ask for nothing ahead: each of gdb's requests goes to the device.
     #[arg(long)]
     no_cache: bool,
+    /// Keep a transcript of the session in this new file, or in one in the folder of this user's configuration.
+    ///
+    /// Sealed to your debug key: without its private half nobody reads it, this program included. `holdfast debug replay` shows it. What cannot be
+    /// written down is not done: an error of the file ends the session.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    record: Option<PathBuf>,
+    /// Seal the transcript to the debug key of somebody else: its public half as 64 hex digits, or a file with them.
+    #[arg(long, value_name = "KEY", requires = "record")]
+    record_to: Option<String>,
 }
 
 pub(crate) async fn run(global: &Global, args: &Args) -> Result<()> {
@@ -136,6 +153,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> Result<()> {
             let known = Pins::of(&global.home()?)?.forget(device_id(device)?)?;
             known.then_some(()).ok_or_else(|| input(format!("nothing is known of {device}")))
         }
+        (Some(Command::Replay(args)), _) => replay::run(global, args),
         (None, Some(args)) => debug(global, args).await,
         (None, None) => Err(input("which device?")),
     }
@@ -162,9 +180,12 @@ async fn debug(global: &Global, args: &AttachArgs) -> Result<()> {
     let home = global.home()?;
     let key = DebugKey::load(&args.key.clone().unwrap_or_else(|| keys::place(&home)))?;
     let session = Session::open(global).await?;
-    let (id, name) = (device_id(&args.device)?, session.name("devices", &args.device));
+    let name = session.name("devices", &args.device);
     let known =
         session.devices().await?.get_device(GetDeviceRequest { name: name.clone() }).await?.into_inner();
+    let id = device_id(&args.device)?;
+    // Before there is a session that could not be written down.
+    let blank = recording(args, &home, id, &key)?;
     let limits = Limits { idle: args.idle, total: args.total };
     let way = match (args.watch, args.take_over) {
         (true, _) => Way::Watch,
@@ -172,24 +193,60 @@ async fn debug(global: &Global, args: &AttachArgs) -> Result<()> {
         (false, false) => Way::Write,
     };
     let opened = session::open(&session, &name, limits, way).await?;
+    let recorder = blank.map(|blank| blank.begin(beginning(&session, &opened, &name)));
     let pins = Pins::of(&home)?;
     let registered = known.public_key_digest;
     let check: session::Check<'_> = Box::new(move |voucher, key| pins.check(id, &registered, voucher, key));
-    let (near, far) = link::link();
-    let driver = Driver::new(global, &opened, id, key.into_static(), check, far)?;
-    let (close, closing) = oneshot::channel();
-    let mut driving = Box::pin(driver.run(closing));
-    let working = work(global, args, &session, &opened, near, gdb);
-    let ended = tokio::select! {
-        biased;
-        ended = &mut driving => return ended,
-        ended = working => ended,
-        () = interrupted(args) => Ok(()),
+    let ended = async {
+        let (near, far) = link::link();
+        let near = match &recorder {
+            Some(recorder) => recorder.between(near)?,
+            None => near,
+        };
+        let driver = Driver::new(global, &opened, id, key.into_static(), check, far)?;
+        let (close, closing) = oneshot::channel();
+        let mut driving = Box::pin(driver.run(closing));
+        let working = work(global, args, &session, &opened, near, recorder.clone(), gdb);
+        let ended = tokio::select! {
+            biased;
+            ended = &mut driving => return ended,
+            ended = working => ended,
+            () = interrupted(args) => Ok(()),
+        };
+        // The application goes on when the relay has told the device.
+        let _ = close.send(());
+        driving.await?;
+        ended
     };
-    // The application goes on when the relay has told the device.
-    let _ = close.send(());
-    driving.await?;
-    ended
+    let ended = ended.await;
+    match recorder {
+        Some(recorder) => recorder.finish(ended),
+        None => ended,
+    }
+}
+
+/// The file of the transcript, if there is to be one.
+fn recording(args: &AttachArgs, home: &Path, device: DeviceId, key: &DebugKey) -> Result<Option<Blank>> {
+    let Some(asked) = &args.record else { return Ok(None) };
+    let owner = args.record_to.as_ref().map_or_else(|| Ok(key.public()), |owner| keys::public(owner))?;
+    let path = match asked.as_os_str().is_empty() {
+        true => record::place(home, device, &SystemTime::now().into())?,
+        false => asked.clone(),
+    };
+    let blank = Blank::create(&path, &owner)?;
+    eprintln!("the transcript is {}, sealed to the debug key {}", path.display(), hex::encode(owner));
+    Ok(Some(blank))
+}
+
+fn beginning(session: &Session, opened: &Opened, device: &str) -> TranscriptBegin {
+    TranscriptBegin {
+        session: opened.name.clone(),
+        device: device.to_owned(),
+        who: session.context().key.clone(),
+        role: session::wire_role(opened.role).into(),
+        began_at: Some(SystemTime::now().into()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
 }
 
 /// Ctrl-C at this terminal; where gdb has it, it is gdb's.
@@ -210,12 +267,13 @@ async fn work(
     session: &Session,
     opened: &Opened,
     link: link::Link,
+    recorder: Option<Recorder>,
     gdb: Option<String>,
 ) -> Result<()> {
     let session_id = output::id(&opened.name);
     let mut machine = Machine::open(link, args.no_cache).await.map_err(link::failure)?;
     machine.set_quiet(Quiet::new(KEEP_ALIVE, opened.idle, Instant::now()));
-    let elf = program(global, args, session, &mut machine).await?;
+    let elf = program(global, args, session, &mut machine, recorder.as_ref()).await?;
     let listener = match args.stdio {
         true => None,
         false => Some(listen(args.port.unwrap_or(0)).await?),
@@ -224,7 +282,7 @@ async fn work(
     announce(global, args, &machine, session_id, port, elf.as_deref())?;
     let facts = vec![("device", output::id(&args.device).to_owned()), ("session", session_id.to_owned())];
     let debugged = Debugged { machine, facts, lost: None };
-    let server = Server::start(debugged, args.keep)?;
+    let server = Server::start(debugged, args.keep, recorder)?;
     let serving = async {
         match (listener, gdb, port) {
             (Some(listener), Some(gdb), Some(port)) => with_gdb(server, listener, &gdb, elf, port).await,
@@ -244,6 +302,7 @@ async fn program(
     args: &AttachArgs,
     session: &Session,
     machine: &mut Machine,
+    recorder: Option<&Recorder>,
 ) -> Result<Option<PathBuf>> {
     let (bytes, path) = match &args.elf {
         Some(path) => {
@@ -267,7 +326,12 @@ async fn program(
     };
     let program = Program::of(&bytes).with_context(|| path.display().to_string())?;
     machine.set_program(program);
-    if !machine.program().is_some_and(Program::is_running) {
+    let is_running = machine.program().is_some_and(Program::is_running);
+    if let Some(recorder) = recorder {
+        let program = TranscriptProgram { digest: Digest::of(&bytes).to_string(), is_running };
+        recorder.record(Event::Program(program)).map_err(link::failure)?;
+    }
+    if !is_running {
         eprintln!("warning: {} is not what the device runs: names and lines may be wrong", path.display());
     }
     Ok((image::is_elf(&bytes) && path.exists()).then_some(path))
@@ -350,6 +414,7 @@ mod tests {
             parse("key create").unwrap().command,
             Some(Command::Key(KeyCommand::Create { out: None }))
         ));
+        assert!(matches!(parse("replay a.hft --data").unwrap().command, Some(Command::Replay(_))));
         assert!(matches!(parse("forget dv1").unwrap().command, Some(Command::Forget { .. })));
         for bad in [
             "--exec",

@@ -32,9 +32,9 @@ pub(crate) enum Command {
     },
     /// Show one debug session.
     Show { session: String },
-    /// End a debug session for everybody.
+    /// End a debug session, your own or somebody else's.
     Close { session: String },
-    /// What happened to debug sessions, newest first: who attached, who was refused, how much was said.
+    /// What happened to debug sessions, newest first: who made them, attached or was refused, and how much was said.
     Events {
         /// Only of this session.
         session: Option<String>,
@@ -108,6 +108,10 @@ fn word(name: &str, prefix: &str) -> String {
     }
 }
 
+fn role(role: Role) -> String {
+    word(role.as_str_name(), "ROLE_")
+}
+
 fn reason(reason: EndReason) -> String {
     word(reason.as_str_name(), "END_REASON_")
 }
@@ -119,6 +123,7 @@ fn show(global: &Global, session: &DebugSession) -> Result<()> {
     output::fields(&[
         ("name", session.name.clone()),
         ("device", session.device.clone()),
+        ("role", role(session.role())),
         ("state", word(session.state().as_str_name(), "STATE_")),
         ("end reason", reason(session.end_reason())),
         ("creator", session.creator.clone()),
@@ -126,7 +131,7 @@ fn show(global: &Global, session: &DebugSession) -> Result<()> {
         ("expires", output::time(session.expire_time.as_ref())),
         ("last frame", output::time(session.last_frame_time.as_ref())),
         ("ended", output::time(session.end_time.as_ref())),
-        ("attached", format!("{} writing, {} watching", session.writers, session.watchers)),
+        ("attached", yes(session.attached)),
         ("traffic", traffic(session.traffic.as_ref())),
     ])
 }
@@ -141,14 +146,16 @@ fn list(global: &Global, sessions: &[DebugSession]) -> Result<()> {
             vec![
                 output::id(&s.name).to_owned(),
                 output::id(&s.device).to_owned(),
+                role(s.role()),
+                output::id(&s.creator).to_owned(),
                 word(s.state().as_str_name(), "STATE_"),
                 reason(s.end_reason()),
-                format!("{}+{}", s.writers, s.watchers),
+                yes(s.attached),
                 output::time(s.create_time.as_ref()),
             ]
         })
         .collect();
-    output::table(&["ID", "DEVICE", "STATE", "REASON", "ATTACHED", "CREATED"], &rows)
+    output::table(&["ID", "DEVICE", "ROLE", "WHO", "STATE", "REASON", "ATTACHED", "CREATED"], &rows)
 }
 
 fn events(global: &Global, events: &[DebugSessionEvent]) -> Result<()> {
@@ -159,16 +166,11 @@ fn events(global: &Global, events: &[DebugSessionEvent]) -> Result<()> {
         .iter()
         .map(|e| {
             let why = if e.denial.is_empty() { reason(e.reason()) } else { e.denial.clone() };
-            let role = if e.role() == Role::Unspecified {
-                String::new()
-            } else {
-                word(e.role().as_str_name(), "ROLE_")
-            };
             vec![
                 output::time(e.time.as_ref()),
                 output::id(&e.debug_session).to_owned(),
                 word(e.kind().as_str_name(), "KIND_"),
-                role,
+                role(e.role()),
                 output::id(&e.subject).to_owned(),
                 why,
                 traffic(e.traffic.as_ref()),
@@ -176,6 +178,10 @@ fn events(global: &Global, events: &[DebugSessionEvent]) -> Result<()> {
         })
         .collect();
     output::table(&["TIME", "SESSION", "WHAT", "ROLE", "WHO", "WHY", "TRAFFIC"], &rows)
+}
+
+fn yes(is: bool) -> String {
+    if is { "yes" } else { "no" }.to_owned()
 }
 
 /// Nothing when nothing went through.
@@ -199,6 +205,7 @@ mod tests {
     fn what_the_api_names_is_shown_in_words() {
         assert_eq!(reason(EndReason::DeviceBusy), "device_busy");
         assert_eq!(reason(EndReason::Unspecified), "");
+        assert_eq!((role(Role::Watcher), role(Role::Unspecified)), ("watcher".into(), String::new()));
         assert_eq!(word(ApiState::Open.as_str_name(), "STATE_"), "open");
         let some = Traffic { frames_up: 1, bytes_up: 2, frames_down: 3, bytes_down: 4 };
         assert_eq!(traffic(Some(&some)), "1 frames, 2 B up; 3 frames, 4 B down");

@@ -17,8 +17,8 @@ use super::unwind::{self, How, Registers, SP, Stack};
 use crate::failure::input;
 
 /// Longest one backtrace may take.
-const TIME_MAX: Duration = Duration::from_secs(30);
-const THREAD_STACK_BYTES: usize = 32 * 1024 * 1024;
+pub(super) const TIME_MAX: Duration = Duration::from_secs(30);
+pub(super) const THREAD_STACK_BYTES: usize = 32 * 1024 * 1024;
 /// Names as reports have them, in the order of the registers' numbers.
 pub(super) const NAMES: [&str; 16] =
     ["r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "sp", "lr", "pc"];
@@ -81,7 +81,8 @@ fn made(elf: &[u8], crash: &Crash) -> Result<Backtrace> {
     Ok(Backtrace { frames: frames.collect() })
 }
 
-fn places(program: &Program<'_>, lines: Option<&Lines<'_>>, at: u32) -> Vec<Place> {
+/// The functions an address is in, by lines or else by the symbol table.
+pub(super) fn places(program: &Program<'_>, lines: Option<&Lines<'_>>, at: u32) -> Vec<Place> {
     let mut places = lines.map(|lines| lines.places(at)).unwrap_or_default();
     let symbol = program.function(at).filter(|_| program.is_code(at));
     if let Some((name, within)) = symbol {

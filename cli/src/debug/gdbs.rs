@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use crate::debug::link::{Gone, Link, failure};
+use crate::debug::record::Recorder;
 use crate::debug::server::{Gdb, Left, PIECES_MAX, serve, wait_idly};
 use crate::debug::target::Debugged;
 
@@ -25,10 +26,11 @@ pub(crate) async fn listen(port: u16) -> Result<TcpListener> {
 pub(crate) struct Server {
     gdbs: mpsc::Sender<Gdb>,
     left: mpsc::Receiver<Result<Left, Gone>>,
+    recorder: Option<Recorder>,
 }
 
 impl Server {
-    pub(crate) fn start(mut debugged: Debugged, keep: bool) -> Result<Server> {
+    pub(crate) fn start(mut debugged: Debugged, keep: bool, recorder: Option<Recorder>) -> Result<Server> {
         let (gdbs, mut next) = mpsc::channel::<Gdb>(1);
         let (leaving, left) = mpsc::channel(1);
         let runtime = tokio::runtime::Handle::current();
@@ -46,7 +48,7 @@ impl Server {
             }
         };
         std::thread::Builder::new().name("gdb".into()).spawn(serving).context("cannot start a thread")?;
-        Ok(Server { gdbs, left })
+        Ok(Server { gdbs, left, recorder })
     }
 
     /// Why no gdb can be served any more, while none is.
@@ -58,13 +60,27 @@ impl Server {
     }
 
     async fn serve(&mut self, gdb: Gdb) -> Result<()> {
+        let Some(recorder) = &self.recorder else { return self.serve_one(gdb).await.map(drop) };
+        let (gdb, served) = recorder.gdb(gdb)?;
+        let left = self.serve_one(gdb).await;
+        let how = match &left {
+            Ok(Left::Detached) => "it let go of the application".to_owned(),
+            Ok(Left::Disconnected) => "its connection is gone".to_owned(),
+            Ok(Left::Confused(why)) => format!("it said what cannot be understood: {why}"),
+            Err(error) => format!("{error:#}"),
+        };
+        let written = served.left(&how).await;
+        left.and(written)
+    }
+
+    async fn serve_one(&mut self, gdb: Gdb) -> Result<Left> {
         let gone = || failure(Link::lost());
         self.gdbs.send(gdb).await.map_err(|_| gone())?;
-        match self.left.recv().await.ok_or_else(gone)?.map_err(failure)? {
-            Left::Confused(why) => eprintln!("warning: gdb said what cannot be understood: {why}"),
-            Left::Detached | Left::Disconnected => {}
+        let left = self.left.recv().await.ok_or_else(gone)?.map_err(failure)?;
+        if let Left::Confused(why) = &left {
+            eprintln!("warning: gdb said what cannot be understood: {why}");
         }
-        Ok(())
+        Ok(left)
     }
 }
 

@@ -87,8 +87,12 @@ impl DebugKey {
         Ok(DebugKey(StaticKey::new(secret)))
     }
 
+    pub(crate) fn public(&self) -> PublicKey {
+        self.0.public()
+    }
+
     pub(crate) fn public_hex(&self) -> String {
-        hex::encode(self.0.public())
+        hex::encode(self.public())
     }
 
     pub(crate) fn into_static(self) -> StaticKey {

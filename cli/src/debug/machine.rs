@@ -14,6 +14,7 @@ mod watching;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
+pub(crate) use calls::registers;
 use chain::{Chain, Stepped, Then};
 use proto::device::v1::{
     DebugAnswer, DebugCall, DebugGo, DebugProblem, DebugRegister, DebugState, DebugStop, DebugStopReason,

@@ -119,7 +119,7 @@ impl Pipe {
         let place = usize::try_from(self.sent - self.delivered).ok()?;
         let data = self.frames.get(place)?.clone().into();
         self.sent += 1;
-        Some(DebugFrame { number: self.sent, data, direction: 0 })
+        Some(DebugFrame { number: self.sent, data })
     }
 }
 
@@ -133,7 +133,7 @@ mod tests {
     }
 
     fn up(number: i64, data: &[u8]) -> DebugFrame {
-        DebugFrame { number, data: data.to_vec().into(), direction: 1 }
+        DebugFrame { number, data: data.to_vec().into() }
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Way {
     }
 }
 
-fn wire_role(role: noise::Role) -> Role {
+pub(crate) fn wire_role(role: noise::Role) -> Role {
     match role {
         noise::Role::Writer => Role::Writer,
         noise::Role::Watcher => Role::Watcher,
@@ -113,8 +113,8 @@ pub(crate) async fn open(session: &Session, device: &str, limits: Limits, way: W
                 ..Default::default()
             };
             let open = client.list_debug_sessions(request).await?.into_inner().debug_sessions;
-            let written = open.into_iter().find(|open| open.role() != Role::Watcher);
-            let Some(open) = written else { return Err(status.into()) };
+            let writes = |open: &DebugSession| open.role() == Role::Writer;
+            let Some(open) = open.into_iter().find(writes) else { return Err(status.into()) };
             join(&open, &session.context().key, way == Way::TakeOver)?;
             Ok(opened_as(role, open, true))
         }
@@ -137,7 +137,7 @@ fn join(open: &DebugSession, key: &str, take_over: bool) -> Result<()> {
             output::id(&open.creator),
         )));
     }
-    if open.writers > 0 && !take_over {
+    if open.attached && !take_over {
         return Err(input(format!(
             "you debug {} already, in session {id}: end that `holdfast debug`, take its place with --take-over, or look on with --watch",
             output::id(&open.device),
@@ -156,7 +156,6 @@ pub(crate) type Check<'a> = Box<dyn Fn(&Voucher, &PublicKey) -> Result<()> + 'a>
 pub(crate) struct Driver<'a> {
     global: &'a Global,
     name: String,
-    role: Role,
     key: StaticKey,
     prologue: Vec<u8>,
     check: Check<'a>,
@@ -208,7 +207,6 @@ impl<'a> Driver<'a> {
         let mut driver = Driver {
             global,
             name: opened.name.clone(),
-            role: wire_role(opened.role),
             key,
             prologue: prologue(opened.role, device, id).to_vec(),
             check,
@@ -258,8 +256,7 @@ impl<'a> Driver<'a> {
     async fn carry_on(&mut self, close: &mut oneshot::Receiver<()>) -> Result<Carried> {
         loop {
             self.pipe.parted();
-            let attach =
-                Attach { name: self.name.clone(), role: self.role.into(), position: self.pipe.position() };
+            let attach = Attach { name: self.name.clone(), position: self.pipe.position() };
             let attaching =
                 opened(self.global, async |session: &Session| stream(session, attach.clone()).await);
             let (say, told) = tokio::select! {
@@ -356,7 +353,7 @@ impl<'a> Driver<'a> {
                 },
             },
             Some(Told::Ended(ended)) => Some(end(&ended)),
-            Some(Told::Missed(_)) | None => None,
+            None => None,
         })
     }
 
@@ -651,20 +648,20 @@ mod tests {
 
     #[test]
     fn a_session_of_somebody_else_is_left_to_them() {
-        let open = |creator: &str, writers| DebugSession {
+        let open = |creator: &str, attached| DebugSession {
             name: "tenants/t/debugSessions/ds1".into(),
             device: "tenants/t/devices/dv1".into(),
             creator: creator.into(),
-            writers,
+            attached,
             ..DebugSession::default()
         };
         let why = |open: &DebugSession, take_over| {
             join(open, "tenants/t/keys/me", take_over).err().map(|error| error.to_string())
         };
-        assert!(why(&open("tenants/t/keys/you", 0), true).unwrap().contains("debug-session close ds1"));
-        assert!(why(&open("tenants/t/keys/me", 1), false).unwrap().contains("--take-over"));
-        assert_eq!(why(&open("tenants/t/keys/me", 1), true), None);
-        assert_eq!(why(&open("tenants/t/keys/me", 0), false), None);
+        assert!(why(&open("tenants/t/keys/you", false), true).unwrap().contains("debug-session close ds1"));
+        assert!(why(&open("tenants/t/keys/me", true), false).unwrap().contains("--take-over"));
+        assert_eq!(why(&open("tenants/t/keys/me", true), true), None);
+        assert_eq!(why(&open("tenants/t/keys/me", false), false), None);
     }
 
     #[test]

@@ -18,8 +18,11 @@ use crate::debug::machine::{Machine, NEWS_MAX};
 use crate::debug::model::{BYTES, CODE, COUNTER, ELF, Model, RAM, Shared, TICKS, UART, lock, start};
 use crate::debug::program::Program;
 use crate::debug::quiet::Quiet;
+use crate::debug::record::{self, Recorder};
 use crate::debug::server::{Gdb, Left, serve};
 use crate::debug::target::Debugged;
+use crate::debug::timeline::{Line, Timeline, Wishes};
+use crate::debug::transcript;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const TWICE: u32 = 0x0020_0024;
@@ -48,9 +51,21 @@ struct Bench {
 type Told = mpsc::Sender<Result<DebugAnswer, Gone>>;
 
 fn debugged(runtime: &Runtime, model: &Shared, options: Options) -> Result<(Debugged, Told), Gone> {
-    let (near, far) = link::link();
+    recorded(runtime, model, options, None)
+}
+
+fn recorded(
+    runtime: &Runtime,
+    model: &Shared,
+    options: Options,
+    recorder: Option<&Recorder>,
+) -> Result<(Debugged, Told), Gone> {
+    let (mut near, far) = link::link();
     let tell = far.answers.clone();
     start(model, far);
+    if let Some(recorder) = recorder {
+        near = recorder.between(near).unwrap();
+    }
     let mut machine = runtime.block_on(Machine::open(near, options.plain))?;
     if let Some((keep_alive, limit)) = options.quiet {
         machine.set_quiet(Quiet::new(keep_alive, limit, Instant::now()));
@@ -721,13 +736,18 @@ proptest! {
 
 /// gdb itself, in batch mode; what it printed.
 fn gdb(model: &Shared, commands: &[&str]) -> String {
+    recorded_gdb(model, commands, None)
+}
+
+/// The same, with a transcript.
+fn recorded_gdb(model: &Shared, commands: &[&str], recorder: Option<Recorder>) -> String {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let (debugged, _) = debugged(&runtime, model, Options::default()).unwrap();
+    let (debugged, _) = recorded(&runtime, model, Options::default(), recorder.as_ref()).unwrap();
     runtime.block_on(async {
         let program = crate::gdb::find(None).expect("`cargo dev setup` installs gdb-multiarch");
         let listener = listen(0).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let server = Server::start(debugged, false).unwrap();
+        let server = Server::start(debugged, false, recorder).unwrap();
         let elf = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/debug/program.elf");
         let mut command = tokio::process::Command::new(program);
         command.args(["-nx", "-batch"]).kill_on_drop(true).stdin(std::process::Stdio::null());
@@ -850,4 +870,106 @@ fn an_action_of_gdbs_own_costs_what_was_promised() {
         actions.iter().zip(&costs).map(|((action, most), cost)| (*action, *most, *cost)).collect();
     assert_eq!(costs.len(), actions.len(), "{said}");
     assert!(named.iter().all(|(_, most, cost)| cost <= most), "{named:?}");
+}
+
+/// What a transcript says of memory that nobody else should read.
+const SECRET: u32 = 0x5ec2_e7aa;
+
+fn lines(file: &[u8], wishes: Wishes) -> Vec<Line> {
+    let (records, end) = transcript::tests::read(file, &transcript::tests::owner());
+    assert!(end.is_ok(), "{end:?}");
+    let mut places = crate::crash::Places::open(ELF.to_vec()).unwrap();
+    let mut timeline = Timeline::new(wishes);
+    let mut lines: Vec<Line> =
+        records.iter().flat_map(|record| timeline.take(record, &mut |at| places.at(at))).collect();
+    lines.push(timeline.cost());
+    lines
+}
+
+#[test]
+fn a_session_of_gdbs_own_is_replayed_as_it_was_and_its_transcript_shows_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("session.hft");
+    let recorder = record::tests::recorder(&path);
+    let model = Shared::new(Model::new().into());
+    let set = format!("set var counter = {SECRET:#x}");
+    let commands = [
+        "break twice",
+        "continue",
+        "print counter",
+        &set,
+        "print counter",
+        "delete",
+        "stepi",
+        "monitor halt-reason",
+        "detach",
+    ];
+    let said = recorded_gdb(&model, &commands, Some(recorder.clone()));
+    assert!(
+        said.contains("Breakpoint 1, twice (n=1)") && said.contains(&format!("{}", SECRET as i32)),
+        "{said}"
+    );
+    recorder.finish(Ok(())).unwrap();
+    let file = std::fs::read(&path).unwrap();
+
+    let told = |wishes| -> Vec<String> {
+        lines(&file, wishes).iter().map(|line| format!("{} {}", line.event, line.text)).collect()
+    };
+    let plain = told(Wishes::default());
+    // In this order, with whatever lies between.
+    let mut rest = plain.iter();
+    for expected in [
+        "begin ",
+        "target application 1.2.0 (manifest 0707",
+        "gdb_came gdb 1",
+        "halt ",
+        "stop halted at ",
+        "breakpoints 0x0020002c in twice (/fixture/program.c:",
+        "continue ",
+        "stop breakpoint at 0x0020002c in twice (/fixture/program.c:",
+        "read 0x28200000 ",
+        "write 0x28200000 4 B",
+        "breakpoints none",
+        "step one instruction",
+        "stop stepped to ",
+        "continue ",
+        "gdb_left gdb 1: it let go of the application",
+        "end as the developer wished",
+        "cost ",
+    ] {
+        assert!(
+            rest.any(|line| line.starts_with(expected)),
+            "`{expected}` is missing in:\n{}",
+            plain.join("\n")
+        );
+    }
+    let secret = hex::encode(SECRET.to_le_bytes());
+    assert!(!plain.join("\n").contains(&secret), "nobody wished to see it");
+    let all = told(Wishes { data: true, packets: true });
+    assert!(all.iter().any(|line| line.starts_with("write ") && line.ends_with(&secret)), "{all:#?}");
+    assert!(all.iter().any(|line| line.starts_with("gdb_said $") && line.contains("vCont;c")), "{all:#?}");
+    assert!(all.iter().any(|line| line.starts_with("gdb_told $") && line.contains("swbreak")), "{all:#?}");
+    // What gdb got last is there too.
+    assert!(
+        all.iter().rposition(|line| line.starts_with("gdb_told $OK"))
+            > all.iter().position(|line| line.starts_with("gdb_said $D"))
+    );
+
+    // As bytes, as digits, and as base64 of any alignment: neither memory nor protocol.
+    use base64::Engine as _;
+    let encoded = |bytes: &[u8]| {
+        let inner = |skip: usize| {
+            let text =
+                base64::engine::general_purpose::STANDARD_NO_PAD.encode([&vec![0; skip][..], bytes].concat());
+            text[(8 * skip).div_ceil(6)..text.len() - 1].to_owned().into_bytes()
+        };
+        [bytes.to_vec(), hex::encode(bytes).into_bytes(), inner(0), inner(1), inner(2)]
+    };
+    let code = &crate::image::flatten(ELF, BYTES as usize).unwrap()[..16];
+    for plain in [&SECRET.to_le_bytes()[..], code, b"vCont;c", b"qSupported", b"1.2.0", b"monitor"] {
+        for needle in encoded(plain) {
+            let is_there = file.windows(needle.len()).any(|window| window == needle);
+            assert!(!is_there, "{plain:02x?} is in the file");
+        }
+    }
 }

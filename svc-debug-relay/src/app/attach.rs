@@ -14,7 +14,7 @@ use super::{App, LEASE, SESSIONS_HELD_MAX};
 use crate::error::Error;
 use crate::model::seat::SeatId;
 use crate::model::session::{Next, Refusal, Rules, Said, Told};
-use crate::model::{EndReason, Position, Role, Session};
+use crate::model::{EndReason, Position, Session};
 use crate::store::devices::{self, Standing};
 use crate::store::leases::Locked;
 use crate::store::{attachments, events, leases};
@@ -36,19 +36,17 @@ pub(crate) struct Attachment {
     app: Arc<App>,
     held: Arc<Held>,
     seat: SeatId,
-    role: Role,
     /// When the token it was made with expires, Unix seconds.
     until_s: u64,
     _place: Place,
 }
 
-/// Who attaches, and for what.
+/// Who attaches, and to what.
 #[derive(Clone, Debug)]
 pub(crate) struct Wish {
     pub(crate) tenant: TenantId,
     pub(crate) session: DebugSessionId,
     pub(crate) person: Person,
-    pub(crate) role: Role,
     pub(crate) position: Option<Position>,
 }
 
@@ -85,6 +83,9 @@ impl App {
     async fn find(&self, wish: &Wish) -> Result<Found, Error> {
         let tx = self.store.tx(wish.tenant).await?;
         let locked = leases::lock(&tx, wish.session).await?.ok_or(Error::NotFound)?;
+        if locked.creator != wish.person.subject {
+            return Err(Error::SessionOfAnother);
+        }
         let standing = devices::standing(&tx, wish.tenant, locked.device).await?;
         if let Standing::Forbidden(by) = standing {
             // Of a session that it has ended too: what forbids it says more than that.
@@ -129,6 +130,7 @@ impl App {
     fn begin(&self, locked: &Locked, epoch: u32) -> Session {
         let now = self.now();
         let rules = Rules {
+            role: locked.role,
             epoch,
             boot: locked.boot,
             idle: locked.idle,
@@ -143,23 +145,21 @@ impl App {
     /// A seat, and its row.
     async fn sit(self: &Arc<Self>, held: &Arc<Held>, wish: &Wish, place: Place) -> Result<Attachment, Error> {
         let subject = &wish.person.subject;
-        let seat = held.session().attach(wish.role, subject, wish.position, self.now())?;
+        let seat = held.session().attach(wish.position, self.now())?;
         // Dropped on the way, it leaves again.
         let attachment = Attachment {
             app: self.clone(),
             held: held.clone(),
             seat,
-            role: wish.role,
             until_s: wish.person.until_s,
             _place: place,
         };
         self.touched(held);
         let tx = self.store.tx(wish.tenant).await?;
-        let row = attachments::add(&tx, wish.tenant, held.id, held.epoch, subject, wish.role).await?;
+        let row = attachments::add(&tx, wish.tenant, held.id, held.epoch, subject).await?;
         tx.commit().await?;
         held.is_row(seat, row);
-        let role = wish.role.name();
-        tracing::info!(session = %held.id, device = %held.device, subject, role, "attached");
+        tracing::info!(session = %held.id, device = %held.device, subject, "attached");
         Ok(attachment)
     }
 
@@ -173,7 +173,7 @@ impl App {
         metrics::counter!("relay_denials_total", "reason" => reason).increment(1);
         let written = async {
             let tx = self.store.tx(wish.tenant).await?;
-            events::denied(&tx, wish.session, subject, wish.role, reason).await?;
+            events::denied(&tx, wish.session, subject, reason).await?;
             tx.commit().await
         };
         match written.await {
@@ -218,13 +218,6 @@ impl Attachment {
     pub(crate) fn say(&self, said: Said) {
         self.held.session().say(self.seat, said, self.app.now());
         self.app.touched(&self.held);
-    }
-
-    /// The caller has said its last: a writer leaves, a watcher goes on watching.
-    pub(crate) fn finished_speaking(&self) {
-        if self.role == Role::Writer {
-            self.end(EndReason::Left);
-        }
     }
 
     /// Ends it, with a last word if the caller still listens.

@@ -25,6 +25,8 @@ use turns::Turns;
 
 /// Open sessions of one tenant.
 pub(crate) const SESSIONS_OF_TENANT_MAX: u64 = 4096;
+/// Open sessions of watchers of one device: as many as its stub serves beside a writer's.
+pub(crate) const WATCH_SESSIONS_MAX: u64 = 4;
 /// Sessions one process holds.
 pub(crate) const SESSIONS_HELD_MAX: usize = 10_000;
 /// Streams one process serves, forwarded ones included.

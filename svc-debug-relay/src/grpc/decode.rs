@@ -42,13 +42,12 @@ pub(super) fn state(number: i32) -> Result<Option<bool>, Status> {
     }
 }
 
+/// Who says nothing writes, as all did before there was a choice.
 pub(super) fn role(number: i32) -> Result<Role, Status> {
     match api::Role::try_from(number) {
-        Ok(api::Role::Writer) => Ok(Role::Writer),
+        Ok(api::Role::Unspecified | api::Role::Writer) => Ok(Role::Writer),
         Ok(api::Role::Watcher) => Ok(Role::Watcher),
-        Ok(api::Role::Unspecified) | Err(_) => {
-            Err(status::invalid("attach.role", "must be ROLE_WRITER or ROLE_WATCHER"))
-        }
+        Err(_) => Err(status::invalid("debug_session.role", "must be ROLE_WRITER or ROLE_WATCHER")),
     }
 }
 
@@ -98,13 +97,12 @@ mod tests {
 
     #[test]
     fn roles_states_and_positions_are_what_the_api_names_and_nothing_else() {
-        assert_eq!(role(1).unwrap(), Role::Writer);
-        assert_eq!(role(2).unwrap(), Role::Watcher);
+        assert_eq!([0, 1, 2].map(|n| role(n).unwrap()), [Role::Writer, Role::Writer, Role::Watcher]);
         assert_eq!(
             [state(0).unwrap(), state(1).unwrap(), state(2).unwrap()],
             [None, Some(true), Some(false)]
         );
-        for refused in [role(0).unwrap_err(), role(3).unwrap_err(), state(3).unwrap_err()] {
+        for refused in [role(3).unwrap_err(), role(-1).unwrap_err(), state(3).unwrap_err()] {
             assert_eq!(refused.code(), Code::InvalidArgument);
         }
         let negative = api::Position { received_up_to: 0, delivered_up_to: -1 };
@@ -133,8 +131,7 @@ mod tests {
     #[test]
     fn what_cannot_be_said_is_nothing() {
         let request = |message| AttachDebugSessionRequest { message };
-        let frame =
-            |number| Message::Frame(api::DebugFrame { number, data: Bytes::from_static(b"x"), direction: 0 });
+        let frame = |number| Message::Frame(api::DebugFrame { number, data: Bytes::from_static(b"x") });
         assert!(matches!(said(request(Some(frame(1)))), Some(Said::Frame(_))));
         for message in [
             None,

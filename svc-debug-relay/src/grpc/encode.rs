@@ -1,7 +1,6 @@
 //! Domain to proto.
 
 use proto::debug::v1::attach_debug_session_response::Message;
-use proto::debug::v1::debug_frame::Direction as ApiDirection;
 use proto::debug::v1::debug_session::State;
 use proto::debug::v1::debug_session_event::Kind as ApiKind;
 use proto::debug::v1::{
@@ -12,7 +11,7 @@ use wire::TenantId;
 
 use crate::app::sessions::{Event, EventKind, Stored};
 use crate::model::session::Told;
-use crate::model::{Direction, EndReason, Role, Traffic};
+use crate::model::{EndReason, Role, Traffic};
 
 pub(super) fn session(tenant: TenantId, stored: Stored) -> DebugSession {
     let state = if stored.ended.is_some() { State::Closed } else { State::Open };
@@ -28,10 +27,9 @@ pub(super) fn session(tenant: TenantId, stored: Stored) -> DebugSession {
         expire_time: Some(stored.expire_time.into()),
         last_frame_time: Some(stored.last_frame_time.into()),
         end_time: stored.end_time.map(Into::into),
-        writers: stored.writers,
-        watchers: stored.watchers,
-        role: api::Role::Writer.into(),
         traffic: Some(traffic(stored.traffic)),
+        role: role(stored.role).into(),
+        attached: stored.is_attached,
     }
 }
 
@@ -43,11 +41,6 @@ pub(super) fn event(tenant: TenantId, event: Event) -> DebugSessionEvent {
         EventKind::Denied => ApiKind::Denied,
         EventKind::Ended => ApiKind::Ended,
     };
-    let role = match event.role {
-        None => api::Role::Unspecified,
-        Some(Role::Writer) => api::Role::Writer,
-        Some(Role::Watcher) => api::Role::Watcher,
-    };
     DebugSessionEvent {
         time: Some(event.time.into()),
         kind: kind.into(),
@@ -57,7 +50,7 @@ pub(super) fn event(tenant: TenantId, event: Event) -> DebugSessionEvent {
             .unwrap_or_default(),
         device: DeviceName::new(tenant, event.device).to_string(),
         subject: event.subject,
-        role: role.into(),
+        role: event.role.map_or(api::Role::Unspecified, role).into(),
         start_time: event.start_time.map(Into::into),
         reason: event.reason.map_or(api::EndReason::Unspecified, reason).into(),
         denial: event.denial,
@@ -71,27 +64,23 @@ pub(super) fn told(told: Told) -> AttachDebugSessionResponse {
             down_received_up_to: signed(down_received_up_to),
             up_after: signed(up_after),
         }),
-        Told::Frame(direction, frame) => {
-            let direction = match direction {
-                Direction::Up => ApiDirection::Up,
-                Direction::Down => ApiDirection::Down,
-            };
-            Message::Frame(DebugFrame {
-                number: signed(frame.number),
-                data: frame.data,
-                direction: direction.into(),
-            })
-        }
+        Told::Frame(frame) => Message::Frame(DebugFrame { number: signed(frame.number), data: frame.data }),
         Told::Progress { delivered_up_to, credit_up_to } => Message::Progress(api::Progress {
             delivered_up_to: signed(delivered_up_to),
             credit_up_to: signed(credit_up_to),
         }),
-        Told::Missed(frames) => Message::Missed(api::Missed { frames: signed(frames) }),
         Told::Ended(why) => {
             Message::Ended(api::Ended { reason: reason(why).into(), resumable: why.is_resumable() })
         }
     };
     AttachDebugSessionResponse { message: Some(message) }
+}
+
+fn role(role: Role) -> api::Role {
+    match role {
+        Role::Writer => api::Role::Writer,
+        Role::Watcher => api::Role::Watcher,
+    }
 }
 
 fn reason(reason: EndReason) -> api::EndReason {
@@ -110,7 +99,6 @@ fn reason(reason: EndReason) -> api::EndReason {
         EndReason::ProtocolError => api::EndReason::ProtocolError,
         EndReason::Left => api::EndReason::Left,
         EndReason::Replaced => api::EndReason::Replaced,
-        EndReason::Lagging => api::EndReason::Lagging,
         EndReason::Draining => api::EndReason::Draining,
         EndReason::Moved => api::EndReason::Moved,
         EndReason::CallerError => api::EndReason::CallerError,

@@ -25,7 +25,7 @@ use tonic::{Request, Response, Status, Streaming};
 use wire::DebugSessionId;
 
 use crate::app::attach::{Attached, Wish};
-use crate::app::sessions::{EventFilter, Filter};
+use crate::app::sessions::{EventFilter, Filter, Wanted};
 use crate::app::{App, LEASE};
 use crate::error::Error;
 use decode::name;
@@ -77,8 +77,14 @@ impl DebugSessionService for Relay {
         let wanted = request.debug_session.ok_or_else(|| status::invalid("debug_session", "is missing"))?;
         let device: DeviceName = name("debug_session.device", &wanted.device)?;
         caller.tenant(device.tenant)?;
-        let timeouts = decode::timeouts(&wanted)?;
-        let made = self.app.create(&call, tenant, device.id, &caller.person()?.subject, timeouts).await?;
+        let wanted = Wanted {
+            tenant,
+            device: device.id,
+            role: decode::role(wanted.role)?,
+            creator: &caller.person()?.subject,
+            timeouts: decode::timeouts(&wanted)?,
+        };
+        let made = self.app.create(&call, &wanted).await?;
         let mut made = encode::session(tenant, made);
         if call.validates_only() {
             made.name.clear();
@@ -152,7 +158,6 @@ impl DebugSessionService for Relay {
             tenant,
             session: session.id,
             person: caller.person()?.clone(),
-            role: decode::role(first.role)?,
             position: decode::position(first.position)?,
         };
         // A holder that does not answer is dead or stands still: its lease runs out, and then the session is taken here.

@@ -43,7 +43,7 @@ pub(super) fn serve(
     })
 }
 
-/// Hears the caller until it has nothing more to say. A writer then leaves; a watcher may stay and watch.
+/// Hears the caller until it has nothing more to say: then it leaves.
 async fn hear(attachment: Arc<Attachment>, mut said: Streaming<AttachDebugSessionRequest>) {
     // The answer ends with the token; but one that nobody reads is never asked for its next message.
     let expires_at = attachment.expires_at();
@@ -56,8 +56,7 @@ async fn hear(attachment: Arc<Attachment>, mut said: Streaming<AttachDebugSessio
                 Some(said) => attachment.say(said),
                 None => return attachment.end(EndReason::CallerError),
             },
-            Ok(None) => return attachment.finished_speaking(),
-            Err(_) => return attachment.end(EndReason::Left),
+            Ok(None) | Err(_) => return attachment.end(EndReason::Left),
         }
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn down(session: DebugSessionId, down: &Down) -> Vec<u8> {
         delivered_up_to: down.delivered_up_to,
         credit_up_to: down.credit_up_to,
         end: end.into(),
-        watch: false,
+        watch: down.watch,
     };
     message.encode_to_vec()
 }
@@ -35,6 +35,7 @@ mod tests {
     #[test]
     fn all_that_is_said_is_in_the_message() {
         let said = Down {
+            watch: true,
             epoch: 3,
             boot: Some(Boot { counter: 1, random: 2 }),
             open: false,
@@ -59,6 +60,7 @@ mod tests {
             delivered_up_to: 5,
             credit_up_to: 6,
             end: DebugEnd::Closed as i32,
+            watch: true,
         };
         assert_eq!(message, expected);
     }

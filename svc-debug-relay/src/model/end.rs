@@ -3,8 +3,9 @@
 /// Every reason there is. The first ones end a session for everybody, the others one attachment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum EndReason {
-    /// Its writer said so.
+    /// Its creator said so.
     Closed,
+    /// Somebody else did.
     ClosedByOperator,
     /// No frame either way for long.
     Idle,
@@ -24,10 +25,8 @@ pub(crate) enum EndReason {
     ProtocolError,
     /// The caller is gone.
     Left,
-    /// The same person attached as writer anew.
+    /// Its creator attached anew.
     Replaced,
-    /// A watcher fell too far behind.
-    Lagging,
     /// This process stops.
     Draining,
     /// Another process took the session.
@@ -37,12 +36,12 @@ pub(crate) enum EndReason {
     TokenExpired,
     /// The process that served it died.
     RelayLost,
-    /// The writer's position is held nowhere any more.
+    /// What comes after the caller's position is held nowhere any more.
     NotResumable,
 }
 
 impl EndReason {
-    pub(crate) const ALL: [EndReason; 21] = [
+    pub(crate) const ALL: [EndReason; 20] = [
         EndReason::Closed,
         EndReason::ClosedByOperator,
         EndReason::Idle,
@@ -57,7 +56,6 @@ impl EndReason {
         EndReason::ProtocolError,
         EndReason::Left,
         EndReason::Replaced,
-        EndReason::Lagging,
         EndReason::Draining,
         EndReason::Moved,
         EndReason::CallerError,
@@ -83,7 +81,6 @@ impl EndReason {
             EndReason::ProtocolError => "protocol_error",
             EndReason::Left => "left",
             EndReason::Replaced => "replaced",
-            EndReason::Lagging => "lagging",
             EndReason::Draining => "draining",
             EndReason::Moved => "moved",
             EndReason::CallerError => "caller_error",
@@ -100,6 +97,11 @@ impl EndReason {
     /// Whether the session is over for everybody.
     pub(crate) fn ends_session(self) -> bool {
         self <= EndReason::ProtocolError
+    }
+
+    /// Why a session is over that somebody closed.
+    pub(crate) fn of_closing(creator: &str, subject: &str) -> Self {
+        if subject == creator { EndReason::Closed } else { EndReason::ClosedByOperator }
     }
 
     /// Whether attaching again may succeed.
@@ -122,10 +124,16 @@ mod tests {
     }
 
     #[test]
+    fn a_session_is_closed_by_its_creator_or_by_an_operator() {
+        assert_eq!(EndReason::of_closing("a", "a"), EndReason::Closed);
+        assert_eq!(EndReason::of_closing("a", "b"), EndReason::ClosedByOperator);
+    }
+
+    #[test]
     fn a_session_ends_by_twelve_reasons_and_an_attachment_by_the_others() {
         let (session, attachment): (Vec<_>, Vec<_>) =
             EndReason::ALL.into_iter().partition(|reason| reason.ends_session());
-        assert_eq!((session.len(), attachment.len()), (12, 9));
+        assert_eq!((session.len(), attachment.len()), (12, 8));
         assert!(session.iter().all(|reason| !reason.is_resumable()));
         assert!(attachment.contains(&EndReason::Left) && attachment.contains(&EndReason::RelayLost));
     }

@@ -24,10 +24,11 @@ pub(crate) type Moment = Duration;
 /// Highest number a frame may have: what the API's signed numbers hold.
 pub(crate) const NUMBER_MAX: u64 = i64::MAX as u64;
 
-/// What somebody attached for.
+/// What a session's creator is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Writer,
+    /// Only reads: the device sees to it.
     Watcher,
 }
 
@@ -46,7 +47,7 @@ pub(crate) struct Frame {
     pub(crate) data: Bytes,
 }
 
-/// Where a writer was when its last attachment ended.
+/// Where somebody was when the last attachment ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
     /// The device's frames it has.

@@ -1,7 +1,8 @@
-//! One debug session as the process that holds it sees it: a device at one side, a writer and watchers at the other.
+//! One debug session as the process that holds it sees it: a device at one side, its creator at the other.
 //!
 //! Holds: a frame is given to its end in order, once, and is kept until that end has acknowledged it; the device is told
-//! only what the device's own end of the wire has asked for or can take; who reads slowly holds nobody up but itself.
+//! only what the device's own end of the wire has asked for or can take; who reads slowly holds nobody up but itself. A
+//! watcher's session differs by one word that every message to the device carries: what may be done in it, the device says.
 //! Every input takes the time; [`Session::due`] says when to come back. What must be said is asked for
 //! ([`Session::next_down`], [`Session::next_told`]), so nothing queues here but frames within their windows.
 
@@ -15,15 +16,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use wire::limits::DEBUG_FRAME_BYTES_MAX;
 
-use super::lane::{Lane, Taken, WINDOW};
-use super::seat::{Kind, Seat, SeatId, Watched, Watcher, Writer};
+use super::lane::{Lane, Taken};
+use super::seat::{Seat, SeatId};
 use super::{Boot, Direction, EndReason, Frame, Moment, Position, Role, Traffic};
 use device::DeviceSide;
 
 pub(crate) use device::{DeviceEnd, Down, Up};
 
-/// Watchers of one session.
-pub(crate) const WATCHERS_MAX: usize = 4;
 /// Attachments of one session that have ended and whose streams are not yet gone.
 pub(crate) const LEAVING_MAX: usize = 16;
 /// How long those attached wait, at most, for the end of a session to be stored before they are told.
@@ -32,6 +31,7 @@ pub(crate) const SETTLE_MAX: Duration = Duration::from_secs(2);
 /// What a session is made of when a process takes it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
+    pub(crate) role: Role,
     pub(crate) epoch: u32,
     pub(crate) boot: Option<Boot>,
     pub(crate) idle: Duration,
@@ -44,6 +44,7 @@ pub(crate) struct Rules {
 
 #[derive(Debug)]
 pub(crate) struct Session {
+    role: Role,
     epoch: u32,
     boot: Option<Boot>,
     idle: Duration,
@@ -55,7 +56,8 @@ pub(crate) struct Session {
     device: DeviceSide,
     seats: BTreeMap<SeatId, Seat>,
     next_seat: SeatId,
-    writer: Option<SeatId>,
+    /// Who is attached; the others have ended, and their streams are not yet gone.
+    seated: Option<SeatId>,
     last_frame_at: Moment,
     traffic: Traffic,
     news: bool,
@@ -63,9 +65,9 @@ pub(crate) struct Session {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// No writer has come since this process took the session: the device is not spoken to.
+    /// Nobody has attached since this process took the session: the device is not spoken to.
     Waiting,
-    /// The device is asked where it stands; the newest writer came with this position.
+    /// The device is asked where it stands; who attached last came with this position.
     Opening {
         resume: Option<Position>,
     },
@@ -85,10 +87,6 @@ enum Phase {
 /// Why somebody may not attach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    #[error("somebody else writes in this session")]
-    WriterPresent,
-    #[error("this session has {WATCHERS_MAX} watchers already")]
-    WatchersFull,
     #[error("too many attachments of this session are ending: try again")]
     Leaving,
     #[error("the frames after this position are held nowhere any more: attach without a position")]
@@ -113,9 +111,8 @@ pub(crate) enum Said {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Told {
     Attached { down_received_up_to: u64, up_after: u64 },
-    Frame(Direction, Frame),
+    Frame(Frame),
     Progress { delivered_up_to: u64, credit_up_to: u64 },
-    Missed(u64),
     Ended(EndReason),
 }
 
@@ -138,6 +135,7 @@ pub(crate) struct Departure {
 impl Session {
     pub(crate) fn new(rules: Rules, now: Moment) -> Self {
         Self {
+            role: rules.role,
             epoch: rules.epoch,
             boot: rules.boot,
             idle: rules.idle,
@@ -149,7 +147,7 @@ impl Session {
             device: DeviceSide::new(now),
             seats: BTreeMap::new(),
             next_seat: 1,
-            writer: None,
+            seated: None,
             last_frame_at: rules.last_frame_at,
             traffic: rules.traffic,
             news: false,
@@ -209,72 +207,47 @@ impl Session {
         std::mem::take(&mut self.news)
     }
 
-    /// Somebody attaches.
-    pub(crate) fn attach(
-        &mut self,
-        role: Role,
-        subject: &str,
-        position: Option<Position>,
-        now: Moment,
-    ) -> Result<SeatId, Refusal> {
+    /// Its creator attaches, in place of whom it may have attached before.
+    pub(crate) fn attach(&mut self, position: Option<Position>, now: Moment) -> Result<SeatId, Refusal> {
         self.advance(now);
         match self.phase {
             Phase::Ended { reason, .. } => return Err(Refusal::Ended(reason)),
             Phase::Lost => return Err(Refusal::Moving),
-            Phase::Waiting | Phase::Opening { .. } | Phase::Live => {}
+            Phase::Live => self.check(position)?,
+            Phase::Waiting | Phase::Opening { .. } => {}
         }
         if self.seats.values().filter(|seat| seat.ended.is_some()).count() >= LEAVING_MAX {
             return Err(Refusal::Leaving);
         }
-        let kind = match role {
-            Role::Writer => Kind::Writer(self.admit_writer(subject, position, now)?),
-            Role::Watcher if self.watchers() >= WATCHERS_MAX => return Err(Refusal::WatchersFull),
-            Role::Watcher => Kind::Watcher(Watcher::after(self.down.received(), self.up.received())),
-        };
+        if let Some(id) = self.seated {
+            self.end_seat(id, EndReason::Replaced);
+        }
+        let seat = self.seat_at(position, now);
         let id = self.next_seat;
         self.next_seat += 1;
-        self.seats.insert(id, Seat::new(subject.to_owned(), kind));
-        if role == Role::Writer {
-            self.writer = Some(id);
-        }
+        self.seats.insert(id, seat);
+        self.seated = Some(id);
         self.news = true;
         Ok(id)
     }
 
-    fn watchers(&self) -> usize {
-        self.seats.values().filter(|seat| seat.role() == Role::Watcher && seat.ended.is_none()).count()
-    }
-
-    fn admit_writer(
-        &mut self,
-        subject: &str,
-        position: Option<Position>,
-        now: Moment,
-    ) -> Result<Writer, Refusal> {
-        let present = self.writer.and_then(|id| self.seats.get(&id)).filter(|seat| seat.ended.is_none());
-        if present.is_some_and(|seat| seat.subject != subject) {
-            return Err(Refusal::WriterPresent);
-        }
+    fn seat_at(&mut self, position: Option<Position>, now: Moment) -> Seat {
+        let mut seat = Seat::default();
         if self.phase == Phase::Live {
-            self.check(position)?;
-        }
-        if let Some(id) = self.writer.take() {
-            self.end_seat(id, EndReason::Replaced);
-        }
-        if self.phase != Phase::Live {
-            if self.phase == Phase::Waiting {
-                self.device.begin(now);
+            if let Some(position) = position {
+                self.deliver_up(position.received_up_to, now);
             }
-            self.phase = Phase::Opening { resume: position };
-            return Ok(Writer::default());
+            seat.begin_at(self.up.delivered());
+            return seat;
         }
-        if let Some(position) = position {
-            self.deliver_up(position.received_up_to, now);
+        if self.phase == Phase::Waiting {
+            self.device.begin(now);
         }
-        Ok(Writer::at(self.up.delivered()))
+        self.phase = Phase::Opening { resume: position };
+        seat
     }
 
-    /// Whether a writer can go on from there.
+    /// Whether its creator can go on from there.
     fn check(&self, position: Option<Position>) -> Result<(), Refusal> {
         let Some(position) = position else { return Ok(()) };
         if position.received_up_to > self.up.received() || position.delivered_up_to > self.down.delivered() {
@@ -290,43 +263,38 @@ impl Session {
     pub(crate) fn say(&mut self, id: SeatId, said: Said, now: Moment) {
         self.advance(now);
         let Some(seat) = self.seats.get_mut(&id).filter(|seat| seat.ended.is_none()) else { return };
-        let fine = match (said, &mut seat.kind) {
-            // A watcher owes nothing and has nothing to say.
-            (Said::Progress { .. }, Kind::Watcher(_)) => true,
-            (Said::Frame(_) | Said::Close, Kind::Watcher(_)) => false,
-            (Said::Close, Kind::Writer(_)) => {
+        let fine = match said {
+            Said::Close => {
                 self.end(EndReason::Closed, now);
                 true
             }
-            (Said::Progress { delivered_up_to, credit_up_to }, Kind::Writer(writer)) => {
-                let fine = seat.begun && delivered_up_to <= writer.given;
+            Said::Progress { delivered_up_to, credit_up_to } => {
+                let fine = seat.begun && seat.progress(delivered_up_to, credit_up_to);
                 if fine {
-                    writer.credit =
-                        writer.credit.max(credit_up_to.min(delivered_up_to.saturating_add(WINDOW)));
                     self.deliver_up(delivered_up_to, now);
                     self.news = true;
                 }
                 fine
             }
-            (Said::Frame(frame), Kind::Writer(_)) => seat.begun && self.take_down(id, frame, now),
+            Said::Frame(frame) => seat.begun && self.take_down(id, frame, now),
         };
         if !fine {
             self.end_seat(id, EndReason::CallerError);
         }
     }
 
-    /// A writer's frame; false: it cannot be.
+    /// A frame for the device; false: it cannot be.
     fn take_down(&mut self, id: SeatId, frame: Frame, now: Moment) -> bool {
         if frame.data.is_empty() || frame.data.len() > DEBUG_FRAME_BYTES_MAX {
             return false;
         }
-        let (copy, bytes) = (frame.clone(), frame.data.len());
+        let bytes = frame.data.len();
         match self.down.take(frame) {
             Taken::New => {
                 if let Some(seat) = self.seats.get_mut(&id) {
                     seat.traffic.count(Direction::Down, bytes);
                 }
-                self.passed(Direction::Down, &copy, now);
+                self.passed(Direction::Down, bytes, now);
                 true
             }
             Taken::Again => true,
@@ -334,11 +302,10 @@ impl Session {
         }
     }
 
-    /// A frame went this way: it is counted, and watchers see it.
-    fn passed(&mut self, direction: Direction, frame: &Frame, now: Moment) {
-        self.traffic.count(direction, frame.data.len());
+    /// A frame of this size went this way.
+    fn passed(&mut self, direction: Direction, bytes: usize, now: Moment) {
+        self.traffic.count(direction, bytes);
         self.last_frame_at = now;
-        self.seats.values_mut().for_each(|seat| seat.watch(direction, frame));
         self.news = true;
     }
 
@@ -352,27 +319,13 @@ impl Session {
         // What the device said before the session ended is told before the end is.
         let last_words = seat.ended.is_none_or(EndReason::ends_session) && seat.begun;
         let begins = seat.ended.is_none() && !seat.begun;
-        let told = match &mut seat.kind {
-            Kind::Writer(writer) if begins => (self.phase == Phase::Live).then(|| {
-                seat.begun = true;
-                Told::Attached { down_received_up_to: self.down.received(), up_after: writer.given }
-            }),
-            Kind::Watcher(watcher) if begins => {
-                seat.begun = true;
-                let (down_received_up_to, up_after) = watcher.after;
-                Some(Told::Attached { down_received_up_to, up_after })
-            }
-            Kind::Writer(writer) if last_words => {
-                writer.next(&self.up, &self.down, seat.ended.is_some(), &mut seat.traffic)
-            }
-            Kind::Watcher(watcher) if last_words => watcher.pop().map(|watched| match watched {
-                Watched::Missed(count) => Told::Missed(count),
-                Watched::Frame(direction, frame) => {
-                    seat.traffic.count(direction, frame.data.len());
-                    Told::Frame(direction, frame)
-                }
-            }),
-            _ => None,
+        let told = if begins && self.phase == Phase::Live {
+            seat.begun = true;
+            Some(Told::Attached { down_received_up_to: self.down.received(), up_after: seat.given })
+        } else if last_words {
+            seat.next(&self.up, &self.down)
+        } else {
+            None
         };
         if let Some(told) = told {
             return Next::Tell(told);
@@ -391,8 +344,8 @@ impl Session {
     /// The stream of an attachment is gone, for this reason if it had not ended by another.
     pub(crate) fn leave(&mut self, id: SeatId, reason: EndReason) -> Option<Departure> {
         let seat = self.seats.remove(&id)?;
-        if self.writer == Some(id) {
-            self.writer = None;
+        if self.seated == Some(id) {
+            self.seated = None;
         }
         Some(Departure { reason: seat.ended.unwrap_or(reason), traffic: seat.traffic })
     }
@@ -403,8 +356,8 @@ impl Session {
             seat.end(reason);
             self.news = true;
         }
-        if self.writer == Some(id) {
-            self.writer = None;
+        if self.seated == Some(id) {
+            self.seated = None;
         }
     }
 
@@ -449,7 +402,7 @@ impl Session {
 
     fn end_all(&mut self, reason: EndReason) {
         self.seats.values_mut().for_each(|seat| seat.end(reason));
-        self.writer = None;
+        self.seated = None;
         self.news = true;
     }
 
@@ -496,30 +449,6 @@ impl Session {
             }
             Phase::Lost => None,
         }
-    }
-}
-
-impl Writer {
-    /// Begins after this frame of the device, with a window of credit.
-    fn at(given: u64) -> Self {
-        Self { given, credit: given.saturating_add(WINDOW), told: (0, 0) }
-    }
-
-    /// The device's next frame, or how far its own have come.
-    fn next(&mut self, up: &Lane, down: &Lane, over: bool, traffic: &mut Traffic) -> Option<Told> {
-        if self.given < self.credit
-            && let Some(frame) = up.frame(self.given + 1)
-        {
-            self.given += 1;
-            traffic.count(Direction::Up, frame.data.len());
-            return Some(Told::Frame(Direction::Up, frame));
-        }
-        let state = (down.delivered(), down.credit());
-        if over || self.told == state {
-            return None;
-        }
-        self.told = state;
-        Some(Told::Progress { delivered_up_to: state.0, credit_up_to: state.1 })
     }
 }
 

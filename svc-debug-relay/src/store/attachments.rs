@@ -5,7 +5,7 @@ use kit::pg::{Error, ToSql, Tx};
 use wire::{DebugSessionId, TenantId};
 
 use super::{columns, signed};
-use crate::model::{EndReason, Role, Traffic};
+use crate::model::{EndReason, Traffic};
 
 /// An attachment that has ended.
 #[derive(Clone, Debug)]
@@ -22,16 +22,15 @@ pub(crate) async fn add(
     session: DebugSessionId,
     epoch: u32,
     subject: &str,
-    role: Role,
 ) -> Result<i64, Error> {
-    let values: [&(dyn ToSql + Sync); 5] =
-        [&tenant.to_string(), &session.to_string(), &i64::from(epoch), &subject, &role.name()];
+    let values: [&(dyn ToSql + Sync); 4] =
+        [&tenant.to_string(), &session.to_string(), &i64::from(epoch), &subject];
     let row = tx
         .query_one(
             "WITH event AS (INSERT INTO debug.events (tenant_id, session_id, device_id, time, kind, subject, role) \
-                 SELECT tenant_id, session_id, device_id, now(), 'attached', $4, $5 FROM debug.sessions WHERE session_id = $2) \
-             INSERT INTO debug.attachments (tenant_id, session_id, epoch, subject, role, start_time) \
-             VALUES ($1, $2, $3, $4, $5, now()) RETURNING attachment_id",
+                 SELECT tenant_id, session_id, device_id, now(), 'attached', $4, role FROM debug.sessions WHERE session_id = $2) \
+             INSERT INTO debug.attachments (tenant_id, session_id, epoch, subject, start_time) \
+             VALUES ($1, $2, $3, $4, now()) RETURNING attachment_id",
             &values,
         )
         .await?;
@@ -64,11 +63,11 @@ pub(crate) async fn remove(tx: &Tx, gone: &[Gone]) -> Result<(), Error> {
         "WITH k AS (SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) \
                  AS k(id, reason, frames_up, bytes_up, frames_down, bytes_down)), \
              gone AS (DELETE FROM debug.attachments a USING k WHERE a.attachment_id = k.id \
-                 RETURNING a.tenant_id, a.session_id, a.subject, a.role, a.start_time, k.reason, k.frames_up, k.bytes_up, \
+                 RETURNING a.tenant_id, a.session_id, a.subject, a.start_time, k.reason, k.frames_up, k.bytes_up, \
                      k.frames_down, k.bytes_down) \
          INSERT INTO debug.events (tenant_id, session_id, device_id, time, kind, subject, role, start_time, reason, \
              frames_up, bytes_up, frames_down, bytes_down) \
-         SELECT g.tenant_id, g.session_id, s.device_id, now(), 'detached', g.subject, g.role, g.start_time, g.reason, \
+         SELECT g.tenant_id, g.session_id, s.device_id, now(), 'detached', g.subject, s.role, g.start_time, g.reason, \
              g.frames_up, g.bytes_up, g.frames_down, g.bytes_down \
          FROM gone g JOIN debug.sessions s USING (session_id)",
         &[&ids, &reasons, &frames_up, &bytes_up, &frames_down, &bytes_down],
@@ -88,7 +87,7 @@ pub(crate) async fn remove_orphans(
         "WITH gone AS (DELETE FROM debug.attachments WHERE session_id = $1 AND epoch < $2 RETURNING *) \
          INSERT INTO debug.events (tenant_id, session_id, device_id, time, kind, subject, role, start_time, reason, \
              frames_up, bytes_up, frames_down, bytes_down) \
-         SELECT g.tenant_id, g.session_id, s.device_id, now(), 'detached', g.subject, g.role, g.start_time, $3, \
+         SELECT g.tenant_id, g.session_id, s.device_id, now(), 'detached', g.subject, s.role, g.start_time, $3, \
              g.frames_up, g.bytes_up, g.frames_down, g.bytes_down \
          FROM gone g JOIN debug.sessions s USING (session_id)",
         &[&session.to_string(), &signed(before_epoch.into()), &reason.name()],

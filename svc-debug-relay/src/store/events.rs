@@ -3,8 +3,9 @@
 use std::time::SystemTime;
 
 use kit::pg::{Error, ToSql, Tx};
-use wire::{DebugSessionId, DeviceId, TenantId};
+use wire::{DebugSessionId, DeviceId};
 
+use super::sessions::Wanted;
 use super::{signed, traffic, unsigned};
 use crate::model::{EndReason, Role, Traffic};
 
@@ -18,6 +19,7 @@ pub(crate) struct Event {
     pub(crate) time: SystemTime,
     pub(crate) kind: Kind,
     pub(crate) subject: String,
+    /// None: of the time before roles were written down with it.
     pub(crate) role: Option<Role>,
     pub(crate) start_time: Option<SystemTime>,
     pub(crate) reason: Option<EndReason>,
@@ -57,8 +59,8 @@ impl Kind {
 
 pub(crate) async fn created(tx: &Tx, session: DebugSessionId, subject: &str) -> Result<(), Error> {
     tx.execute(
-        "INSERT INTO debug.events (tenant_id, session_id, device_id, time, kind, subject) \
-         SELECT tenant_id, session_id, device_id, now(), 'created', $2 FROM debug.sessions WHERE session_id = $1",
+        "INSERT INTO debug.events (tenant_id, session_id, device_id, time, kind, subject, role) \
+         SELECT tenant_id, session_id, device_id, now(), 'created', $2, role FROM debug.sessions WHERE session_id = $1",
         &[&session.to_string(), &subject],
     )
     .await?;
@@ -69,35 +71,35 @@ pub(crate) async fn denied(
     tx: &Tx,
     session: DebugSessionId,
     subject: &str,
-    role: Role,
     denial: &str,
 ) -> Result<(), Error> {
     tx.execute(
         "INSERT INTO debug.events (tenant_id, session_id, device_id, time, kind, subject, role, denial) \
-         SELECT tenant_id, session_id, device_id, now(), 'denied', $2, $3, $4 FROM debug.sessions WHERE session_id = $1",
-        &[&session.to_string(), &subject, &role.name(), &denial],
+         SELECT tenant_id, session_id, device_id, now(), 'denied', $2, role, $3 FROM debug.sessions WHERE session_id = $1",
+        &[&session.to_string(), &subject, &denial],
     )
     .await?;
     Ok(())
 }
 
 /// A session with this device was refused: there is none to name.
-pub(crate) async fn refused(
-    tx: &Tx,
-    tenant: TenantId,
-    device: DeviceId,
-    subject: &str,
-    denial: &str,
-) -> Result<(), Error> {
+pub(crate) async fn refused(tx: &Tx, wanted: &Wanted<'_>, denial: &str) -> Result<(), Error> {
     tx.execute(
-        "INSERT INTO debug.events (tenant_id, session_id, device_id, time, kind, subject, denial) \
-         VALUES ($1, '', $2, now(), 'denied', $3, $4)",
-        &[&tenant.to_string(), &device.to_string(), &subject, &denial],
+        "INSERT INTO debug.events (tenant_id, session_id, device_id, time, kind, subject, role, denial) \
+         VALUES ($1, '', $2, now(), 'denied', $3, $4, $5)",
+        &[
+            &wanted.tenant.to_string(),
+            &wanted.device.to_string(),
+            &wanted.creator,
+            &wanted.role.name(),
+            &denial,
+        ],
     )
     .await?;
     Ok(())
 }
 
+/// By nobody where `subject` is empty, unless its creator said so: on its stream, there is no other.
 pub(super) async fn ended(
     tx: &Tx,
     session: DebugSessionId,
@@ -105,9 +107,10 @@ pub(super) async fn ended(
     subject: &str,
 ) -> Result<(), Error> {
     tx.execute(
-        "INSERT INTO debug.events (tenant_id, session_id, device_id, time, kind, subject, start_time, reason, frames_up, \
+        "INSERT INTO debug.events (tenant_id, session_id, device_id, time, kind, subject, role, start_time, reason, frames_up, \
              bytes_up, frames_down, bytes_down) \
-         SELECT tenant_id, session_id, device_id, now(), 'ended', $3, create_time, $2, frames_up, bytes_up, frames_down, \
+         SELECT tenant_id, session_id, device_id, now(), 'ended', CASE WHEN $2 = 'closed' THEN creator ELSE $3 END, role, \
+             create_time, $2, frames_up, bytes_up, frames_down, \
              bytes_down \
          FROM debug.sessions WHERE session_id = $1",
         &[&session.to_string(), &reason.name(), &subject],

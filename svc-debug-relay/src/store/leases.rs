@@ -6,12 +6,14 @@ use kit::pg::{Error, ToSql, Tx};
 use wire::{DebugSessionId, DeviceId, RelayId};
 
 use super::{columns, signed, traffic, unsigned};
-use crate::model::{Boot, EndReason, Traffic};
+use crate::model::{Boot, EndReason, Role, Traffic};
 
 /// A session's row, locked.
 #[derive(Clone, Debug)]
 pub(crate) struct Locked {
     pub(crate) device: DeviceId,
+    pub(crate) creator: String,
+    pub(crate) role: Role,
     pub(crate) ended: Option<EndReason>,
     pub(crate) epoch: u32,
     pub(crate) relay: Option<RelayId>,
@@ -43,7 +45,7 @@ pub(crate) async fn lock(tx: &Tx, id: DebugSessionId) -> Result<Option<Locked>, 
             "SELECT device_id, end_reason, epoch, relay_id, coalesce(relay_url, ''), coalesce(lease_until > now(), false), \
                  idle_ms, (extract(epoch FROM expire_time - now()) * 1000)::bigint, \
                  (extract(epoch FROM now() - last_frame_time) * 1000)::bigint, boot_counter, boot_random, \
-                 frames_up, bytes_up, frames_down, bytes_down \
+                 frames_up, bytes_up, frames_down, bytes_down, creator, role \
              FROM debug.sessions WHERE session_id = $1 FOR UPDATE",
             &[&id.to_string()],
         )
@@ -55,6 +57,8 @@ pub(crate) async fn lock(tx: &Tx, id: DebugSessionId) -> Result<Option<Locked>, 
         let boot: (Option<i64>, Option<i64>) = (row.get(9), row.get(10));
         Locked {
             device: row.get::<_, &str>(0).parse().expect("only ids are stored"),
+            creator: row.get(15),
+            role: super::role(row.get(16)),
             ended: reason.map(|name| EndReason::from_name(name).unwrap_or(EndReason::Closed)),
             epoch: epoch(row.get(2)),
             relay: relay.and_then(|relay| relay.parse().ok()),

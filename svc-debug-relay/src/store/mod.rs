@@ -11,7 +11,7 @@ use kit::Shutdown;
 use kit::pg::{Error, Hint, Pg, Scope, Tx};
 use tokio::sync::mpsc;
 
-use crate::model::Traffic;
+use crate::model::{Role, Traffic};
 
 refinery::embed_migrations!("src/store/migrations");
 
@@ -57,6 +57,11 @@ pub(crate) fn signed(number: u64) -> i64 {
 /// A number the database keeps from being negative.
 pub(crate) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
+}
+
+/// A session's role; one that this process does not know is none that writes.
+pub(crate) fn role(name: &str) -> Role {
+    Role::from_name(name).unwrap_or(Role::Watcher)
 }
 
 /// The four numbers of a traffic, in the order of the tables' columns.

@@ -7,13 +7,14 @@ use wire::{DebugSessionId, DeviceId, TenantId};
 
 use super::{signed, traffic, unsigned};
 use crate::model::timeouts::Timeouts;
-use crate::model::{EndReason, Traffic};
+use crate::model::{EndReason, Role, Traffic};
 
 /// A session as it is stored.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     pub(crate) id: DebugSessionId,
     pub(crate) device: DeviceId,
+    pub(crate) role: Role,
     pub(crate) creator: String,
     pub(crate) timeouts: Timeouts,
     /// Why it ended; none: it is open.
@@ -22,19 +23,26 @@ pub(crate) struct Stored {
     pub(crate) expire_time: SystemTime,
     pub(crate) last_frame_time: SystemTime,
     pub(crate) end_time: Option<SystemTime>,
-    pub(crate) writers: i32,
-    pub(crate) watchers: i32,
+    pub(crate) is_attached: bool,
     pub(crate) traffic: Traffic,
 }
 
-/// A session to make.
+/// A session somebody wants to have.
 #[derive(Debug)]
-pub(crate) struct New<'a> {
-    pub(crate) id: DebugSessionId,
+pub(crate) struct Wanted<'a> {
     pub(crate) tenant: TenantId,
     pub(crate) device: DeviceId,
+    pub(crate) role: Role,
     pub(crate) creator: &'a str,
     pub(crate) timeouts: Timeouts,
+}
+
+/// How many sessions are open: of a tenant, and of one device's by role.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Open {
+    pub(crate) of_tenant: u64,
+    pub(crate) writers: u64,
+    pub(crate) watchers: u64,
 }
 
 /// Which sessions are asked for.
@@ -48,34 +56,35 @@ pub(crate) struct Filter {
 
 const SHOWN: &str = "s.session_id, s.device_id, s.creator, s.idle_ms, s.total_ms, s.end_reason, s.create_time, s.expire_time, \
      s.last_frame_time, s.end_time, \
-     (SELECT count(*) FROM debug.attachments a WHERE a.session_id = s.session_id AND a.role = 'writer')::int, \
-     (SELECT count(*) FROM debug.attachments a WHERE a.session_id = s.session_id AND a.role = 'watcher')::int, \
-     s.frames_up, s.bytes_up, s.frames_down, s.bytes_down";
+     EXISTS (SELECT 1 FROM debug.attachments a WHERE a.session_id = s.session_id), \
+     s.role, s.frames_up, s.bytes_up, s.frames_down, s.bytes_down";
 
-/// Makes it, unless the device has an open one; orders those of a tenant so that they can be counted.
-pub(crate) async fn create(tx: &Tx, new: &New<'_>) -> Result<bool, Error> {
-    let values: [&(dyn ToSql + Sync); 6] = [
-        &new.id.to_string(),
+/// Makes it, unless it is a writer's and the device has an open one of such; how many watchers there may be is for who has
+/// counted them ([`count_open`]) in the same transaction.
+pub(crate) async fn create(tx: &Tx, id: DebugSessionId, new: &Wanted<'_>) -> Result<bool, Error> {
+    let values: [&(dyn ToSql + Sync); 7] = [
+        &id.to_string(),
         &new.tenant.to_string(),
         &new.device.to_string(),
         &new.creator,
         &millis(new.timeouts.idle),
         &millis(new.timeouts.total),
+        &new.role.name(),
     ];
     let made = tx
         .execute(
             "INSERT INTO debug.sessions (session_id, tenant_id, device_id, creator, idle_ms, total_ms, create_time, \
-                 expire_time, last_frame_time) \
-             VALUES ($1, $2, $3, $4, $5, $6::bigint, now(), now() + $6::bigint * interval '1 millisecond', now()) \
-             ON CONFLICT (device_id) WHERE state = 'open' DO NOTHING",
+                 expire_time, last_frame_time, role) \
+             VALUES ($1, $2, $3, $4, $5, $6::bigint, now(), now() + $6::bigint * interval '1 millisecond', now(), $7) \
+             ON CONFLICT (device_id) WHERE state = 'open' AND role = 'writer' DO NOTHING",
             &values,
         )
         .await?;
     Ok(made > 0)
 }
 
-/// How many open ones a tenant has; creations of one tenant wait for each other.
-pub(crate) async fn count_open(tx: &Tx, tenant: TenantId) -> Result<u64, Error> {
+/// How many are open. Until the transaction ends no other one of the tenant's is made: a device is one tenant's.
+pub(crate) async fn count_open(tx: &Tx, tenant: TenantId, device: DeviceId) -> Result<Open, Error> {
     let tenant = tenant.to_string();
     tx.query_one(
         "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended('holdfast debug create ' || $1, 0))",
@@ -83,9 +92,15 @@ pub(crate) async fn count_open(tx: &Tx, tenant: TenantId) -> Result<u64, Error> 
     )
     .await?;
     let row = tx
-        .query_one("SELECT count(*) FROM debug.sessions WHERE tenant_id = $1 AND state = 'open'", &[&tenant])
+        .query_one(
+            "SELECT count(*), count(*) FILTER (WHERE device_id = $2 AND role = 'writer'), \
+                 count(*) FILTER (WHERE device_id = $2 AND role = 'watcher') \
+             FROM debug.sessions WHERE tenant_id = $1 AND state = 'open'",
+            &[&tenant, &device.to_string()],
+        )
         .await?;
-    Ok(unsigned(row.get(0)))
+    let [of_tenant, writers, watchers] = [0, 1, 2].map(|index| unsigned(row.get(index)));
+    Ok(Open { of_tenant, writers, watchers })
 }
 
 pub(crate) async fn get(tx: &Tx, id: DebugSessionId) -> Result<Option<Stored>, Error> {
@@ -146,8 +161,8 @@ fn shown(row: &Row) -> Stored {
         expire_time: row.get(7),
         last_frame_time: row.get(8),
         end_time: row.get(9),
-        writers: row.get(10),
-        watchers: row.get(11),
+        is_attached: row.get(10),
+        role: super::role(row.get(11)),
         traffic: traffic(row, 12),
     }
 }

@@ -50,7 +50,7 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(app: Arc<App>, link: Arc<Link>, shutdown: Shutdown) -> Self {
-        let watchers = Places::new("WATCHERS", WATCHERS_MAX, WATCHERS_OF_TENANT_MAX);
+        let watchers = Places::new("WATCHES", WATCHERS_MAX, WATCHERS_OF_TENANT_MAX);
         Self { app, link, watchers, shutdown }
     }
 

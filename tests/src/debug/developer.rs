@@ -7,7 +7,7 @@ use proto::debug::v1::attach_debug_session_response::Message as Told;
 use proto::debug::v1::debug_session_service_client::DebugSessionServiceClient;
 use proto::debug::v1::{
     Attach, AttachDebugSessionRequest, AttachDebugSessionResponse, Close, DebugFrame, EndReason, Ended,
-    Position, Progress, Role,
+    Position, Progress,
 };
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -24,7 +24,7 @@ pub struct Stream {
     pub told: Streaming<AttachDebugSessionResponse>,
 }
 
-/// A writer over all its calls.
+/// One over all its calls.
 #[derive(Default)]
 pub struct Developer {
     /// All it wants to send.
@@ -74,12 +74,8 @@ impl Stream {
     }
 }
 
-pub fn writer(session: &str, position: Option<Position>) -> Attach {
-    Attach { name: session.to_owned(), role: Role::Writer.into(), position }
-}
-
-pub fn watcher(session: &str) -> Attach {
-    Attach { name: session.to_owned(), role: Role::Watcher.into(), position: None }
+pub fn at(session: &str, position: Option<Position>) -> Attach {
+    Attach { name: session.to_owned(), position }
 }
 
 impl Developer {
@@ -91,7 +87,7 @@ impl Developer {
     pub async fn attach(&mut self, api: &Api, session: &str) -> Result<Stream> {
         let trying = async {
             loop {
-                match Stream::open(api, writer(session, Some(self.position()))).await {
+                match Stream::open(api, at(session, Some(self.position()))).await {
                     Ok(stream) => return Ok(stream),
                     Err(status) if status.code() == tonic::Code::Unavailable => {
                         tokio::task::yield_now().await;
@@ -108,7 +104,7 @@ impl Developer {
         while self.sent < self.credit.min(self.frames.len() as i64) {
             let data = self.frames[self.sent as usize].clone().into();
             self.sent += 1;
-            stream.say(Say::Frame(DebugFrame { number: self.sent, data, direction: 0 })).await;
+            stream.say(Say::Frame(DebugFrame { number: self.sent, data })).await;
         }
     }
 
@@ -137,7 +133,6 @@ impl Developer {
                     (self.delivered, self.credit) = (progress.delivered_up_to, progress.credit_up_to);
                 }
                 Some(Told::Ended(ended)) => return Ok(Some(ended)),
-                Some(Told::Missed(_)) => bail!("a writer misses nothing"),
                 None => bail!("the stream ended without a word"),
             }
             self.credit_now(stream).await;

@@ -1,6 +1,7 @@
 //! A device's end of a debug session, played as docs/protocol.md has it: over MQTT, with the identity of an enrolled
 //! device, and able to lose, repeat, fall silent and lie.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,8 +41,12 @@ pub struct Faults {
     pub rebooted: bool,
 }
 
+/// Its end of a writer's session, the newest one; and of watchers', which have frames of their own.
+#[derive(Default)]
 pub struct State {
     pub faults: Faults,
+    /// By session: those of which it was said that they are watchers'.
+    pub watching: BTreeMap<String, State>,
     /// The developer's frames, in order.
     pub taken: Vec<Vec<u8>>,
     /// Its own frames.
@@ -50,7 +55,7 @@ pub struct State {
     pub highest_epoch: u32,
     pub sent: u64,
     pub forgotten: u64,
-    session: String,
+    pub session: String,
     topic: String,
     received: u64,
     credit: u64,
@@ -66,22 +71,8 @@ pub struct Device {
 
 impl Device {
     pub async fn connect(stack: &Stack, enrolled: &Enrolled) -> Result<Device> {
-        let state = State {
-            faults: Faults::default(),
-            taken: Vec::new(),
-            frames: Vec::new(),
-            told_end: false,
-            highest_epoch: 0,
-            sent: 0,
-            forgotten: 0,
-            session: String::new(),
-            topic: String::new(),
-            received: 0,
-            credit: 0,
-            passed: 0,
-        };
         let mut device = Device {
-            state: Arc::new(Mutex::new(state)),
+            state: Arc::default(),
             changed: Arc::new(watch::Sender::new(0)),
             id: enrolled.id().to_owned(),
             tasks: Vec::new(),
@@ -137,6 +128,12 @@ impl Device {
         lock(&self.state).frames.extend(frames);
     }
 
+    /// More to send to a watcher.
+    pub fn say_to(&self, session: &str, frames: impl IntoIterator<Item = Vec<u8>>) {
+        let mut state = lock(&self.state);
+        state.watching.entry(session.to_owned()).or_default().frames.extend(frames);
+    }
+
     /// Forgets what it had to send.
     pub fn forget(&self) {
         lock(&self.state).frames.clear();
@@ -173,7 +170,12 @@ fn publish_all(client: &AsyncClient, ups: Vec<(String, DebugUp)>) {
 }
 
 impl State {
-    fn hear(&mut self, down: DebugDown, topic: String) -> Vec<(String, DebugUp)> {
+    fn hear(&mut self, mut down: DebugDown, topic: String) -> Vec<(String, DebugUp)> {
+        if std::mem::take(&mut down.watch) {
+            let end = self.watching.entry(down.session.clone()).or_default();
+            end.faults = self.faults.clone();
+            return end.hear(down, topic);
+        }
         self.passed += 1;
         let lost = self.faults.lose > 0 && self.passed.is_multiple_of(self.faults.lose);
         if lost || down.epoch < self.highest_epoch && down.session == self.session {
@@ -225,11 +227,12 @@ impl State {
     }
 
     fn resend(&mut self) -> Vec<(String, DebugUp)> {
-        if self.session.is_empty() || self.told_end {
-            return Vec::new();
+        let mut ups: Vec<_> = self.watching.values_mut().flat_map(State::resend).collect();
+        if !self.session.is_empty() && !self.told_end {
+            self.sent = self.received;
+            ups.extend(self.send());
         }
-        self.sent = self.received;
-        self.send()
+        ups
     }
 
     fn up(&self, number: Option<u64>) -> DebugUp {

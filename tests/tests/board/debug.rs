@@ -10,7 +10,7 @@ use proto::debug::v1::{CreateDebugSessionRequest, DebugSession};
 use proto::device::v1::{DebugAnswer, DebugCall, DebugGo, DebugState};
 use scenarios::an505::board::is_online;
 use scenarios::client::{channel, with_token};
-use scenarios::debug::developer::{Api, Developer, Stream, writer};
+use scenarios::debug::developer::{Api, Developer, Stream, at};
 use scenarios::world::World;
 use wire::limits::DEBUG_FRAME_BYTES_MAX;
 
@@ -45,7 +45,7 @@ impl Attached {
             ..Default::default()
         };
         let session = api.clone().create_debug_session(request).await?.into_inner().name;
-        let mut stream = Stream::open(api, writer(&session, None)).await?;
+        let mut stream = Stream::open(api, at(&session, None)).await?;
         let mut developer = Developer::default();
         let spoken = prologue(noise::Role::Writer, id(device).parse()?, id(&session).parse()?);
         let mut ephemeral = [0; 32];

@@ -17,7 +17,7 @@ use scenarios::client::{self, Client};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::developer::{Api, Developer, Stream, watcher, writer};
+use crate::developer::{Api, Developer, Stream, at};
 use crate::world::{World, frames};
 
 /// The owner's hand.
@@ -94,39 +94,45 @@ async fn forbidding_debugging_ends_what_is_open_for_everybody_and_the_device_is_
     let mut developer = Developer { frames: frames("down", 1), ..Developer::default() };
     let mut stream = developer.attach(&api, &session).await.unwrap();
     developer.run(&mut stream, |d| d.delivered == 1).await.unwrap();
-    let mut watching = Stream::open(&api, watcher(&session)).await.unwrap();
+    let colleague = world.fleet.admin.colleague(&world.fleet.stack, TenantRole::Developer).await.unwrap();
+    let theirs = world.api_of(&colleague).await.unwrap();
+    let watch = world.watch(&theirs).await.unwrap();
+    let mut watching = Stream::open(&theirs, at(&watch, None)).await.unwrap();
+    watching.next().await.unwrap();
 
     owner.forbid(&device).await.unwrap();
     for stream in [&mut stream, &mut watching] {
         let ended = stream.ended().await.unwrap();
         assert_eq!((ended.reason(), ended.resumable), (EndReason::Forbidden, false));
     }
-    world.device.until("is told", |d| d.told_end).await.unwrap();
+    let told = |d: &crate::device::State| d.told_end && d.watching.values().all(|watched| watched.told_end);
+    world.device.until("is told, for each", told).await.unwrap();
+    assert_eq!(world.end_of(&api, &watch).await.unwrap(), EndReason::Forbidden);
     assert_eq!(world.end_of(&api, &session).await.unwrap(), EndReason::Forbidden);
     let events = world.events(&api, &session, Kind::Ended, 1).await.unwrap();
     let end = events.iter().find(|event| event.kind() == Kind::Ended).unwrap();
     assert_eq!((end.reason(), end.subject.as_str()), (EndReason::Forbidden, ""), "it came about");
 
     // Attaching is refused by what forbids it, not by the end that it made; and written down, as the attempt at another session is.
-    let colleague = world.fleet.admin.colleague(&world.fleet.stack, TenantRole::Developer).await.unwrap();
-    let theirs = world.api_of(&colleague).await.unwrap();
-    let refused = Stream::open(&theirs, writer(&session, None)).await.err().unwrap();
+    let refused = Stream::open(&api, at(&session, None)).await.err().unwrap();
     assert_eq!((refused.code(), refusal(&refused)), (Code::FailedPrecondition, forbidden_by("device")));
     assert_eq!(refusal(&create(&world, &theirs, true).await.unwrap_err()), forbidden_by("device"));
     assert_eq!(refusal(&create(&world, &theirs, false).await.unwrap_err()), forbidden_by("device"));
     let denied = denials(&world, &api).await.unwrap();
     let denied: Vec<_> =
         denied.iter().map(|e| (e.denial.as_str(), e.subject.as_str(), e.debug_session.as_str())).collect();
-    let key = colleague.key.as_str();
+    let (mine, key) = (world.fleet.admin.key.as_str(), colleague.key.as_str());
     assert_eq!(
         denied,
-        [("DEBUGGING_FORBIDDEN", key, session.as_str()), ("DEBUGGING_FORBIDDEN", key, "")],
+        [("DEBUGGING_FORBIDDEN", mine, session.as_str()), ("DEBUGGING_FORBIDDEN", key, "")],
         "who only asked is not in it"
     );
 
     owner.allow(&device).await.unwrap();
-    let refused = Stream::open(&theirs, writer(&session, None)).await.err().unwrap();
-    assert_eq!(kit::status::reason(&refused).as_deref(), Some("SESSION_ENDED"), "an end is for good");
+    for (api, session) in [(&api, &session), (&theirs, &watch)] {
+        let refused = Stream::open(api, at(session, None)).await.err().unwrap();
+        assert_eq!(kit::status::reason(&refused).as_deref(), Some("SESSION_ENDED"), "an end is for good");
+    }
     let session = create(&world, &theirs, false).await.unwrap().name;
     let mut developer = Developer { frames: frames("again", 1), ..Developer::default() };
     let mut stream = developer.attach(&theirs, &session).await.unwrap();
@@ -199,7 +205,7 @@ async fn another_tenants_bans_reach_nobody_else_and_its_developers_learn_of_none
     let foreign = world.api_of(&stranger).await.unwrap();
     let moved = session.replace(&world.fleet.admin.tenant, &stranger.tenant);
     for name in [&session, &moved] {
-        let refused = Stream::open(&foreign, writer(name, None)).await.err().unwrap();
+        let refused = Stream::open(&foreign, at(name, None)).await.err().unwrap();
         assert_eq!((refused.code(), refused.message()), (Code::NotFound, "no such resource"));
     }
     assert_eq!(denials(&world, &api).await.unwrap(), []);

@@ -33,7 +33,7 @@ async fn a_session_is_made_and_closed_once_however_often_and_wherever_the_call_c
     let close = CloseDebugSessionRequest { name: one.name.clone(), ..Default::default() };
     let asks = CloseDebugSessionRequest { validate_only: true, ..close.clone() };
     let would = there.close_debug_session(asks).await.unwrap().into_inner();
-    assert_eq!(would.end_reason(), EndReason::ClosedByOperator);
+    assert_eq!(would.end_reason(), EndReason::Closed);
     assert_eq!(world.show(&here, &one.name).await.unwrap().end_reason(), EndReason::Unspecified, "it asked");
     let reused = CloseDebugSessionRequest { request_id: id.into(), ..close.clone() };
     let refused = there.close_debug_session(reused).await.unwrap_err();
@@ -46,7 +46,7 @@ async fn a_session_is_made_and_closed_once_however_often_and_wherever_the_call_c
     let mut here = world.api().await.unwrap();
     assert_eq!(here.close_debug_session(named).await.unwrap().into_inner(), closed);
     let again = here.create_debug_session(create(id)).await.unwrap().into_inner();
-    assert_eq!((again.end_reason(), &again.name), (EndReason::ClosedByOperator, &one.name));
+    assert_eq!((again.end_reason(), &again.name), (EndReason::Closed, &one.name));
     let events = world.events(&here, &one.name, Kind::Ended, 1).await.unwrap();
     let kinds: Vec<_> = events.iter().map(|event| event.kind()).collect();
     assert_eq!(kinds, [Kind::Created, Kind::Ended], "each once");

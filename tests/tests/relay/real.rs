@@ -6,7 +6,7 @@ use proto::debug::v1::{CreateDebugSessionRequest, DebugSession, EndReason};
 use scenarios::client::{channel, with_token};
 use scenarios::world::World;
 
-use crate::developer::{Api, Stream, writer};
+use crate::developer::{Api, Stream, at};
 
 #[tokio::test]
 async fn a_host_board_has_nothing_to_debug_and_says_so() -> Result<()> {
@@ -25,7 +25,7 @@ async fn a_host_board_has_nothing_to_debug_and_says_so() -> Result<()> {
             ..Default::default()
         };
         let session = api.clone().create_debug_session(request).await?.into_inner().name;
-        let mut stream = Stream::open(&api, writer(&session, None)).await?;
+        let mut stream = Stream::open(&api, at(&session, None)).await?;
         ensure!(stream.reason().await? == EndReason::DeviceRefused);
     }
     Ok(())

@@ -5,7 +5,7 @@ use dev::{Options, Service};
 use proto::debug::v1::debug_session_event::Kind;
 use proto::debug::v1::{
     CreateDebugSessionRequest, DebugSession, DebugSessionEvent, EndReason, GetDebugSessionRequest,
-    ListDebugSessionEventsRequest,
+    ListDebugSessionEventsRequest, Role,
 };
 use scenarios::client::Person;
 use scenarios::replica::Replica;
@@ -54,6 +54,11 @@ impl World {
     /// The name of a new session with the device.
     pub(crate) async fn session(&self, api: &Api) -> Result<String> {
         self.session_with(api, DebugSession::default()).await
+    }
+
+    /// The name of a new session to watch the device in.
+    pub(crate) async fn watch(&self, api: &Api) -> Result<String> {
+        self.session_with(api, DebugSession { role: Role::Watcher.into(), ..DebugSession::default() }).await
     }
 
     pub(crate) async fn session_with(&self, api: &Api, wanted: DebugSession) -> Result<String> {

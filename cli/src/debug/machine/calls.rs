@@ -240,7 +240,7 @@ impl Machine {
 }
 
 /// What they are, if they are known.
-fn registers(said: &[u8]) -> Option<Registers> {
+pub(crate) fn registers(said: &[u8]) -> Option<Registers> {
     let mut registers = [0; REGISTERS];
     for (register, word) in registers.iter_mut().zip(said.chunks_exact(4)) {
         *register = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);

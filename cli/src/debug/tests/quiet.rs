@@ -55,7 +55,7 @@ fn a_session_that_gdb_does_not_use_is_over_however_often_the_device_is_told_some
     let (debugged, _told) = debugged(&runtime, &model, options).unwrap();
     runtime.block_on(async {
         let listener = listen(0).await.unwrap();
-        let server = Server::start(debugged, false).unwrap();
+        let server = Server::start(debugged, false, None).unwrap();
         let served =
             tokio::time::timeout(PATIENCE, over_tcp(server, &listener, false)).await.expect("it hangs");
         assert!(served.unwrap_err().to_string().contains("nothing was said for too long"));

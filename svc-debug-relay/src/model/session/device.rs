@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use super::{Phase, Session};
 use crate::model::lane::{Lane, Taken, WINDOW};
-use crate::model::seat::Kind;
-use crate::model::{Boot, Direction, EndReason, Frame, Moment, NUMBER_MAX, Position};
+use crate::model::{Boot, Direction, EndReason, Frame, Moment, NUMBER_MAX, Position, Role};
 use wire::limits::DEBUG_FRAME_BYTES_MAX;
 
 /// Wait before something is said again, doubled each time up to the second.
@@ -48,6 +47,8 @@ pub(crate) enum DeviceEnd {
 /// What the device is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Down {
+    /// The session is a watcher's.
+    pub(crate) watch: bool,
     pub(crate) epoch: u32,
     pub(crate) boot: Option<Boot>,
     pub(crate) open: bool,
@@ -189,7 +190,7 @@ impl Session {
         }
     }
 
-    /// The first answer: it says where both directions stand, and the writer says where it was.
+    /// The first answer: it says where both directions stand, and who attached says where it was.
     /// `is_known`: the device is the one it was, on the same boot.
     fn establish(&mut self, said: &Up, mut resume: Option<Position>, is_known: bool, now: Moment) {
         if said.received_up_to > NUMBER_MAX || said.forgotten_up_to > NUMBER_MAX {
@@ -200,11 +201,11 @@ impl Session {
         if is_ahead && !is_known {
             return self.end(EndReason::DeviceRestarted, now);
         }
-        // On the same boot it forgets nothing: then the position is wrong, which is the writer's matter alone.
+        // On the same boot it forgets nothing: then the position is wrong, which is the matter of who attached alone.
         if is_ahead || resume.is_some_and(|at| at.received_up_to < said.forgotten_up_to) {
             resume = None;
-            if let Some(writer) = self.writer {
-                self.end_seat(writer, EndReason::NotResumable);
+            if let Some(seated) = self.seated {
+                self.end_seat(seated, EndReason::NotResumable);
             }
         }
         let given = resume.map_or(said.forgotten_up_to, |at| at.received_up_to);
@@ -217,10 +218,8 @@ impl Session {
         self.device.owe_at(now);
         self.phase = Phase::Live;
         self.news = true;
-        if let Some(seat) = self.writer.and_then(|id| self.seats.get_mut(&id))
-            && let Kind::Writer(writer) = &mut seat.kind
-        {
-            *writer = crate::model::seat::Writer::at(given);
+        if let Some(seat) = self.seated.and_then(|id| self.seats.get_mut(&id)) {
+            seat.begin_at(given);
         }
     }
 
@@ -241,7 +240,7 @@ impl Session {
         }
         match self.up.take(frame.clone()) {
             Taken::New => {
-                self.passed(Direction::Up, frame, now);
+                self.passed(Direction::Up, frame.data.len(), now);
                 self.device.owe(&self.up, now);
                 true
             }
@@ -315,6 +314,7 @@ impl Session {
 
     fn bare(&self) -> Down {
         Down {
+            watch: self.role == Role::Watcher,
             epoch: self.epoch,
             boot: self.boot,
             open: false,

@@ -1,4 +1,4 @@
-//! Sessions without I/O: a scripted device and a scripted writer, a hop between them that loses, repeats and reorders,
+//! Sessions without I/O: a scripted device and a scripted developer, a hop between them that loses, repeats and reorders,
 //! and every way to end.
 
 use std::collections::VecDeque;
@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::seat::{WATCHER_FRAMES_MAX, WATCHER_MISSED_MAX};
+use crate::model::lane::WINDOW;
 
 const BOOT: Boot = Boot { counter: 7, random: 9 };
 const START: Moment = Duration::from_secs(1000);
@@ -17,6 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn rules(epoch: u32) -> Rules {
     Rules {
+        role: Role::Writer,
         epoch,
         boot: None,
         idle: IDLE,
@@ -63,10 +64,10 @@ fn last(session: &mut Session, seat: SeatId, now: Moment) -> Option<Told> {
     told(session, seat, now).pop()
 }
 
-/// A session with a writer whose device has answered.
+/// A session that is attached to, and whose device has answered.
 fn live() -> (Session, SeatId) {
     let mut session = Session::new(rules(1), START);
-    let writer = session.attach(Role::Writer, "a", None, START).unwrap();
+    let writer = session.attach(None, START).unwrap();
     assert!(downs(&mut session, START)[0].open);
     session.hear(quiet(1), START);
     assert_eq!(
@@ -81,19 +82,36 @@ fn live() -> (Session, SeatId) {
 }
 
 #[test]
-fn nothing_is_said_to_the_device_before_a_writer_is_there() {
+fn nothing_is_said_to_the_device_before_somebody_attaches() {
     let mut session = Session::new(rules(1), START);
     assert_eq!(downs(&mut session, START), []);
-    let watcher = session.attach(Role::Watcher, "w", None, START).unwrap();
-    assert_eq!(downs(&mut session, START), []);
     session.hear(quiet(1), START);
-    assert_eq!(told(&mut session, watcher, START), [Told::Attached { down_received_up_to: 0, up_after: 0 }]);
-    let writer = session.attach(Role::Writer, "a", None, START).unwrap();
+    assert_eq!(downs(&mut session, START), []);
+    let writer = session.attach(None, START).unwrap();
     assert_eq!(told(&mut session, writer, START), [], "the device has not answered");
     let opening = downs(&mut session, START);
     assert!(opening.len() == 1 && opening[0].open && opening[0].frame.is_none());
     assert_eq!(downs(&mut session, START), [], "asked once, until it is time to ask again");
     assert!(downs(&mut session, START + SECOND)[0].open);
+}
+
+#[test]
+fn every_word_to_the_device_says_whether_the_session_is_a_watchers() {
+    for (role, watch) in [(Role::Writer, false), (Role::Watcher, true)] {
+        let mut session = Session::new(Rules { role, ..rules(1) }, START);
+        let seat = session.attach(None, START).unwrap();
+        let mut said = downs(&mut session, START);
+        session.hear(quiet(1), START);
+        told(&mut session, seat, START);
+        session.say(seat, Said::Frame(frame(1)), START);
+        said.extend(downs(&mut session, START));
+        said.extend(downs(&mut session, START + SECOND * 15));
+        session.say(seat, Said::Close, START + SECOND * 15);
+        said.extend(downs(&mut session, START + SECOND * 15));
+        assert!(said[0].open && said.iter().any(|down| down.frame.is_some()), "{said:?}");
+        assert!(said.iter().any(|down| down.answer && !down.open) && said.last().unwrap().end, "{said:?}");
+        assert!(said.iter().all(|down| down.watch == watch), "{said:?}");
+    }
 }
 
 #[test]
@@ -109,7 +127,7 @@ fn a_frame_goes_each_way_and_is_acknowledged_by_its_end_only() {
         [Told::Progress { delivered_up_to: 1, credit_up_to: 1 + WINDOW }]
     );
     session.hear(Up { frame: Some(frame(1)), received_up_to: 1, ..quiet(1) }, START);
-    assert_eq!(told(&mut session, writer, START), [Told::Frame(Direction::Up, frame(1))]);
+    assert_eq!(told(&mut session, writer, START), [Told::Frame(frame(1))]);
     let acks = downs(&mut session, START + SECOND / 10);
     assert_eq!((acks[0].received_up_to, acks[0].delivered_up_to), (1, 0), "the writer has not said so");
     session.say(writer, Said::Progress { delivered_up_to: 1, credit_up_to: 40 }, START);
@@ -162,7 +180,7 @@ fn a_writer_that_does_not_read_gets_its_window_and_holds_up_only_its_own_device(
     session.say(writer, Said::Progress { delivered_up_to: 20, credit_up_to: u64::MAX }, START);
     assert_eq!(downs(&mut session, START)[0].credit_up_to, 20 + WINDOW);
     session.hear(Up { frame: Some(frame(WINDOW + 1)), ..quiet(1) }, START);
-    assert_eq!(told(&mut session, writer, START), [Told::Frame(Direction::Up, frame(WINDOW + 1))]);
+    assert_eq!(told(&mut session, writer, START), [Told::Frame(frame(WINDOW + 1))]);
 }
 
 #[test]
@@ -177,66 +195,32 @@ fn a_writer_is_given_no_frame_beyond_its_own_credit() {
     // It began with a window; what it says later only adds.
     assert_eq!(told(&mut session, first, START).len() as u64, WINDOW - 1);
     session.say(first, Said::Progress { delivered_up_to: 1, credit_up_to: 1 + WINDOW }, START);
-    assert_eq!(told(&mut session, first, START), [Told::Frame(Direction::Up, frame(1 + WINDOW))]);
+    assert_eq!(told(&mut session, first, START), [Told::Frame(frame(1 + WINDOW))]);
 }
 
 #[test]
-fn watchers_see_both_directions_from_when_they_came_and_may_fall_behind_alone() {
-    let (mut session, writer) = live();
-    session.say(writer, Said::Frame(frame(1)), START);
-    let watcher = session.attach(Role::Watcher, "w", None, START).unwrap();
-    session.say(writer, Said::Frame(frame(2)), START);
-    session.hear(Up { frame: Some(frame(1)), ..quiet(1) }, START);
-    assert_eq!(
-        told(&mut session, watcher, START),
-        [
-            Told::Attached { down_received_up_to: 1, up_after: 0 },
-            Told::Frame(Direction::Down, frame(2)),
-            Told::Frame(Direction::Up, frame(1))
-        ]
-    );
-    let mut number = 1;
-    let mut up = |session: &mut Session| {
-        number += 1;
-        session.hear(Up { frame: Some(frame(number)), forgotten_up_to: 0, ..quiet(1) }, START);
-        assert_eq!(last(session, writer, START), Some(Told::Frame(Direction::Up, frame(number))));
-        session.say(writer, Said::Progress { delivered_up_to: number, credit_up_to: u64::MAX }, START);
-    };
-    for _ in 0..WATCHER_FRAMES_MAX as u64 + 3 {
-        up(&mut session);
-    }
-    assert_eq!(told(&mut session, watcher, START)[0], Told::Missed(3));
-    for _ in 0..WATCHER_FRAMES_MAX as u64 + WATCHER_MISSED_MAX + 1 {
-        up(&mut session);
-    }
-    assert_eq!(told(&mut session, watcher, START), [Told::Ended(EndReason::Lagging)]);
-    assert_eq!(session.next_told(watcher, START), Next::Over);
-    assert_eq!(session.leave(watcher, EndReason::Left).unwrap().reason, EndReason::Lagging);
-    assert_eq!(session.ended(), None, "nobody else noticed");
-}
-
-#[test]
-fn seats_are_bounded_and_one_writes() {
-    let (mut session, writer) = live();
-    assert_eq!(session.attach(Role::Writer, "b", None, START), Err(Refusal::WriterPresent));
-    for _ in 0..WATCHERS_MAX {
-        session.attach(Role::Watcher, "w", None, START).unwrap();
-    }
-    assert_eq!(session.attach(Role::Watcher, "w", None, START), Err(Refusal::WatchersFull));
+fn who_attaches_anew_takes_its_own_place_and_those_leaving_are_bounded() {
+    let (mut session, first) = live();
     for n in 0..LEAVING_MAX {
-        session.attach(Role::Writer, "a", None, START).unwrap_or_else(|why| panic!("{n}: {why}"));
+        session.attach(None, START).unwrap_or_else(|why| panic!("{n}: {why}"));
     }
-    assert_eq!(session.attach(Role::Writer, "a", None, START), Err(Refusal::Leaving));
-    assert_eq!(last(&mut session, writer, START), Some(Told::Ended(EndReason::Replaced)));
-    assert_eq!(session.leave(writer, EndReason::Left).unwrap().reason, EndReason::Replaced);
-    session.attach(Role::Writer, "a", None, START).unwrap();
+    assert_eq!(session.attach(None, START), Err(Refusal::Leaving));
+    assert_eq!(last(&mut session, first, START), Some(Told::Ended(EndReason::Replaced)));
+    assert_eq!(session.leave(first, EndReason::Left).unwrap().reason, EndReason::Replaced);
+    session.attach(None, START).unwrap();
 }
 
 #[test]
-fn another_person_writes_when_the_writer_has_gone() {
-    let (mut session, writer) = live();
-    assert_eq!(session.leave(writer, EndReason::Left).unwrap().reason, EndReason::Left);
-    assert!(session.attach(Role::Writer, "b", None, START).is_ok());
+fn who_was_replaced_says_nothing_more() {
+    let (mut session, first) = live();
+    let second = session.attach(None, START).unwrap();
+    session.say(first, Said::Frame(frame(1)), START);
+    session.say(first, Said::Close, START);
+    assert_eq!((session.ended(), session.down.received()), (None, 0));
+    assert_eq!(session.leave(first, EndReason::Left).unwrap().reason, EndReason::Replaced);
+    told(&mut session, second, START);
+    session.say(second, Said::Frame(frame(1)), START);
+    assert_eq!(session.down.received(), 1, "whoever left, it has its place");
 }
 
 #[test]
@@ -249,18 +233,18 @@ fn a_writer_goes_on_from_where_it_was() {
     session.say(writer, Said::Frame(frame(1)), START);
     session.leave(writer, EndReason::Left);
     let at = |received_up_to, delivered_up_to| Some(Position { received_up_to, delivered_up_to });
-    assert_eq!(session.attach(Role::Writer, "a", at(6, 0), START), Err(Refusal::PositionAhead));
-    assert_eq!(session.attach(Role::Writer, "a", at(3, 1), START), Err(Refusal::PositionAhead));
-    let writer = session.attach(Role::Writer, "a", at(3, 0), START).unwrap();
+    assert_eq!(session.attach(at(6, 0), START), Err(Refusal::PositionAhead));
+    assert_eq!(session.attach(at(3, 1), START), Err(Refusal::PositionAhead));
+    let writer = session.attach(at(3, 0), START).unwrap();
     let all = told(&mut session, writer, START);
     assert_eq!(all[0], Told::Attached { down_received_up_to: 1, up_after: 3 });
-    assert_eq!(all[1..3], [4, 5].map(|n| Told::Frame(Direction::Up, frame(n))));
+    assert_eq!(all[1..3], [4, 5].map(|n| Told::Frame(frame(n))));
     session.say(writer, Said::Frame(frame(1)), START);
     session.say(writer, Said::Frame(frame(2)), START);
     assert_eq!(last(&mut session, writer, START), None, "what is here already is no mistake");
     session.leave(writer, EndReason::Left);
-    assert_eq!(session.attach(Role::Writer, "a", at(2, 0), START), Err(Refusal::NotResumable));
-    let fresh = session.attach(Role::Writer, "a", None, START).unwrap();
+    assert_eq!(session.attach(at(2, 0), START), Err(Refusal::NotResumable));
+    let fresh = session.attach(None, START).unwrap();
     assert_eq!(
         told(&mut session, fresh, START)[0],
         Told::Attached { down_received_up_to: 2, up_after: 3 },
@@ -272,7 +256,7 @@ fn a_writer_goes_on_from_where_it_was() {
 fn another_process_goes_on_from_what_the_ends_say() {
     let mut session = Session::new(Rules { boot: Some(BOOT), ..rules(5) }, START);
     let position = Some(Position { received_up_to: 10, delivered_up_to: 4 });
-    let writer = session.attach(Role::Writer, "a", position, START).unwrap();
+    let writer = session.attach(position, START).unwrap();
     downs(&mut session, START);
     session.hear(Up { received_up_to: 6, forgotten_up_to: 8, ..quiet(4) }, START);
     assert_eq!(told(&mut session, writer, START), [], "an answer to the process that lost it");
@@ -288,10 +272,10 @@ fn another_process_goes_on_from_what_the_ends_say() {
 fn a_position_that_the_device_forgot_ends_the_writer_and_not_the_session() {
     let mut session = Session::new(rules(2), START);
     let position = Some(Position { received_up_to: 3, delivered_up_to: 0 });
-    let writer = session.attach(Role::Writer, "a", position, START).unwrap();
+    let writer = session.attach(position, START).unwrap();
     session.hear(Up { forgotten_up_to: 8, ..quiet(2) }, START);
     assert_eq!(told(&mut session, writer, START), [Told::Ended(EndReason::NotResumable)]);
-    let fresh = session.attach(Role::Writer, "a", None, START).unwrap();
+    let fresh = session.attach(None, START).unwrap();
     assert_eq!(told(&mut session, fresh, START)[0], Told::Attached { down_received_up_to: 0, up_after: 8 });
 }
 
@@ -311,24 +295,17 @@ fn what_a_caller_cannot_say_ends_its_attachment_and_not_the_session() {
         session.say(writer, said(big.clone()), START);
         assert_eq!(last(&mut session, writer, START), Some(Told::Ended(EndReason::CallerError)));
         assert_eq!(session.ended(), None);
-        assert!(session.attach(Role::Writer, "b", None, START).is_ok(), "the seat is free");
+        assert!(session.attach(None, START).is_ok(), "the seat is free");
     }
     let (mut session, writer) = live();
     session.say(writer, Said::Frame(Frame { number: 1, data: big.slice(1..) }), START);
     assert_eq!(last(&mut session, writer, START), None, "a frame at the limit is fine");
-    let watcher = session.attach(Role::Watcher, "w", None, START).unwrap();
-    session.say(watcher, Said::Frame(frame(2)), START);
-    assert_eq!(last(&mut session, watcher, START), Some(Told::Ended(EndReason::CallerError)));
-    let early = session.attach(Role::Watcher, "w", None, START).unwrap();
-    session.say(early, Said::Close, START);
-    assert_eq!(last(&mut session, early, START), Some(Told::Ended(EndReason::CallerError)));
-    assert_eq!(session.ended(), None);
 }
 
 #[test]
 fn a_writer_says_nothing_before_it_was_told_where_to_begin() {
     let mut session = Session::new(rules(1), START);
-    let writer = session.attach(Role::Writer, "a", None, START).unwrap();
+    let writer = session.attach(None, START).unwrap();
     session.say(writer, Said::Frame(frame(1)), START);
     assert_eq!(told(&mut session, writer, START), [Told::Ended(EndReason::CallerError)]);
 }
@@ -351,7 +328,7 @@ fn what_a_device_cannot_say_ends_the_session() {
         assert_eq!(session.ended(), Some(EndReason::ProtocolError), "{said:?}");
     }
     let mut session = Session::new(rules(1), START);
-    session.attach(Role::Writer, "a", None, START).unwrap();
+    session.attach(None, START).unwrap();
     session.hear(Up { received_up_to: u64::MAX, ..quiet(1) }, START);
     assert_eq!(session.ended(), Some(EndReason::ProtocolError));
     let (mut session, _) = live();
@@ -360,7 +337,7 @@ fn what_a_device_cannot_say_ends_the_session() {
 }
 
 #[test]
-fn every_end_of_a_session_is_reached_told_to_all_and_final() {
+fn every_end_of_a_session_is_reached_told_and_final() {
     type Way = fn(&mut Session, SeatId) -> Moment;
     let ways: [(EndReason, Way); 12] = [
         (EndReason::Closed, |s, w| {
@@ -423,8 +400,6 @@ fn every_end_of_a_session_is_reached_told_to_all_and_final() {
     ];
     for (reason, way) in ways {
         let (mut session, writer) = live();
-        let watcher = session.attach(Role::Watcher, "w", None, START).unwrap();
-        told(&mut session, watcher, START);
         let now = way(&mut session, writer);
         let _ = session.next_down(now);
         assert_eq!(session.ended(), Some(reason));
@@ -432,14 +407,12 @@ fn every_end_of_a_session_is_reached_told_to_all_and_final() {
         let ended = Some(Told::Ended(reason));
         assert_ne!(last(&mut session, writer, now), ended, "{reason:?}: not before it is stored");
         session.settle();
-        for seat in [writer, watcher] {
-            assert_eq!(last(&mut session, seat, now), ended);
-            assert_eq!(session.next_told(seat, now), Next::Over);
-        }
+        assert_eq!(last(&mut session, writer, now), ended);
+        assert_eq!(session.next_told(writer, now), Next::Over);
         session.end(EndReason::Idle, now);
         session.lose(EndReason::Moved);
         assert_eq!(session.ended(), Some(reason), "the first end is the end");
-        assert_eq!(session.attach(Role::Writer, "a", None, now), Err(Refusal::Ended(reason)));
+        assert_eq!(session.attach(None, now), Err(Refusal::Ended(reason)));
         let farewells: Vec<Down> = (0..60).flat_map(|s| downs(&mut session, now + SECOND * s)).collect();
         assert!(farewells.len() <= 3 && farewells.iter().all(|down| down.end), "{reason:?} {farewells:?}");
         assert!(session.is_finished());
@@ -451,11 +424,11 @@ fn every_end_of_a_session_is_reached_told_to_all_and_final() {
 fn a_device_that_lost_what_it_had_is_another_device() {
     let mut session = Session::new(rules(2), START);
     let position = Some(Position { received_up_to: 0, delivered_up_to: 9 });
-    session.attach(Role::Writer, "a", position, START).unwrap();
+    session.attach(position, START).unwrap();
     session.hear(quiet(2), START);
     assert_eq!(session.ended(), Some(EndReason::DeviceRestarted));
     let mut session = Session::new(Rules { boot: Some(Boot { counter: 1, random: 1 }), ..rules(2) }, START);
-    session.attach(Role::Writer, "a", None, START).unwrap();
+    session.attach(None, START).unwrap();
     session.hear(quiet(2), START);
     assert_eq!(session.ended(), Some(EndReason::DeviceRestarted));
     let (mut session, _) = live();
@@ -466,7 +439,7 @@ fn a_device_that_lost_what_it_had_is_another_device() {
 #[test]
 fn a_device_that_never_answers_is_unreachable_and_one_that_heard_the_end_is_told_no_more() {
     let mut session = Session::new(rules(1), START);
-    let writer = session.attach(Role::Writer, "a", None, START).unwrap();
+    let writer = session.attach(None, START).unwrap();
     let _ = session.next_down(START + SILENCE);
     session.settle();
     assert_eq!(last(&mut session, writer, START + SILENCE), Some(Told::Ended(EndReason::DeviceUnreachable)));
@@ -485,7 +458,7 @@ fn the_last_words_of_a_device_come_before_the_end() {
     session.settle();
     assert_eq!(
         told(&mut session, writer, START),
-        [Told::Frame(Direction::Up, frame(1)), Told::Ended(EndReason::DeviceClosed)]
+        [Told::Frame(frame(1)), Told::Ended(EndReason::DeviceClosed)]
     );
 }
 
@@ -515,7 +488,7 @@ fn a_session_that_is_lost_says_nothing_more_to_the_device() {
         session.lose(reason);
         assert_eq!(downs(&mut session, START + SECOND), []);
         assert_eq!(last(&mut session, writer, START), Some(Told::Ended(reason)));
-        assert_eq!(session.attach(Role::Watcher, "w", None, START), Err(Refusal::Moving));
+        assert_eq!(session.attach(None, START), Err(Refusal::Moving));
         assert!(session.is_finished() && session.due().is_none() && session.ended().is_none());
     }
 }
@@ -528,15 +501,12 @@ fn a_caller_that_is_gone_leaves_what_went_through_it() {
     told(&mut session, writer, START);
     let one = Traffic { frames_up: 1, bytes_up: 7, frames_down: 1, bytes_down: 7 };
     assert_eq!(session.traffic(), one);
-    for reason in [EndReason::Left, EndReason::TokenExpired] {
-        let watcher = session.attach(Role::Watcher, "w", None, START).unwrap();
-        assert_eq!(
-            session.leave(watcher, reason).unwrap(),
-            Departure { reason, traffic: Traffic::default() }
-        );
-    }
     assert_eq!(session.leave(writer, EndReason::Left).unwrap().traffic, one);
     assert_eq!(session.leave(writer, EndReason::Left), None);
+    for reason in [EndReason::Left, EndReason::TokenExpired] {
+        let again = session.attach(None, START).unwrap();
+        assert_eq!(session.leave(again, reason).unwrap(), Departure { reason, traffic: Traffic::default() });
+    }
 }
 
 /// A device as docs/protocol.md says it should be.
@@ -604,7 +574,7 @@ impl Device {
     }
 }
 
-/// A writer that keeps what was not acknowledged.
+/// One that keeps what was not acknowledged.
 #[derive(Default)]
 struct Developer {
     seat: Option<SeatId>,
@@ -619,7 +589,7 @@ struct Developer {
 impl Developer {
     fn attach(&mut self, session: &mut Session, now: Moment) {
         let position = Position { received_up_to: self.got.len() as u64, delivered_up_to: self.delivered };
-        self.seat = Some(session.attach(Role::Writer, "a", Some(position), now).unwrap());
+        self.seat = Some(session.attach(Some(position), now).unwrap());
         (self.begun, self.credit) = (false, 0);
     }
 
@@ -634,7 +604,7 @@ impl Developer {
                     assert!(down_received_up_to <= self.wants && down_received_up_to >= self.delivered);
                     self.sent = down_received_up_to;
                 }
-                Told::Frame(Direction::Up, got) => {
+                Told::Frame(got) => {
                     assert_eq!(got, frame(got.number));
                     self.got.push(got.number);
                     read = true;

@@ -18,7 +18,7 @@ use crate::bench::figure::Figures;
 use crate::bench::usage;
 use crate::board::Enrolled;
 use crate::client;
-use crate::debug::developer::{Api, Developer, Stream, writer};
+use crate::debug::developer::{Api, Developer, Stream, at};
 use crate::debug::device::{Device, Faults};
 use crate::fleet::{Fleet, new_claim};
 
@@ -98,7 +98,7 @@ async fn round_trips(
     let server = echo::Server::start(&fleet.stack).await?;
     let bare = Api::new(client::with_token(client::channel_to(&fleet.stack, &server.url).await?, "none")?);
     let mut developer = Developer::default();
-    let mut stream = Stream::open(&bare, writer("", None)).await?;
+    let mut stream = Stream::open(&bare, at("", None)).await?;
     let grpc = rounds(&mut developer, &mut stream).await?;
     drop(stream);
 
@@ -180,7 +180,7 @@ async fn silence(fleet: &Arc<Fleet>, figures: Figures, count: usize) -> Result<(
         let api = api(fleet).await?;
         for (name, _) in several {
             let name = session(fleet, &api, name.clone()).await?;
-            streams.push(Stream::open(&api, writer(&name, None)).await?);
+            streams.push(Stream::open(&api, at(&name, None)).await?);
         }
     }
     // Every one is attached, so every device has answered.
