@@ -530,7 +530,7 @@ mod tests {
             told(&mut timeline, Event::Answer(anew)),
             [
                 "started the application was started anew",
-                "refused this session may only read",
+                "refused this session only watches",
                 "absent there is no application now"
             ]
         );
