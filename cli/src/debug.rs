@@ -24,6 +24,7 @@ mod packets;
 pub(crate) mod pins;
 mod pipe;
 pub(crate) mod program;
+pub(crate) mod quiet;
 pub(crate) mod record;
 mod registers;
 pub(crate) mod server;

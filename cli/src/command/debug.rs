@@ -3,12 +3,12 @@
 mod replay;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use proto::debug::v1::transcript_record::Event;
-use proto::debug::v1::{Role, TranscriptBegin, TranscriptProgram};
+use proto::debug::v1::{TranscriptBegin, TranscriptProgram};
 use proto::registry::v1::GetDeviceRequest;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -24,8 +24,9 @@ use crate::debug::link;
 use crate::debug::machine::Machine;
 use crate::debug::pins::Pins;
 use crate::debug::program::Program;
+use crate::debug::quiet::{KEEP_ALIVE, Quiet};
 use crate::debug::record::{self, Blank, Recorder};
-use crate::debug::session::{self, Driver, Limits, Opened};
+use crate::debug::session::{self, Driver, Limits, Opened, Way};
 use crate::debug::target::Debugged;
 use crate::failure::input;
 use crate::session::Session;
@@ -40,7 +41,7 @@ use crate::{image, output, symbols};
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    after_help = "Examples:\n  holdfast debug key create                   # once; then have a bundle signed with --debug-key\n  holdfast debug dv… --exec                   # gdb, with the ELF file of what runs\n  holdfast debug dv… --port 3333 --keep       # for an editor: `target remote localhost:3333`\n  gdb-multiarch app.elf -ex 'target remote | holdfast debug dv… --stdio'\n  holdfast debug dv… --exec --record          # with a transcript that your debug key opens"
+    after_help = "Examples:\n  holdfast debug key create                   # once; then have a bundle signed with --debug-key\n  holdfast debug dv… --exec                   # gdb, with the ELF file of what runs\n  holdfast debug dv… --port 3333 --keep       # for an editor: `target remote localhost:3333`\n  holdfast debug dv… --exec --watch           # look on while somebody else debugs it\n  gdb-multiarch app.elf -ex 'target remote | holdfast debug dv… --stdio'\n  holdfast debug dv… --exec --record          # with a transcript that your debug key opens"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -105,8 +106,11 @@ pub(crate) struct AttachArgs {
     #[arg(long)]
     keep: bool,
     /// Take the place of another `holdfast debug` of yours.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "watch")]
     take_over: bool,
+    /// Look on while somebody else debugs it, or nobody does: memory can be read, and each stop is shown; nothing can be changed.
+    #[arg(long)]
+    watch: bool,
     /// End the session when nothing was said for so long.
     #[arg(long, value_parser = parse_duration, value_name = "TIME")]
     idle: Option<Duration>,
@@ -183,7 +187,12 @@ async fn debug(global: &Global, args: &AttachArgs) -> Result<()> {
     // Before there is a session that could not be written down.
     let blank = recording(args, &home, id, &key)?;
     let limits = Limits { idle: args.idle, total: args.total };
-    let opened = session::open(&session, &name, limits, args.take_over).await?;
+    let way = match (args.watch, args.take_over) {
+        (true, _) => Way::Watch,
+        (false, true) => Way::TakeOver,
+        (false, false) => Way::Write,
+    };
+    let opened = session::open(&session, &name, limits, way).await?;
     let recorder = blank.map(|blank| blank.begin(beginning(&session, &opened, &name)));
     let pins = Pins::of(&home)?;
     let registered = known.public_key_digest;
@@ -197,7 +206,7 @@ async fn debug(global: &Global, args: &AttachArgs) -> Result<()> {
         let driver = Driver::new(global, &opened, id, key.into_static(), check, far)?;
         let (close, closing) = oneshot::channel();
         let mut driving = Box::pin(driver.run(closing));
-        let working = work(global, args, &session, output::id(&opened.name), near, recorder.clone(), gdb);
+        let working = work(global, args, &session, &opened, near, recorder.clone(), gdb);
         let ended = tokio::select! {
             biased;
             ended = &mut driving => return ended,
@@ -234,7 +243,7 @@ fn beginning(session: &Session, opened: &Opened, device: &str) -> TranscriptBegi
         session: opened.name.clone(),
         device: device.to_owned(),
         who: session.context().key.clone(),
-        role: Role::Writer.into(),
+        role: session::wire_role(opened.role).into(),
         began_at: Some(SystemTime::now().into()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
@@ -256,12 +265,14 @@ async fn work(
     global: &Global,
     args: &AttachArgs,
     session: &Session,
-    session_id: &str,
+    opened: &Opened,
     link: link::Link,
     recorder: Option<Recorder>,
     gdb: Option<String>,
 ) -> Result<()> {
+    let session_id = output::id(&opened.name);
     let mut machine = Machine::open(link, args.no_cache).await.map_err(link::failure)?;
+    machine.set_quiet(Quiet::new(KEEP_ALIVE, opened.idle, Instant::now()));
     let elf = program(global, args, session, &mut machine, recorder.as_ref()).await?;
     let listener = match args.stdio {
         true => None,
@@ -342,8 +353,8 @@ fn announce(
             "version": about.version, "manifest_digest": about.manifest_digest, "read_only": about.read_only,
         }));
     }
-    let read_only = if about.read_only { ", read only" } else { "" };
-    eprintln!("{device} runs {} on {} (session {session_id}{read_only})", about.version, about.board);
+    let watching = if about.read_only { ", watching" } else { "" };
+    eprintln!("{device} runs {} on {} (session {session_id}{watching})", about.version, about.board);
     if let (Some(port), None) = (port, &args.exec) {
         let file = elf.map(|elf| format!("file {}\n", elf.display())).unwrap_or_default();
         output::line(&format!(
@@ -405,9 +416,14 @@ mod tests {
         ));
         assert!(matches!(parse("replay a.hft --data").unwrap().command, Some(Command::Replay(_))));
         assert!(matches!(parse("forget dv1").unwrap().command, Some(Command::Forget { .. })));
-        for bad in
-            ["--exec", "dv1 --stdio --exec", "dv1 --exec --logs", "dv1 --stdio --port 1", "dv1 key create"]
-        {
+        for bad in [
+            "--exec",
+            "dv1 --watch --take-over",
+            "dv1 --stdio --exec",
+            "dv1 --exec --logs",
+            "dv1 --stdio --port 1",
+            "dv1 key create",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
         let exec = |words| parse(words).unwrap().attach.unwrap().exec;

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::debug::link::{Gone, Link, failure};
 use crate::debug::record::Recorder;
-use crate::debug::server::{Gdb, Left, PIECES_MAX, serve};
+use crate::debug::server::{Gdb, Left, PIECES_MAX, serve, wait_idly};
 use crate::debug::target::Debugged;
 
 /// Bytes taken from gdb at once.
@@ -35,8 +35,12 @@ impl Server {
         let (leaving, left) = mpsc::channel(1);
         let runtime = tokio::runtime::Handle::current();
         let serving = move || {
-            while let Some(gdb) = next.blocking_recv() {
-                let outcome = serve(&mut debugged, gdb, &runtime, keep);
+            loop {
+                let outcome = match wait_idly(&mut debugged.machine, &mut next, &runtime) {
+                    Ok(Some(gdb)) => serve(&mut debugged, gdb, &runtime, keep),
+                    Ok(None) => return,
+                    Err(gone) => Err(gone),
+                };
                 let is_gone = outcome.is_err();
                 if leaving.blocking_send(outcome).is_err() || is_gone {
                     return;
@@ -45,6 +49,14 @@ impl Server {
         };
         std::thread::Builder::new().name("gdb".into()).spawn(serving).context("cannot start a thread")?;
         Ok(Server { gdbs, left, recorder })
+    }
+
+    /// Why no gdb can be served any more, while none is.
+    async fn gone(&mut self) -> anyhow::Error {
+        match self.left.recv().await {
+            Some(Err(gone)) => failure(gone),
+            Some(Ok(_)) | None => failure(Link::lost()),
+        }
     }
 
     async fn serve(&mut self, gdb: Gdb) -> Result<()> {
@@ -74,7 +86,10 @@ impl Server {
 
 pub(crate) async fn over_tcp(mut server: Server, listener: &TcpListener, keep: bool) -> Result<()> {
     loop {
-        let (stream, _) = listener.accept().await.context("cannot accept gdb")?;
+        let (stream, _) = tokio::select! {
+            accepted = listener.accept() => accepted.context("cannot accept gdb")?,
+            gone = server.gone() => return Err(gone),
+        };
         let serving = server.serve(pump(stream)?);
         tokio::select! {
             served = serving => served?,

@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 
 use crate::failure::Failure;
 
-/// Calls on their way at once, and answers nobody has taken yet: the thread never makes more before it waits.
+/// Calls on their way at once: the thread never makes more before it waits. And answers that nobody has taken yet.
 pub(crate) const CALLS_MAX: usize = 8;
-const ANSWERS_MAX: usize = 64;
+pub(crate) const ANSWERS_MAX: usize = 64;
 
 /// Why there is nothing more to be had in this session.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +23,10 @@ pub(crate) enum Gone {
     #[error("the device said what cannot be ({0}): the session is over")]
     Nonsense(&'static str),
 }
+
+/// Of a session in which nothing is said.
+pub(crate) const IDLE: &str =
+    "nothing was said for too long: the session is over, and the application goes on (see --idle)";
 
 /// The end of the thread that serves gdb.
 #[derive(Debug)]
@@ -42,6 +46,18 @@ pub(crate) fn link() -> (Link, Far) {
     let (calls, far_calls) = mpsc::channel(CALLS_MAX);
     let (far_answers, answers) = mpsc::channel(ANSWERS_MAX);
     (Link { calls, answers }, Far { calls: far_calls, answers: far_answers })
+}
+
+impl Far {
+    /// Whether one more answer can be handed on. If not, no more is taken from the device: what it says waits at the relay, and then at the device.
+    pub(crate) fn has_place(&self) -> bool {
+        self.answers.capacity() > 0 || self.answers.is_closed()
+    }
+}
+
+/// Waits for a place, or until nobody makes any.
+pub(crate) async fn place(answers: &mpsc::Sender<Result<DebugAnswer, Gone>>) {
+    drop(answers.reserve().await);
 }
 
 impl Link {

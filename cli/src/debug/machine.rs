@@ -7,27 +7,37 @@
 //! What comes from the device is judged here: an answer that cannot be ends the session ([`Gone::Nonsense`]), it never panics.
 
 mod calls;
+mod chain;
 mod memory;
+mod watching;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Instant;
 
+pub(crate) use calls::registers;
+use chain::{Chain, Stepped, Then};
 use proto::device::v1::{
     DebugAnswer, DebugCall, DebugGo, DebugProblem, DebugRegister, DebugState, DebugStop, DebugStopReason,
 };
+use tokio::runtime::Handle;
 
 use crate::debug::about::About;
 use crate::debug::cache::Cache;
-use crate::debug::link::{Gone, Link};
+use crate::debug::link::{Gone, IDLE, Link};
 use crate::debug::program::Program;
+use crate::debug::quiet::{Due, KEEP_ALIVE, Quiet};
 
 /// Words of the registers: `DebugStop.registers`.
 pub(crate) const REGISTERS: usize = 20;
 pub(crate) const SP: usize = 13;
+const LR: usize = 14;
 pub(crate) const PC: usize = 15;
 /// The last of those that are set with the next call instead of by one of their own: r0 to pc can always be set.
 const LAST_LAZY: usize = PC;
 /// Of the stack, with a stop.
 const STACK_BYTES: u32 = 1024;
+/// News that nobody has taken: of more, the oldest are forgotten.
+pub(crate) const NEWS_MAX: usize = 16;
 
 pub(crate) type Registers = [u32; REGISTERS];
 /// Addresses and lengths.
@@ -46,7 +56,8 @@ pub(crate) enum Trouble {
 #[derive(Debug, Clone)]
 pub(crate) struct Stop {
     pub(crate) reason: DebugStopReason,
-    pub(crate) registers: Registers,
+    /// None: they are not known, as after an overflow of the stack they would have been on.
+    pub(crate) registers: Option<Registers>,
     /// The device's own words, for what is asked of them.
     pub(crate) said: DebugStop,
 }
@@ -68,6 +79,8 @@ pub(crate) enum News {
     Ended,
     /// The device started it anew.
     StartedAnew,
+    /// Who only watches waits no longer for the next stop.
+    Interrupted,
 }
 
 /// How it is to go on.
@@ -121,8 +134,17 @@ pub(crate) struct Machine {
     /// The most of the stack that comes with a stop.
     stack_asked: u32,
     interrupted: bool,
+    /// The newest `go` was of a range.
+    stepped: Option<Stepped>,
+    /// The newest `go` is of two stops.
+    chain: Option<Chain>,
+    runtime: Handle,
     /// What there is to debug may be another by now.
     is_stale: bool,
+    /// Stops so far, and which of them gdb was shown last.
+    seen: u64,
+    told: u64,
+    quiet: Quiet,
     news: VecDeque<News>,
     cost: Cost,
 }
@@ -132,17 +154,18 @@ impl Machine {
     pub(crate) async fn open(mut link: Link, plain: bool) -> Result<Machine, Gone> {
         let call = DebugCall { number: 1, describe: true, ..DebugCall::default() };
         link.calls.send(call).await.map_err(|_| Link::lost())?;
-        let answer = link.answers.recv().await.ok_or_else(Link::lost)??;
+        let mut answer = link.answers.recv().await.ok_or_else(Link::lost)??;
         if answer.call != 1 {
             return Err(Gone::Nonsense("an answer to a call that was not made"));
         }
-        let about = About::of(answer.target.ok_or(Gone::Nonsense("nothing of what there is to debug"))?)?;
+        let about =
+            About::of(answer.target.take().ok_or(Gone::Nonsense("nothing of what there is to debug"))?)?;
         let state = match DebugState::try_from(answer.state) {
             Ok(DebugState::Absent) => State::Absent,
             // Of one that is halted the first halt tells where.
             _ => State::Running,
         };
-        Ok(Machine {
+        let mut machine = Machine {
             link,
             about,
             program: None,
@@ -159,16 +182,57 @@ impl Machine {
             last_go: 0,
             stack_asked: 0,
             interrupted: false,
+            stepped: None,
+            chain: None,
+            runtime: Handle::current(),
             is_stale: false,
+            seen: 0,
+            told: 0,
+            quiet: Quiet::new(KEEP_ALIVE, None, Instant::now()),
             news: VecDeque::new(),
             cost: Cost { calls: 1, round_trips: 1, ..Cost::default() },
-        })
+        };
+        if machine.is_watching() {
+            machine.begin_watching(answer)?;
+        }
+        Ok(machine)
     }
 
     /// Code is answered from this from now on.
     pub(crate) fn set_program(&mut self, mut program: Program) {
         program.compare(self.about.image_digest, self.about.image_bytes);
         self.program = Some(program);
+    }
+
+    /// When it is to say something, and when it is over.
+    pub(crate) fn set_quiet(&mut self, quiet: Quiet) {
+        self.quiet = quiet;
+    }
+
+    /// When [`Machine::tick`] is next to be called.
+    pub(crate) fn next_tick(&self) -> Option<Instant> {
+        self.quiet.next()
+    }
+
+    /// gdb has said something.
+    pub(crate) fn used(&mut self) {
+        self.quiet.used(Instant::now());
+    }
+
+    /// Says something to a device that has heard nothing for long, and ends a session that nobody uses.
+    pub(crate) fn tick(&mut self) -> Result<(), Gone> {
+        match self.quiet.due(Instant::now()) {
+            None => Ok(()),
+            Some(Due::End) => Err(Gone::Ended(IDLE.into())),
+            Some(Due::KeepAlive) if self.link.calls.capacity() > 0 => {
+                self.call(DebugCall::default(), Vec::new(), false)
+            }
+            // What waits to be said is as good.
+            Some(Due::KeepAlive) => {
+                self.quiet.said(Instant::now());
+                Ok(())
+            }
+        }
     }
 
     pub(crate) fn program(&self) -> Option<&Program> {
@@ -201,6 +265,9 @@ impl Machine {
 
     /// What happened since last asked.
     pub(crate) fn take_news(&mut self) -> Vec<News> {
+        if self.news.contains(&News::Stopped) {
+            self.told = self.seen;
+        }
         self.news.drain(..).collect()
     }
 
@@ -216,6 +283,9 @@ impl Machine {
 
     /// Halts it, and waits until it stands.
     pub(crate) fn halt(&mut self) -> Result<(), Trouble> {
+        if self.is_watching() {
+            return Ok(self.catch_up()?);
+        }
         if matches!(self.state, State::Halted(_)) {
             return Ok(());
         }
@@ -223,9 +293,15 @@ impl Machine {
         self.until_it_stands()
     }
 
-    /// Halts it; the stop is news.
+    /// Halts it; the stop is news. Who only watches waits no longer.
     pub(crate) fn interrupt(&mut self) -> Result<(), Gone> {
-        if matches!(self.state, State::Halted(_)) || self.interrupted {
+        if self.is_watching() {
+            self.catch_up()?;
+            self.tell(News::Interrupted);
+            return Ok(());
+        }
+        let stands = matches!(self.state, State::Halted(_)) && !self.is_second_due();
+        if stands || self.interrupted {
             return Ok(());
         }
         self.interrupted = true;
@@ -234,6 +310,7 @@ impl Machine {
 
     fn begin_halt(&mut self) -> Result<(), Gone> {
         self.forget_stops();
+        self.halts_next();
         // A call that lets it run has asked for what it wants with the stop.
         let is_awaited = self.pending.iter().any(|call| call.deferred);
         let stack_bytes = if self.plain || is_awaited { 0 } else { self.stack_bytes() };
@@ -248,33 +325,52 @@ impl Machine {
 
     /// Starts it anew, halted before its first instruction.
     pub(crate) fn restart(&mut self) -> Result<(), Trouble> {
+        self.may_change(0)?;
         self.dirty.clear();
-        self.go(DebugGo::Restart, (0, 0))?;
+        self.go(DebugGo::Restart, (0, 0), None)?;
         self.until_it_stands()
     }
 
     /// Lets it go on. The stop that ends this is news.
     pub(crate) fn resume(&mut self, go: Go) -> Result<(), Gone> {
+        if self.is_watching() {
+            return self.wait_for_stop();
+        }
+        if self.is_ahead() {
+            self.go_on_to_second();
+            return Ok(());
+        }
         match go {
-            Go::Continue => self.go(DebugGo::Continue, (0, 0)),
-            Go::Step => self.go(DebugGo::Step, (0, 0)),
+            Go::Continue => {
+                let then = self.then();
+                self.go(DebugGo::Continue, then.map_or((0, 0), |then| then.range), then)
+            }
+            Go::Step => self.go(DebugGo::Step, (0, 0), None),
             // An empty range is one step.
-            Go::Range(from, to) if from >= to => self.go(DebugGo::Step, (0, 0)),
-            Go::Range(from, to) => self.go(DebugGo::Range, (from, to)),
+            Go::Range(from, to) if from >= to => self.go(DebugGo::Step, (0, 0), None),
+            Go::Range(from, to) => {
+                self.go(DebugGo::Range, (from, to), None)?;
+                self.stepped = Some(Stepped { range: (from, to), breakpoints: self.breakpoints.clone() });
+                Ok(())
+            }
         }
     }
 
     /// Nobody debugs it any more: no breakpoints, and it goes on.
     pub(crate) fn let_go(&mut self) -> Result<(), Gone> {
+        if self.is_watching() {
+            return Ok(());
+        }
         self.breakpoints.clear();
+        self.settle()?;
         match &self.state {
-            State::Halted(_) => self.go(DebugGo::Continue, (0, 0)),
+            State::Halted(_) => self.go(DebugGo::Continue, (0, 0), None),
             // It is told with the next `go`, or by the end of the session.
             State::Running | State::Absent => Ok(()),
         }
     }
 
-    fn go(&mut self, go: DebugGo, range: (u32, u32)) -> Result<(), Gone> {
+    fn go(&mut self, go: DebugGo, range: (u32, u32), then: Option<Then>) -> Result<(), Gone> {
         let (stack_bytes, reads) =
             if self.plain { (0, Vec::new()) } else { (self.stack_bytes(), self.wanted()) };
         let plant = self.planted.as_ref() != Some(&self.breakpoints);
@@ -285,6 +381,8 @@ impl Machine {
             go: go.into(),
             range_from: range.0,
             range_to: range.1,
+            then_at: then.map_or(0, |then| then.at),
+            then_sp: then.map_or(0, |then| then.sp),
             catch_faults: true,
             stack_bytes,
             ..DebugCall::default()
@@ -298,8 +396,17 @@ impl Machine {
         self.pending.retain(|call| !call.deferred);
         self.interrupted = false;
         self.last_go = self.number + 1;
+        self.stepped = None;
+        self.chain = then.map(|then| Chain::new(self.last_go, then));
         self.cost.round_trips += 1;
         self.call(call, reads, true)
+    }
+
+    fn tell(&mut self, news: News) {
+        if self.news.len() >= NEWS_MAX {
+            self.news.pop_front();
+        }
+        self.news.push_back(news);
     }
 
     /// News of stops that are over.
@@ -311,7 +418,12 @@ impl Machine {
         STACK_BYTES.min(self.about.read_bytes_max / 2)
     }
 
-    pub(crate) fn registers(&mut self) -> Result<Registers, Trouble> {
+    /// None: they are not known.
+    pub(crate) fn registers(&mut self) -> Result<Option<Registers>, Trouble> {
+        if self.is_watching() {
+            self.catch_up()?;
+            return Ok(self.stop().and_then(|stop| stop.registers));
+        }
         if self.plain {
             // A halt of one that stands is answered at once, with where.
             self.halt()?;
@@ -328,19 +440,25 @@ impl Machine {
     /// By its place in [`Registers`].
     pub(crate) fn set_register(&mut self, number: usize, value: u32) -> Result<(), Trouble> {
         let at = u32::try_from(number).unwrap_or(u32::MAX);
-        if self.about.read_only {
-            return Err(Trouble::Problem(DebugProblem::ReadOnly, at));
-        }
+        self.may_change(at)?;
+        self.settle()?;
+        // gdb would set it by what it saw elsewhere.
+        let is_elsewhere = self.is_ahead();
         let State::Halted(stop) = &mut self.state else {
             return Err(Trouble::Problem(DebugProblem::Running, at));
         };
-        let Some(register) = stop.registers.get_mut(number) else {
+        if is_elsewhere {
+            return Err(Trouble::Problem(DebugProblem::Running, at));
+        }
+        let registers = stop.registers.as_mut();
+        let Some(register) = registers.and_then(|registers| registers.get_mut(number)) else {
             return Err(Trouble::Problem(DebugProblem::Register, at));
         };
         if *register == value {
             return Ok(());
         }
         let before = std::mem::replace(register, value);
+        self.stepped = None;
         self.dirty.insert(number);
         if number <= LAST_LAZY && !self.plain {
             return Ok(());
@@ -349,21 +467,19 @@ impl Machine {
         let asked = self.ask(vec![(DebugCall { registers, ..DebugCall::default() }, Vec::new())]);
         if asked.is_err()
             && let State::Halted(stop) = &mut self.state
+            && let Some(registers) = &mut stop.registers
         {
-            stop.registers[number] = before;
+            registers[number] = before;
         }
         asked.map(drop)
     }
 
     fn take_dirty(&mut self) -> Vec<DebugRegister> {
-        let State::Halted(stop) = &self.state else {
-            self.dirty.clear();
-            return Vec::new();
-        };
         let numbers = std::mem::take(&mut self.dirty);
+        let Some(registers) = self.stop().and_then(|stop| stop.registers) else { return Vec::new() };
         let register = |number: usize| DebugRegister {
             number: u32::try_from(number).unwrap_or(u32::MAX),
-            value: stop.registers[number],
+            value: registers[number],
         };
         // Never more than a call may set: there are 16 that wait.
         numbers.into_iter().map(register).collect()
@@ -373,9 +489,7 @@ impl Machine {
     pub(crate) fn add_breakpoint(&mut self, at: u32) -> Result<(), Trouble> {
         let code = self.about.region(at).filter(|region| !region.is_peripheral() && at & 1 == 0);
         code.ok_or(Trouble::Problem(DebugProblem::Forbidden, at))?;
-        if self.about.read_only {
-            return Err(Trouble::Problem(DebugProblem::ReadOnly, at));
-        }
+        self.may_change(at)?;
         if self.breakpoints.len() >= self.about.breakpoints_max && !self.breakpoints.contains(&at) {
             return Err(Trouble::Problem(DebugProblem::TooMuch, at));
         }
@@ -412,7 +526,7 @@ pub(crate) fn words(problem: DebugProblem, at: u32) -> String {
         DebugProblem::Running => "the application runs: halt it first".into(),
         DebugProblem::Absent => "there is no application on the device now".into(),
         DebugProblem::TooMuch => "that is more than the device has room for".into(),
-        DebugProblem::ReadOnly => "this session may only read".into(),
+        DebugProblem::ReadOnly => "this session only watches".into(),
         DebugProblem::Register => format!("register {at} cannot be set to that"),
         DebugProblem::Malformed => {
             "the device does not understand the call: is this holdfast newer than its microvisor?".into()

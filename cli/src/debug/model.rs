@@ -30,7 +30,11 @@ const PC: usize = 15;
 const XPSR: usize = 16;
 /// Instructions of a `continue` until it is as if it ran for ever.
 const BUDGET: usize = 50_000;
+/// Of the stack, to those who watch.
+const WATCHED_STACK_BYTES: u32 = 512;
 
+/// What others do after a call, and the device tells of it.
+pub(crate) type Others = Box<dyn FnMut(&mut Model, &DebugCall) -> Option<DebugAnswer> + Send>;
 /// What the device does besides what it should.
 pub(crate) type Lie = Box<dyn FnMut(&DebugCall, &mut Vec<DebugAnswer>) + Send>;
 
@@ -49,6 +53,7 @@ pub(crate) struct Model {
     pub(crate) calls: Vec<DebugCall>,
     pub(crate) read_only: bool,
     pub(crate) lie: Option<Lie>,
+    pub(crate) others: Option<Others>,
 }
 
 enum Ran {
@@ -83,8 +88,33 @@ impl Model {
         u32::from_le_bytes(self.memory(at, 4).unwrap().try_into().unwrap())
     }
 
+    /// Moves its stack, as if the function had been called from further below.
+    pub(crate) fn push_stack(&mut self, bytes: u32) {
+        self.registers[SP] -= bytes;
+    }
+
     pub(crate) fn planted(&self) -> &BTreeSet<u32> {
         &self.breakpoints
+    }
+
+    /// Somebody else lets it run to there: what those who watch are told.
+    pub(crate) fn others_run_to(&mut self, at: u32) -> DebugAnswer {
+        let planted = std::mem::replace(&mut self.breakpoints, BTreeSet::from([at]));
+        self.going = DebugCall { go: DebugGo::Continue.into(), ..DebugCall::default() };
+        self.go();
+        (self.breakpoints, self.going) = (planted, DebugCall::default());
+        self.tell()
+    }
+
+    /// Somebody else lets it run.
+    pub(crate) fn others_let_go(&mut self) -> DebugAnswer {
+        self.running = true;
+        self.tell()
+    }
+
+    fn tell(&mut self) -> DebugAnswer {
+        let call = self.calls.last().map_or(0, |call| call.number);
+        self.told(call, &DebugCall { stack_bytes: WATCHED_STACK_BYTES, ..DebugCall::default() }, true)
     }
 
     fn memory(&mut self, at: u32, length: usize) -> Option<&mut [u8]> {
@@ -109,7 +139,7 @@ impl Model {
                 region(UART, 0x1000, DebugMemory::Peripheral),
             ],
             breakpoints_max: 32,
-            read_bytes_max: 3584,
+            read_bytes_max: if self.read_only { 1024 } else { 3584 },
             write_bytes_max: 2048,
             read_only: self.read_only,
             hold_s: 60,
@@ -121,27 +151,36 @@ impl Model {
     /// Takes a call: the answers there are to it now.
     pub(crate) fn take(&mut self, call: DebugCall) -> Vec<DebugAnswer> {
         self.calls.push(call.clone());
-        let mut answers: Vec<DebugAnswer> = self.answer(&call).into_iter().collect();
+        let mut answers = self.answer(&call);
         if let Some(mut lie) = self.lie.take() {
             lie(&call, &mut answers);
             self.lie.get_or_insert(lie);
         }
+        if let Some(mut others) = self.others.take() {
+            answers.extend(others(self, &call));
+            self.others.get_or_insert(others);
+        }
         answers
     }
 
-    fn answer(&mut self, call: &DebugCall) -> Option<DebugAnswer> {
-        let mut answer = DebugAnswer { call: call.number, starts: self.starts, ..DebugAnswer::default() };
+    fn answer(&mut self, call: &DebugCall) -> Vec<DebugAnswer> {
         let only_reads = call.writes.is_empty()
             && call.registers.is_empty()
             && !call.plant
             && call.go() == DebugGo::Unspecified
             && !call.reads.is_empty();
         if let Err((problem, at)) = self.change(call) {
-            (answer.problem, answer.problem_at) = (problem.into(), at);
-            answer.state = self.state().into();
-            answer.stop = (!self.running).then(|| self.last.clone());
-            return Some(answer);
+            return vec![DebugAnswer {
+                call: call.number,
+                starts: self.starts,
+                problem: problem.into(),
+                problem_at: at,
+                state: self.state().into(),
+                stop: (!self.running).then(|| self.last.clone()),
+                ..DebugAnswer::default()
+            }];
         }
+        let mut answers = Vec::new();
         let mut wanted = call.clone();
         match call.go() {
             DebugGo::Unspecified => {}
@@ -156,28 +195,46 @@ impl Model {
             DebugGo::Restart => {
                 self.reset();
                 self.starts += 1;
-                answer.starts = self.starts;
                 self.stand(DebugStopReason::Start);
             }
             _ => {
                 self.going = call.clone();
                 self.go();
+                if !self.running && self.is_then(call) {
+                    answers.push(self.told(call.number, call, true));
+                    self.going.go = DebugGo::Range.into();
+                    self.go();
+                }
                 if self.running {
-                    return None;
+                    return answers;
                 }
                 self.going = DebugCall::default();
             }
         }
-        answer.state = self.state().into();
+        let mut answer = self.told(call.number, &wanted, !only_reads);
         answer.target = call.describe.then(|| self.target());
+        answers.push(answer);
+        answers
+    }
+
+    fn is_then(&self, call: &DebugCall) -> bool {
+        call.go() == DebugGo::Continue
+            && call.then_at != 0
+            && self.last.reason() == DebugStopReason::Breakpoint
+            && (self.registers[PC], self.registers[SP]) == (call.then_at, call.then_sp)
+    }
+
+    fn told(&mut self, call: u32, wanted: &DebugCall, with_stop: bool) -> DebugAnswer {
+        let mut answer =
+            DebugAnswer { call, state: self.state().into(), starts: self.starts, ..DebugAnswer::default() };
         for read in &wanted.reads {
             let data = self.memory(read.address, read.length as usize).map(|bytes| bytes.to_vec());
             answer.data.push(DebugData { data: data.unwrap_or_default() });
         }
-        if !self.running && !only_reads {
-            answer.stop = Some(self.stop(&wanted));
+        if !self.running && with_stop {
+            answer.stop = Some(self.stop(wanted));
         }
-        Some(answer)
+        answer
     }
 
     fn stop(&mut self, call: &DebugCall) -> DebugStop {
@@ -194,9 +251,7 @@ impl Model {
 
     fn change(&mut self, call: &DebugCall) -> Result<(), (DebugProblem, u32)> {
         let changes = !call.writes.is_empty() || !call.registers.is_empty();
-        if self.read_only
-            && (changes || call.plant || call.go() != DebugGo::Unspecified && call.go() != DebugGo::Halt)
-        {
+        if self.read_only && (changes || call.plant || call.go() != DebugGo::Unspecified) {
             return Err((DebugProblem::ReadOnly, 0));
         }
         if self.running && changes {

@@ -27,6 +27,7 @@ const CFSR_DIVISION: u32 = 1 << 25;
 
 /// What to print; it ends with a newline.
 pub(crate) fn run(debugged: &mut Debugged, command: &str) -> Result<String, Gone> {
+    debugged.machine.catch_up()?;
     let words: Vec<&str> = command.split_whitespace().collect();
     Ok(match words.as_slice() {
         [] | ["help"] => HELP.to_owned(),
@@ -62,15 +63,16 @@ fn with_stop(debugged: &Debugged, say: impl Fn(&Stop) -> String) -> String {
 
 /// Why it stands, in a sentence.
 pub(crate) fn reason(stop: &Stop) -> String {
-    let at = stop.registers[PC];
+    let pc = stop.registers.map(|registers| registers[PC]);
+    let at = pc.map_or_else(|| "an address that is not known".to_owned(), |pc| format!("{pc:#010x}"));
     match stop.reason {
-        DebugStopReason::Halt => format!("halted at {at:#010x}, as asked"),
-        DebugStopReason::Breakpoint => format!("breakpoint at {at:#010x}"),
-        DebugStopReason::Instruction => format!("a breakpoint instruction of its own at {at:#010x}"),
-        DebugStopReason::Step => format!("stepped to {at:#010x}"),
-        DebugStopReason::Fault => format!("{} at {at:#010x}, held before it ends", kind(stop.said.fault())),
-        DebugStopReason::Start => format!("before its first instruction at {at:#010x}"),
-        DebugStopReason::Unspecified => format!("halted at {at:#010x}"),
+        DebugStopReason::Halt => format!("halted at {at}, as asked"),
+        DebugStopReason::Breakpoint => format!("breakpoint at {at}"),
+        DebugStopReason::Instruction => format!("a breakpoint instruction of its own at {at}"),
+        DebugStopReason::Step => format!("stepped to {at}"),
+        DebugStopReason::Fault => format!("{} at {at}, held before it ends", kind(stop.said.fault())),
+        DebugStopReason::Start => format!("before its first instruction at {at}"),
+        DebugStopReason::Unspecified => format!("halted at {at}"),
     }
 }
 
@@ -104,6 +106,23 @@ pub(crate) fn fault(stop: &Stop) -> String {
     ));
     text
 }
+
+/// What a gdb that only watches is told of a stop. It planted nothing and steps nothing, so that it is none of its breakpoints or steps: signal 0 is
+/// a stop for no reason of gdb's.
+pub(crate) fn watched_reason(stop: &Stop) -> SingleThreadStopReason<u32> {
+    SingleThreadStopReason::Signal(match stop.reason {
+        DebugStopReason::Fault => signal(stop),
+        _ => Signal::SIGZERO,
+    })
+}
+
+/// Before gdb's own line, which does not say why.
+pub(crate) fn watched_remark(stop: &Stop) -> String {
+    remark(stop).unwrap_or_else(|| format!("{}\n", reason(stop)))
+}
+
+/// To a gdb that only watches, of an application that runs.
+pub(crate) const RUNS: &str = "the application runs: its memory can be read, its registers are not known; `continue` waits for its next stop\n";
 
 /// What gdb is told of a stop.
 pub(crate) fn stop_reason(stop: &Stop) -> SingleThreadStopReason<u32> {
@@ -167,7 +186,7 @@ fn info(debugged: &Debugged) -> String {
         ("application", about.version.clone()),
         ("manifest", about.manifest_digest.clone()),
         ("ELF file", elf.to_owned()),
-        ("may", if about.read_only { "read only" } else { "read and write" }.to_owned()),
+        ("may", if about.read_only { "watch" } else { "read and write" }.to_owned()),
         ("faults are held", format!("{} s", about.hold_s)),
         ("breakpoints", format!("{} of {}", machine.breakpoints().len(), about.breakpoints_max)),
     ]);

@@ -3,6 +3,7 @@
 //! A line a device: its id, its identity key (P-256, SEC1) and its debug key (X25519), in hex. A device's keys do not change while it is the
 //! same device, so that one that differs is not believed, whoever vouches for it.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -59,6 +60,7 @@ impl Pins {
         if hex::encode(identity.hash()?.0) != registered {
             return Err(Disbelief::Unregistered(device).into());
         }
+        let _alone = self.alone()?;
         let seen = Pin { identity: hex::encode(voucher.identity), debug: hex::encode(key) };
         match self.find(device)? {
             Some(pin) if pin.identity != seen.identity => {
@@ -89,6 +91,7 @@ impl Pins {
 
     /// Whether anything was known.
     pub(crate) fn forget(&self, device: DeviceId) -> Result<bool> {
+        let _alone = self.alone()?;
         let (lines, device) = (self.lines()?, device.to_string());
         let kept: Vec<_> =
             lines.iter().filter(|line| line.split_whitespace().next() != Some(&device)).cloned().collect();
@@ -97,6 +100,17 @@ impl Pins {
         }
         self.save(&kept)?;
         Ok(true)
+    }
+
+    /// The file is ours until this is dropped: of two `holdfast debug` at once neither loses what the other has seen. A file of its own, since that of
+    /// the lines is replaced by each who writes it.
+    fn alone(&self) -> Result<File> {
+        let path = self.0.with_extension("lock");
+        let locked = File::options().create(true).write(true).truncate(false).open(&path).and_then(|file| {
+            file.lock()?;
+            Ok(file)
+        });
+        locked.with_context(|| format!("cannot lock {}", path.display()))
     }
 
     fn lines(&self) -> Result<Vec<String>> {
@@ -160,6 +174,26 @@ mod tests {
         assert!(pins.forget(device(2)).unwrap() && !pins.forget(device(2)).unwrap());
         pins.check(device(2), &registered, &voucher, &[2; 32]).unwrap();
         assert_eq!(pins.lines().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn what_is_seen_at_the_same_time_is_all_remembered() {
+        let home = tempfile::tempdir().unwrap();
+        let identity = SoftKey::from_scalar(&[1; 32]).unwrap();
+        let see = |numbers: std::ops::Range<u8>| {
+            // Each as a process of its own would.
+            let pins = Pins::of(home.path()).unwrap();
+            for number in numbers {
+                let (voucher, registered) = vouched(&identity, device(number), &[number; 32]);
+                pins.check(device(number), &registered, &voucher, &[number; 32]).unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            for first in [0, 50, 100] {
+                scope.spawn(move || see(first..first + 20));
+            }
+        });
+        assert_eq!(Pins::of(home.path()).unwrap().lines().unwrap().len(), 60);
     }
 
     #[test]

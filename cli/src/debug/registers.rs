@@ -40,27 +40,38 @@ impl arch::Arch for MProfile {
     }
 }
 
+/// What gdb is told of a pc that is not known: it cannot do without one, and takes no other register to be there because of it. No application
+/// has memory there.
+const NO_PC: u32 = 0;
+
+/// None: they are not known, which gdb shows as `<unavailable>`, but for pc.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Registers(pub(crate) machine::Registers);
+pub(crate) struct Registers(pub(crate) Option<machine::Registers>);
 
 impl arch::Registers for Registers {
     type ProgramCounter = u32;
 
     fn pc(&self) -> u32 {
-        self.0[PC]
+        self.0.map_or(NO_PC, |words| words[PC])
     }
 
     fn gdb_serialize(&self, mut write_byte: impl FnMut(Option<u8>)) {
-        self.0.iter().flat_map(|word| word.to_le_bytes()).for_each(|byte| write_byte(Some(byte)));
+        for number in 0..REGISTERS {
+            let unknown = (number == PC).then_some(NO_PC);
+            let word = self.0.map_or(unknown, |words| Some(words[number])).map(u32::to_le_bytes);
+            (0..4).for_each(|byte| write_byte(word.map(|bytes| bytes[byte])));
+        }
     }
 
     fn gdb_deserialize(&mut self, bytes: &[u8]) -> Result<(), ()> {
         if bytes.len() != REGISTERS * 4 {
             return Err(());
         }
-        for (word, bytes) in self.0.iter_mut().zip(bytes.chunks_exact(4)) {
+        let mut words = machine::Registers::default();
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(4)) {
             *word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         }
+        self.0 = Some(words);
         Ok(())
     }
 }
@@ -83,6 +94,15 @@ impl Register {
             None => (self.0, None),
             Some(byte) => (WHOLE_WORDS, Some(byte)),
         }
+    }
+
+    /// One that is not known: as [`Registers`] has it; none: it is not there.
+    pub(crate) fn read_unknown(self, into: &mut [u8]) -> Option<usize> {
+        if self.0 != PC {
+            return Some(0);
+        }
+        into.get_mut(..4)?.copy_from_slice(&NO_PC.to_le_bytes());
+        Some(4)
     }
 
     /// How many bytes of `into` it took.
@@ -134,6 +154,20 @@ mod tests {
         assert_eq!(basepri.write(&registers, &[0xff]), Some((19, 0x0302_ff00)));
         assert_eq!(basepri.write(&registers, &[0; 4]), None);
         assert!(Register::from_raw_id(23).is_none());
+    }
+
+    #[test]
+    fn registers_that_are_not_known_are_not_there_but_for_pc() {
+        let mut bytes = Vec::new();
+        Registers(None).gdb_serialize(|byte| bytes.push(byte));
+        assert_eq!(bytes.len(), REGISTERS * 4);
+        let known: Vec<usize> = (0..bytes.len()).filter(|place| bytes[*place].is_some()).collect();
+        assert_eq!(known, (4 * PC..4 * PC + 4).collect::<Vec<_>>());
+        let mut into = [1; 4];
+        let (pc, _) = Register::from_raw_id(PC).unwrap();
+        assert_eq!((pc.read_unknown(&mut into), into), (Some(4), [0; 4]));
+        let (sp, _) = Register::from_raw_id(13).unwrap();
+        assert_eq!(sp.read_unknown(&mut into), Some(0));
     }
 
     #[test]

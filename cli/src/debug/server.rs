@@ -4,16 +4,18 @@
 //! sends, it ends or goes on; a device that is gone ends it, and gdb is told.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use gdbstub::common::Signal;
 use gdbstub::conn::Connection;
 use gdbstub::stub::state_machine::GdbStubStateMachine;
 use gdbstub::stub::{DisconnectReason, GdbStub, GdbStubError, SingleThreadStopReason};
+use proto::device::v1::DebugAnswer;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::debug::link::Gone;
-use crate::debug::machine::{News, Trouble};
+use crate::debug::machine::{Machine, News, Trouble};
 use crate::debug::monitor;
 use crate::debug::target::Debugged;
 
@@ -78,8 +80,9 @@ type Stub<'b> = GdbStubStateMachine<'b, Debugged, ToGdb>;
 type StubError = GdbStubError<Gone, Closed>;
 
 enum Next {
-    Bytes(Option<Vec<u8>>),
-    Answer(Result<Box<proto::device::v1::DebugAnswer>, Gone>),
+    /// None: gdb is gone.
+    Byte(Option<u8>),
+    Answer(Result<Box<DebugAnswer>, Gone>),
 }
 
 /// Serves one gdb until it leaves. The application is halted first; afterwards it goes on without breakpoints, unless what gdb did is kept.
@@ -92,9 +95,13 @@ pub(crate) fn serve(debugged: &mut Debugged, gdb: Gdb, runtime: &Handle, keep: b
 }
 
 fn serve_one(debugged: &mut Debugged, gdb: Gdb, runtime: &Handle) -> Result<Left, Gone> {
-    match debugged.machine.halt() {
+    match debugged.machine.stand() {
         Err(Trouble::Gone(gone)) => return Err(gone),
-        Err(trouble @ Trouble::Problem(..)) => eprintln!("holdfast: {trouble}"),
+        Err(trouble @ Trouble::Problem(..)) => eprintln!("[holdfast] {trouble}"),
+        Ok(()) if debugged.machine.is_watching() && debugged.machine.stop().is_none() => {
+            // gdb's own console is not ours while it does not wait.
+            eprint!("[holdfast] {}", monitor::RUNS);
+        }
         Ok(()) => {}
     }
     let Gdb { mut from, to } = gdb;
@@ -129,6 +136,7 @@ fn turn(
     runtime: &Handle,
 ) -> Result<Left, StubError> {
     let mut bytes: VecDeque<u8> = VecDeque::new();
+    let mut asks = AsksForThreads::default();
     loop {
         stub = match stub {
             Stub::Disconnected(inner) => {
@@ -147,52 +155,131 @@ fn turn(
                     Err(gone) => return lost(debugged, next, gone),
                 }
             }
-            Stub::Idle(inner) => match next_byte(&mut bytes, from) {
-                Some(byte) => inner.incoming_data(debugged, byte)?,
-                None => return Ok(Left::Disconnected),
-            },
-            Stub::Running(mut inner) => {
-                if let Some(byte) = bytes.pop_front() {
-                    inner.incoming_data(debugged, byte)?
-                } else {
-                    match wait(debugged, from, runtime) {
-                        Next::Bytes(None) => return Ok(Left::Disconnected),
-                        Next::Bytes(Some(more)) => {
-                            bytes.extend(more);
-                            inner.into()
-                        }
-                        Next::Answer(Err(gone)) => return lost(debugged, inner.into(), gone),
-                        Next::Answer(Ok(answer)) => match debugged.machine.hear(*answer) {
-                            Err(gone) => return lost(debugged, inner.into(), gone),
-                            Ok(_) => match stopped(debugged, inner.borrow_conn()) {
-                                Ok(None) => inner.into(),
-                                Ok(Some(reason)) => inner.report_stop(debugged, reason)?,
-                                Err(Closed) => return Ok(Left::Disconnected),
-                            },
-                        },
+            Stub::Idle(inner) => match next_byte(debugged, &mut bytes, from, runtime) {
+                Ok(Some(byte)) => {
+                    if asks.hears(byte) {
+                        debugged.machine.shown();
                     }
+                    inner.incoming_data(debugged, byte)?
                 }
-            }
+                Ok(None) => return Ok(Left::Disconnected),
+                Err(gone) => return lost(debugged, inner.into(), gone),
+            },
+            Stub::Running(mut inner) => match stopped(debugged, inner.borrow_conn()) {
+                Err(Closed) => return Ok(Left::Disconnected),
+                Ok(Some(reason)) => inner.report_stop(debugged, reason)?,
+                Ok(None) => match next(debugged, &mut bytes, from, runtime) {
+                    Next::Byte(None) => return Ok(Left::Disconnected),
+                    Next::Byte(Some(byte)) => inner.incoming_data(debugged, byte)?,
+                    Next::Answer(answer) => match answer.and_then(|answer| debugged.machine.hear(*answer)) {
+                        Ok(_) => inner.into(),
+                        Err(gone) => return lost(debugged, inner.into(), gone),
+                    },
+                },
+            },
         };
     }
 }
 
-/// The next of what gdb sent; none: it is gone.
-fn next_byte(bytes: &mut VecDeque<u8>, from: &mut mpsc::Receiver<Vec<u8>>) -> Option<u8> {
-    while bytes.is_empty() {
-        bytes.extend(from.blocking_recv()?);
+/// gdb asks for the list of threads whenever a person is shown a stop, and at none that it passes by itself.
+#[derive(Default)]
+struct AsksForThreads(usize);
+
+impl AsksForThreads {
+    const WORDS: &[u8] = b"$qfThreadInfo";
+
+    /// Whether it has asked with this byte.
+    fn hears(&mut self, byte: u8) -> bool {
+        let goes_on = Self::WORDS.get(self.0) == Some(&byte);
+        self.0 = if goes_on { self.0 + 1 } else { usize::from(Self::WORDS[0] == byte) };
+        self.0 == Self::WORDS.len()
     }
-    bytes.pop_front()
 }
 
-fn wait(debugged: &mut Debugged, from: &mut mpsc::Receiver<Vec<u8>>, runtime: &Handle) -> Next {
-    runtime.block_on(async {
-        tokio::select! {
-            biased;
-            answer = debugged.machine.answer() => Next::Answer(answer.map(Box::new)),
-            bytes = from.recv() => Next::Bytes(bytes),
+/// The next of what gdb sent; none: it is gone.
+fn next_byte(
+    debugged: &mut Debugged,
+    bytes: &mut VecDeque<u8>,
+    from: &mut mpsc::Receiver<Vec<u8>>,
+    runtime: &Handle,
+) -> Result<Option<u8>, Gone> {
+    if bytes.is_empty() {
+        let Some(more) = wait_idly(&mut debugged.machine, from, runtime)? else { return Ok(None) };
+        debugged.machine.used();
+        bytes.extend(more);
+    }
+    Ok(bytes.pop_front())
+}
+
+/// Waits for gdb, or for the next one, while nothing is asked of the device; none: nobody comes any more.
+pub(crate) fn wait_idly<T>(
+    machine: &mut Machine,
+    from: &mut mpsc::Receiver<T>,
+    runtime: &Handle,
+) -> Result<Option<T>, Gone> {
+    loop {
+        // The second of two stops is gdb's when it asks for it.
+        let (next_tick, hears) = (machine.next_tick(), !machine.is_second_due());
+        let event = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                come = from.recv() => Event::Came(come),
+                answer = machine.answer(), if hears => Event::Answer(answer.map(Box::new)),
+                () = until(next_tick) => Event::Tick,
+            }
+        });
+        match event {
+            Event::Came(come) => return Ok(come),
+            Event::Answer(answer) => drop(machine.hear(*answer?)?),
+            Event::Tick => machine.tick()?,
         }
-    })
+    }
+}
+
+enum Event<T> {
+    Came(Option<T>),
+    Answer(Result<Box<DebugAnswer>, Gone>),
+    Tick,
+}
+
+async fn until(then: Option<Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next of what gdb sent or the device said.
+fn next(
+    debugged: &mut Debugged,
+    bytes: &mut VecDeque<u8>,
+    from: &mut mpsc::Receiver<Vec<u8>>,
+    runtime: &Handle,
+) -> Next {
+    while bytes.is_empty() {
+        let next_tick = debugged.machine.next_tick();
+        let event = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                answer = debugged.machine.answer() => Event::Answer(answer.map(Box::new)),
+                more = from.recv() => Event::Came(more),
+                () = until(next_tick) => Event::Tick,
+            }
+        });
+        match event {
+            Event::Answer(answer) => return Next::Answer(answer),
+            Event::Came(None) => return Next::Byte(None),
+            Event::Came(Some(more)) => {
+                debugged.machine.used();
+                bytes.extend(more);
+            }
+            Event::Tick => match debugged.machine.tick() {
+                Ok(()) => {}
+                Err(gone) => return Next::Answer(Err(gone)),
+            },
+        }
+    }
+    Next::Byte(bytes.pop_front())
 }
 
 /// What gdb is to be told of what just happened, once its console was.
@@ -202,6 +289,11 @@ fn stopped(debugged: &mut Debugged, gdb: &mut ToGdb) -> Result<Option<SingleThre
         match news {
             News::Stopped => {
                 let Some(stop) = debugged.machine.stop() else { continue };
+                if debugged.machine.is_watching() {
+                    gdb.say(&monitor::watched_remark(stop))?;
+                    reason = Some(monitor::watched_reason(stop));
+                    continue;
+                }
                 if let Some(remark) = monitor::remark(stop) {
                     gdb.say(&remark)?;
                 }
@@ -210,6 +302,12 @@ fn stopped(debugged: &mut Debugged, gdb: &mut ToGdb) -> Result<Option<SingleThre
             News::NotDone(problem, at) => {
                 gdb.say(&monitor::not_done(problem, at))?;
                 reason = Some(SingleThreadStopReason::Signal(Signal::SIGZERO));
+            }
+            News::Interrupted => {
+                if debugged.machine.stop().is_none() {
+                    gdb.say(monitor::RUNS)?;
+                }
+                reason = Some(SingleThreadStopReason::Signal(Signal::SIGINT));
             }
             News::Ended => gdb.say("the application has ended; the device starts it again\n")?,
             News::StartedAnew => gdb.say("the application was started anew\n")?,

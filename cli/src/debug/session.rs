@@ -26,7 +26,7 @@ use wire::{DebugSessionId, DeviceId};
 use crate::args::Global;
 use crate::command::again::{goes_on, opened};
 use crate::command::fresh_request_id;
-use crate::debug::link::{Far, Gone, failure};
+use crate::debug::link::{self, Far, Gone, failure};
 use crate::debug::pipe::Pipe;
 use crate::failure::input;
 use crate::output;
@@ -44,9 +44,38 @@ const GREETINGS_MAX: usize = 4;
 /// What was made, or found.
 #[derive(Debug)]
 pub(crate) struct Opened {
+    pub(crate) role: noise::Role,
     /// tenants/{tenant}/debugSessions/{session}
     pub(crate) name: String,
     pub(crate) is_joined: bool,
+    /// Idle for so long, it is over.
+    pub(crate) idle: Option<Duration>,
+}
+
+/// What a session is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Write,
+    /// In place of another process of ours.
+    TakeOver,
+    /// Each is a session of its own, and in nobody's way.
+    Watch,
+}
+
+impl Way {
+    fn role(self) -> noise::Role {
+        match self {
+            Way::Write | Way::TakeOver => noise::Role::Writer,
+            Way::Watch => noise::Role::Watcher,
+        }
+    }
+}
+
+pub(crate) fn wire_role(role: noise::Role) -> Role {
+    match role {
+        noise::Role::Writer => Role::Writer,
+        noise::Role::Watcher => Role::Watcher,
+    }
 }
 
 /// How long a session may last; none: the relay's own limits.
@@ -56,14 +85,16 @@ pub(crate) struct Limits {
     pub(crate) total: Option<Duration>,
 }
 
-/// Makes a session with a device, or goes on in the one that a process of ours left open.
-pub(crate) async fn open(session: &Session, device: &str, limits: Limits, take_over: bool) -> Result<Opened> {
+/// Makes a session with a device; one of a writer goes on in the one that a process of ours left open.
+pub(crate) async fn open(session: &Session, device: &str, limits: Limits, way: Way) -> Result<Opened> {
+    let role = way.role();
     let mut client = session.debug_sessions().await?;
     let duration = |limit: Option<Duration>| limit.and_then(|limit| limit.try_into().ok());
     let wanted = DebugSession {
         device: device.to_owned(),
         idle_timeout: duration(limits.idle),
         total_timeout: duration(limits.total),
+        role: wire_role(role).into(),
         ..DebugSession::default()
     };
     let request = CreateDebugSessionRequest {
@@ -73,8 +104,8 @@ pub(crate) async fn open(session: &Session, device: &str, limits: Limits, take_o
         ..Default::default()
     };
     match client.create_debug_session(request).await {
-        Ok(made) => Ok(Opened { name: made.into_inner().name, is_joined: false }),
-        Err(status) if is(&status, "DEVICE_HAS_SESSION") => {
+        Ok(made) => Ok(opened_as(role, made.into_inner(), false)),
+        Err(status) if role == noise::Role::Writer && is(&status, "DEVICE_HAS_SESSION") => {
             let request = ListDebugSessionsRequest {
                 parent: session.tenant(),
                 device: device.to_owned(),
@@ -84,11 +115,16 @@ pub(crate) async fn open(session: &Session, device: &str, limits: Limits, take_o
             let open = client.list_debug_sessions(request).await?.into_inner().debug_sessions;
             let writes = |open: &DebugSession| open.role() == Role::Writer;
             let Some(open) = open.into_iter().find(writes) else { return Err(status.into()) };
-            join(&open, &session.context().key, take_over)?;
-            Ok(Opened { name: open.name, is_joined: true })
+            join(&open, &session.context().key, way == Way::TakeOver)?;
+            Ok(opened_as(role, open, true))
         }
         Err(status) => Err(anyhow::Error::from(status).context("cannot open a debug session")),
     }
+}
+
+fn opened_as(role: noise::Role, session: DebugSession, is_joined: bool) -> Opened {
+    let idle = session.idle_timeout.and_then(|idle| idle.try_into().ok());
+    Opened { role, name: session.name, is_joined, idle }
 }
 
 /// Whether a session that is open already may be gone on with.
@@ -96,14 +132,14 @@ fn join(open: &DebugSession, key: &str, take_over: bool) -> Result<()> {
     let id = output::id(&open.name);
     if open.creator != key {
         return Err(input(format!(
-            "{} is debugged by {} in session {id}; an operator can end that: `holdfast debug-session close {id}`",
+            "{} is debugged by {} in session {id}: look on with --watch; or an operator can end that: `holdfast debug-session close {id}`",
             output::id(&open.device),
             output::id(&open.creator),
         )));
     }
     if open.attached && !take_over {
         return Err(input(format!(
-            "you debug {} already, in session {id}: end that `holdfast debug`, or take its place with --take-over",
+            "you debug {} already, in session {id}: end that `holdfast debug`, take its place with --take-over, or look on with --watch",
             output::id(&open.device),
         )));
     }
@@ -172,7 +208,7 @@ impl<'a> Driver<'a> {
             global,
             name: opened.name.clone(),
             key,
-            prologue: prologue(noise::Role::Writer, device, id).to_vec(),
+            prologue: prologue(opened.role, device, id).to_vec(),
             check,
             pipe,
             stage: Stage::Idle,
@@ -253,7 +289,7 @@ impl<'a> Driver<'a> {
             tokio::select! {
                 biased;
                 _ = &mut *close => return Ok(self.closed(say, told).await),
-                message = told.message() => match message {
+                message = told.message(), if self.far.has_place() => match message {
                     Ok(Some(message)) => {
                         if let Some(carried) = self.take(message, say)? {
                             return Ok(carried);
@@ -263,6 +299,8 @@ impl<'a> Driver<'a> {
                     Err(status) if goes_on(&status) => return Ok(Carried::Again),
                     Err(status) => return Err(status.into()),
                 },
+                // There is one again, or nobody to take it.
+                () = link::place(&self.far.answers), if !self.far.has_place() => {}
                 call = self.far.calls.recv(), if may_call => match call {
                     Some(call) => self.call(&call)?,
                     None => return Ok(self.closed(say, told).await),
@@ -349,8 +387,13 @@ impl<'a> Driver<'a> {
                 let Ok(answer) = DebugAnswer::decode(&plain[..length]) else {
                     return Ok(Some(Gone::Nonsense("an answer that cannot be read")));
                 };
-                let heard = self.far.answers.try_send(Ok(answer));
-                Ok(heard.is_err().then_some(Gone::Nonsense("answers that nobody waits for")))
+                match self.far.answers.try_send(Ok(answer)) {
+                    // Whoever waited has left: the session is being closed.
+                    Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(None),
+                    Err(mpsc::error::TrySendError::Full(_)) => {
+                        Ok(Some(Gone::Nonsense("more answers than there is a place for")))
+                    }
+                }
             }
             Stage::Idle => Ok(None),
         }
@@ -431,9 +474,7 @@ fn over(reason: EndReason) -> Gone {
         }
         EndReason::Closed => "the session is closed",
         EndReason::ClosedByOperator => "an operator closed the session",
-        EndReason::Idle => {
-            "nothing was said for too long: the session is over, and the application goes on (see --idle)"
-        }
+        EndReason::Idle => link::IDLE,
         EndReason::Expired => "the session's time is over, and the application goes on (see --total)",
         EndReason::DeviceUnreachable => {
             "the device does not answer: is it online? see `holdfast device show`"
@@ -478,7 +519,12 @@ mod tests {
 
     fn driver<'a>(global: &'a Global, is_joined: bool, check: Check<'a>) -> (Driver<'a>, Link) {
         let session = DebugSessionId::new([6; 16]);
-        let opened = Opened { name: format!("tenants/t/debugSessions/{session}"), is_joined };
+        let opened = Opened {
+            role: noise::Role::Writer,
+            name: format!("tenants/t/debugSessions/{session}"),
+            is_joined,
+            idle: None,
+        };
         let (near, far) = link();
         (Driver::new(global, &opened, device(), StaticKey::new([4; 32]), check, far).unwrap(), near)
     }
@@ -527,6 +573,24 @@ mod tests {
         assert_eq!(near.answers.try_recv().unwrap().unwrap().call, 1);
         // Repeated, and so on: the relay's making, and the end.
         assert!(matches!(driver.frame(&answer).unwrap(), Some(Gone::Nonsense(_))));
+    }
+
+    #[test]
+    fn what_nobody_has_taken_yet_holds_up_the_device_and_not_the_session() {
+        let global = global();
+        let (driver, mut near) = driver(&global, false, Box::new(|_, _| Ok(())));
+        let mut count = 0;
+        while driver.far.has_place() {
+            driver.far.answers.try_send(Ok(DebugAnswer::default())).unwrap();
+            count += 1;
+        }
+        assert_eq!(count, link::ANSWERS_MAX);
+        near.answers.try_recv().unwrap().unwrap();
+        assert!(driver.far.has_place());
+        driver.far.answers.try_send(Ok(DebugAnswer::default())).unwrap();
+        // Nobody is there to make room: what comes is passed over until the session is closed.
+        drop(near);
+        assert!(driver.far.has_place());
     }
 
     #[test]

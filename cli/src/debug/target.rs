@@ -46,6 +46,10 @@ fn number(problem: DebugProblem) -> u8 {
 }
 
 fn refused(trouble: Trouble) -> TargetError<Gone> {
+    if let Trouble::Problem(DebugProblem::ReadOnly, _) = trouble {
+        // To gdb it is a number, and its console is not ours now: with `--exec` and `--stdio` this is where it is shown all the same.
+        eprintln!("[holdfast] {trouble}");
+    }
     match trouble {
         Trouble::Problem(problem, _) => TargetError::Errno(number(problem)),
         Trouble::Gone(gone) => TargetError::Fatal(gone),
@@ -84,7 +88,7 @@ impl SingleThreadBase for Debugged {
     }
 
     fn write_registers(&mut self, registers: &Registers) -> TargetResult<(), Self> {
-        for (number, value) in registers.0.iter().enumerate() {
+        for (number, value) in registers.0.iter().flatten().enumerate() {
             self.machine.set_register(number, *value).map_err(refused)?;
         }
         Ok(())
@@ -109,12 +113,14 @@ impl SingleThreadBase for Debugged {
 
 impl SingleRegisterAccess<()> for Debugged {
     fn read_register(&mut self, (): (), register: Register, into: &mut [u8]) -> TargetResult<usize, Self> {
-        let registers = self.machine.registers().map_err(refused)?;
-        register.read(&registers, into).ok_or(TargetError::NonFatal)
+        match self.machine.registers().map_err(refused)? {
+            Some(registers) => register.read(&registers, into).ok_or(TargetError::NonFatal),
+            None => register.read_unknown(into).ok_or(TargetError::NonFatal),
+        }
     }
 
     fn write_register(&mut self, (): (), register: Register, value: &[u8]) -> TargetResult<(), Self> {
-        let registers = self.machine.registers().map_err(refused)?;
+        let registers = self.machine.registers().map_err(refused)?.ok_or(TargetError::NonFatal)?;
         let (number, value) = register.write(&registers, value).ok_or(TargetError::NonFatal)?;
         self.machine.set_register(number, value).map_err(refused)
     }

@@ -14,7 +14,7 @@ use proto::device::v1::{
 use serde_json::{Map, Value, json};
 
 use crate::crash::Place;
-use crate::debug::machine::{PC, REGISTERS, Registers, Stop, words};
+use crate::debug::machine::{PC, REGISTERS, SP, Stop, registers, words};
 use crate::debug::monitor;
 use crate::debug::packets::Packets;
 
@@ -210,7 +210,11 @@ impl Timeline {
             self.stops += 1;
             told.push(self.stopped(stop, places));
             if !stop.stack.is_empty() {
-                let at = if stop.stack_at == 0 { registers(stop)[13] } else { stop.stack_at };
+                let at = if stop.stack_at == 0 {
+                    registers(&stop.registers).map_or(0, |all| all[SP])
+                } else {
+                    stop.stack_at
+                };
                 self.bytes_read += stop.stack.len() as u64;
                 told.push(self.memory(
                     "read",
@@ -267,13 +271,14 @@ impl Timeline {
     }
 
     fn stopped(&self, stop: &DebugStop, places: Lookup<'_>) -> Line {
-        let registers = registers(stop);
+        let registers = registers(&stop.registers);
+        let pc = registers.map(|all| all[PC]);
         let reason = DebugStopReason::try_from(stop.reason).unwrap_or(DebugStopReason::Unspecified);
         let said = Stop { reason, registers, said: stop.clone() };
-        let place = places(registers[PC]);
+        let place = pc.map_or_else(Vec::new, places);
         let mut text = format!("{}{}", monitor::reason(&said), within(&place));
         let mut fields = json!({
-            "reason": reason.as_str_name(), "pc": registers[PC], "places": place, "uptime_us": stop.uptime_us,
+            "reason": reason.as_str_name(), "pc": pc, "places": place, "uptime_us": stop.uptime_us,
         });
         if reason == DebugStopReason::Fault {
             let fault = monitor::fault(&said);
@@ -281,7 +286,7 @@ impl Timeline {
             text.push_str(&format!("; {}", fault.join("; ")));
             fields["fault"] = json!(fault);
         }
-        if self.wishes.data {
+        if let Some(registers) = registers.filter(|_| self.wishes.data) {
             let shown = NAMES.iter().zip(registers).map(|(name, value)| format!("{name} {value:#x}"));
             text.push_str(&format!("; {}", shown.collect::<Vec<_>>().join(" ")));
             let named = NAMES.iter().zip(registers).map(|(name, value)| ((*name).to_owned(), json!(value)));
@@ -384,15 +389,6 @@ fn going(call: &DebugCall) -> Option<Line> {
 fn name(register: u32) -> String {
     let name = usize::try_from(register).ok().and_then(|number| NAMES.get(number));
     name.map_or_else(|| format!("register {register}"), |name| (*name).to_owned())
-}
-
-/// Zero where the device says nothing.
-fn registers(stop: &DebugStop) -> Registers {
-    let mut registers = [0; REGISTERS];
-    for (register, word) in registers.iter_mut().zip(stop.registers.chunks_exact(4)) {
-        *register = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-    }
-    registers
 }
 
 fn placed(at: u32, places: &[Place]) -> String {
@@ -534,7 +530,7 @@ mod tests {
             told(&mut timeline, Event::Answer(anew)),
             [
                 "started the application was started anew",
-                "refused this session may only read",
+                "refused this session only watches",
                 "absent there is no application now"
             ]
         );

@@ -1,10 +1,12 @@
 //! Calls to the device, and what its answers say: which call they answer, where the application stands, what is void.
 
+use std::time::Instant;
+
 use proto::device::v1::{
     DebugAnswer, DebugCall, DebugProblem, DebugRead, DebugState, DebugStop, DebugStopReason,
 };
 
-use super::{Machine, News, Pending, REGISTERS, Ranges, SP, State, Stop, Trouble};
+use super::{Machine, News, Pending, REGISTERS, Ranges, Registers, SP, State, Stop, Trouble};
 use crate::debug::about::About;
 use crate::debug::link::{Gone, Link};
 
@@ -17,6 +19,7 @@ impl Machine {
         &mut self,
         mut calls: Vec<(DebugCall, Ranges)>,
     ) -> Result<Vec<(Ranges, DebugAnswer)>, Trouble> {
+        self.settle()?;
         if self.is_stale {
             // A call of its own: its answer needs the room.
             calls.insert(0, (DebugCall { describe: true, ..DebugCall::default() }, Vec::new()));
@@ -48,7 +51,7 @@ impl Machine {
                 match news {
                     News::Stopped => return Ok(()),
                     News::NotDone(problem, at) => return Err(Trouble::Problem(problem, at)),
-                    News::Ended | News::StartedAnew => {}
+                    News::Ended | News::StartedAnew | News::Interrupted => {}
                 }
             }
             let answer = self.link.answers.blocking_recv().ok_or_else(Link::lost)??;
@@ -63,6 +66,7 @@ impl Machine {
         call.reads = reads.iter().map(|&(address, length)| DebugRead { address, length }).collect();
         self.pending.push_back(Pending { number: self.number, reads, deferred });
         self.cost.calls += 1;
+        self.quiet.said(Instant::now());
         self.link.calls.blocking_send(call).map_err(|_| Link::lost())
     }
 
@@ -83,6 +87,7 @@ impl Machine {
                 program.compare(self.about.image_digest, self.about.image_bytes);
             }
         }
+        let was_second_due = self.is_second_due();
         let halted_at = answer.stop.take();
         if let Some(stop) = halted_at {
             if state != DebugState::Halted {
@@ -91,7 +96,7 @@ impl Machine {
             self.check_stop(&stop)?;
             // Of before the newest `go`: that is over.
             if answer.call >= self.last_go {
-                self.stopped(stop)?;
+                self.stopped(stop, answer.call);
             }
         } else if state != DebugState::Halted {
             self.not_halted(state, answer.call);
@@ -102,6 +107,9 @@ impl Machine {
                 Ok(Some((pending.reads, answer)))
             }
             Some(pending) => {
+                if self.is_second_due() && !was_second_due {
+                    self.expect_second(answer.call, pending.reads.clone());
+                }
                 // Of a call that another took the place of, what it read is of no use.
                 if answer.data.len() == pending.reads.len() {
                     check_data(&pending.reads, &answer, problem)?;
@@ -116,7 +124,7 @@ impl Machine {
                     // It stands where it stood; that is no news.
                     self.forget_stops();
                     self.planted = None;
-                    self.news.push_back(News::NotDone(problem, answer.problem_at));
+                    self.tell(News::NotDone(problem, answer.problem_at));
                 }
                 Ok(None)
             }
@@ -161,7 +169,8 @@ impl Machine {
         self.starts = answer.starts;
         self.cache.void();
         self.dirty.clear();
-        self.news.push_back(News::StartedAnew);
+        (self.stepped, self.chain) = (None, None);
+        self.tell(News::StartedAnew);
         // It may be another image by now: the next call asks.
         self.is_stale = true;
         if let Some(program) = &mut self.program {
@@ -169,8 +178,8 @@ impl Machine {
         }
     }
 
-    fn check_stop(&mut self, stop: &DebugStop) -> Result<(), Gone> {
-        // None: its stack was not there to take them, as after an overflow. Then they are zero here.
+    pub(super) fn check_stop(&mut self, stop: &DebugStop) -> Result<(), Gone> {
+        // None: its stack was not there to take them, as after an overflow.
         if !matches!(stop.registers.len(), 0 | REGISTERS_BYTES) {
             return Err(Gone::Nonsense("registers of another machine"));
         }
@@ -180,34 +189,38 @@ impl Machine {
         Ok(())
     }
 
-    fn stopped(&mut self, stop: DebugStop) -> Result<(), Gone> {
-        let mut registers = [0; REGISTERS];
-        for (register, word) in registers.iter_mut().zip(stop.registers.chunks_exact(4)) {
-            *register = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-        }
-        let reason = DebugStopReason::try_from(stop.reason).unwrap_or(DebugStopReason::Unspecified);
+    pub(super) fn stopped(&mut self, stop: DebugStop, call: u32) {
+        let registers = registers(&stop.registers);
         let was_running = !matches!(&self.state, State::Halted(before) if before.said.number == stop.number);
         if !was_running && !self.dirty.is_empty() {
             // It says what it was before it is told otherwise.
-            return Ok(());
+            return;
         }
+        let mut reason = DebugStopReason::try_from(stop.reason).unwrap_or(DebugStopReason::Unspecified);
         if was_running {
+            reason = self.chained(call, reason, registers);
+            self.seen += 1;
+            self.quiet.used(Instant::now());
             self.cache.void();
             self.cost.bytes_from_device += stop.stack.len() as u64;
+        } else if let Some(before) = self.stop() {
+            reason = before.reason;
         }
-        if !self.plain {
-            let at = if stop.stack_at == 0 { registers[SP] } else { stop.stack_at };
+        let at =
+            if stop.stack_at == 0 { registers.map(|registers| registers[SP]) } else { Some(stop.stack_at) };
+        if let Some(at) = at.filter(|_| !self.plain) {
             self.cache.put(at, &stop.stack);
         }
         self.state = State::Halted(Box::new(Stop { reason, registers, said: stop }));
         if was_running {
-            self.news.push_back(News::Stopped);
+            self.tell(News::Stopped);
         }
-        Ok(())
     }
 
     fn not_halted(&mut self, state: DebugState, call: u32) {
-        if call < self.last_go {
+        // Gone on from the first of two stops, which is what gdb was told of.
+        let is_known = self.is_second_due() && state == DebugState::Running;
+        if call < self.last_go || is_known {
             return;
         }
         if matches!(self.state, State::Halted(_)) {
@@ -215,14 +228,24 @@ impl Machine {
         }
         match state {
             DebugState::Absent => {
+                self.chain = None;
                 if !matches!(self.state, State::Absent) {
-                    self.news.push_back(News::Ended);
+                    self.tell(News::Ended);
                 }
                 self.state = State::Absent;
             }
             _ => self.state = State::Running,
         }
     }
+}
+
+/// What they are, if they are known.
+pub(crate) fn registers(said: &[u8]) -> Option<Registers> {
+    let mut registers = [0; REGISTERS];
+    for (register, word) in registers.iter_mut().zip(said.chunks_exact(4)) {
+        *register = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+    }
+    (said.len() == REGISTERS_BYTES).then_some(registers)
 }
 
 /// As many pieces as were asked for, each whole or not at all.

@@ -20,7 +20,8 @@ impl Machine {
     /// What to read with the next stop: what was looked at since the last one, but for what comes by itself.
     pub(super) fn wanted(&mut self) -> Ranges {
         let Some(stop) = self.stop() else { return Vec::new() };
-        let (sp, begins_at_sp) = (stop.registers[SP], stop.said.stack_at == 0);
+        let Some(registers) = stop.registers else { return Vec::new() };
+        let (sp, begins_at_sp) = (registers[SP], stop.said.stack_at == 0);
         let mut lines = self.cache.take_wanted();
         let is_on_stack = |line: &u32| line_of(sp) <= *line && *line - line_of(sp) < STACK_BYTES;
         lines.retain(|line| !is_on_stack(line));
@@ -53,6 +54,7 @@ impl Machine {
 
     /// Reads from `at` on, as much as lies in one region; how many bytes.
     pub(crate) fn read(&mut self, at: u32, into: &mut [u8]) -> Result<usize, Trouble> {
+        self.catch_up()?;
         let forbidden = Trouble::Problem(DebugProblem::Forbidden, at);
         let region = self.about.region(at).ok_or(forbidden.clone())?;
         let length = u32::try_from(into.len()).unwrap_or(u32::MAX).min(region.end() - at);
@@ -104,6 +106,11 @@ impl Machine {
             let length = u32::try_from(bytes).unwrap_or(u32::MAX);
             if self.cache.has(here, length) {
                 self.cost.bytes_from_cache += bytes as u64;
+            } else if self.is_second_due() {
+                // All of it as it is then.
+                self.settle()?;
+                read = 0;
+                continue;
             } else {
                 self.fill(region, here, length)?;
             }
@@ -170,15 +177,15 @@ impl Machine {
 
     /// All of it, or an error: then what was written before the error stays.
     pub(crate) fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), Trouble> {
-        if self.about.read_only {
-            return Err(Trouble::Problem(DebugProblem::ReadOnly, at));
-        }
+        self.may_change(at)?;
         if bytes.is_empty() {
             return Ok(());
         }
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let region = self.about.region(at).filter(|region| length <= region.end() - at);
         region.ok_or(Trouble::Problem(DebugProblem::Forbidden, at))?;
+        self.settle()?;
+        self.stepped = None;
         self.cache.void();
         if let Some(program) = &mut self.program {
             program.forget(at, length);
