@@ -3,6 +3,9 @@
 
 mod blind;
 mod compared;
+mod restart;
 mod suite;
 mod survives;
+mod two;
+mod update;
 mod ways;
