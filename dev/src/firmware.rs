@@ -43,6 +43,8 @@ pub enum Image {
     RtosC,
     /// `apps/patient`, which is there to be debugged: built by make.
     Patient,
+    /// `apps/patient-rust`, the same in Rust.
+    PatientRust,
     /// A microvisor without first stage, store and network, which computes all the time: for what the walls must hold.
     Walls,
     /// A microvisor without all that, which holds a small application in every way it can run, and tells what came of it.
@@ -198,6 +200,7 @@ impl Image {
             Image::Embassy => "embassy".to_owned(),
             Image::RtosC => "rtos-c".to_owned(),
             Image::Patient => "patient".to_owned(),
+            Image::PatientRust => "patient-rust".to_owned(),
             Image::Walls => "walls".to_owned(),
             Image::Hold => "hold".to_owned(),
             Image::Probe => "probe".to_owned(),
@@ -295,6 +298,7 @@ impl Image {
             | Image::Embassy
             | Image::RtosC
             | Image::Patient
+            | Image::PatientRust
             | Image::Probe
             | Image::Hostile(_) => APP,
         }

@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
@@ -26,6 +27,8 @@ pub struct Gdb {
     stops: VecDeque<Value>,
     /// What it said to people since it was last asked.
     said: String,
+    /// Where it stands: what it is told to write is there, and goes with it.
+    _folder: TempDir,
 }
 
 impl Gdb {
@@ -33,11 +36,20 @@ impl Gdb {
     pub async fn start(elf: &Path) -> Result<Gdb> {
         let mut command = Command::new(PROGRAM);
         command.args(["-nx", "-q", "--interpreter=mi3", "-iex", "set auto-load off"]).arg(elf);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let folder = TempDir::with_prefix("holdfast-gdb-")?;
+        command.current_dir(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("starting {PROGRAM}"))?;
         let input = child.stdin.take().context("no stdin")?;
         let output = BufReader::new(child.stdout.take().context("no stdout")?).lines();
-        let mut gdb = Gdb { child, input, output, token: 0, stops: VecDeque::new(), said: String::new() };
+        let mut gdb = Gdb {
+            child,
+            input,
+            output,
+            token: 0,
+            stops: VecDeque::new(),
+            said: String::new(),
+            _folder: folder,
+        };
         for setting in ["confirm off", "pagination off", "mi-async on", "width 0"] {
             gdb.mi(&format!("-gdb-set {setting}")).await?;
         }
@@ -93,6 +105,11 @@ impl Gdb {
             Ok(_) => bail!("gdb did {command}"),
             Err(message) => Ok(message),
         }
+    }
+
+    /// What it said to people since it was last asked: of its own accord, while the application ran.
+    pub fn heard(&mut self) -> String {
+        std::mem::take(&mut self.said)
     }
 
     /// The value of an expression, as gdb prints it.

@@ -14,4 +14,5 @@ pub mod gdb;
 pub mod lossy;
 pub mod raw;
 pub mod replica;
+pub mod tap;
 pub mod world;

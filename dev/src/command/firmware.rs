@@ -37,7 +37,7 @@ enum App {
     Busy,
     /// The examples: a blinky and a system of tasks in Rust (embassy), and the same two in C, by make.
     Examples,
-    /// It is there to be debugged.
+    /// They are there to be debugged: one in C, by make, and one in Rust.
     Patient,
     /// Each tries to hurt the device in one way.
     Hostile,
@@ -52,7 +52,7 @@ impl App {
             App::Trial => vec![Image::Trial],
             App::Busy => vec![Image::Busy("1.0.0")],
             App::Examples => vec![Image::BlinkyRust, Image::BlinkyC, Image::Embassy, Image::RtosC],
-            App::Patient => vec![Image::Patient],
+            App::Patient => vec![Image::Patient, Image::PatientRust],
             App::Hostile => HOSTILE.iter().copied().map(Image::Hostile).collect(),
         }
     }
@@ -169,6 +169,7 @@ async fn cargo(compiler: Compiler, image: Image) -> Result<PathBuf> {
         Image::Probe => ("probe", "probe", RELEASE),
         Image::BlinkyRust => ("blinky-rust", "blinky-rust", RELEASE),
         Image::Embassy => ("embassy", "embassy", RELEASE),
+        Image::PatientRust => ("patient-rust", "patient-rust", RELEASE),
         Image::BlinkyC | Image::RtosC | Image::Patient => bail!("{} is built by make", image.name()),
         Image::Hostile(name) => ("hostile", name, RELEASE),
     };

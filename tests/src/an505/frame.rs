@@ -9,7 +9,8 @@ const IPV4: [u8; 2] = [0x08, 0x00];
 const IPV4_BYTES: usize = 20;
 const PROTOCOL_UDP: u8 = 17;
 const PROTOCOL_TCP: u8 = 6;
-/// RFC 9293 §3.1: where the flags are in a segment, and which of them.
+/// RFC 9293 §3.1: where the length of the header and the flags are in a segment, and which of them.
+const TCP_OFFSET_AT: usize = 12;
 const TCP_FLAGS_AT: usize = 13;
 const SYN: u8 = 1 << 1;
 const ACK: u8 = 1 << 4;
@@ -68,6 +69,19 @@ pub(super) fn opens_connection(frame: &[u8]) -> bool {
         ip.get(ip_bytes + TCP_FLAGS_AT).filter(|_| is_tcp).copied()
     };
     flags().is_some_and(|flags| flags & (SYN | ACK) == SYN)
+}
+
+/// What a TCP segment carries; of any other frame all of it.
+pub(super) fn payload(frame: &[u8]) -> &[u8] {
+    let segment = || {
+        let ip = frame.get(ETHERNET_BYTES..)?;
+        let ip_bytes = usize::from(ip.first()? & 0x0f) * 4;
+        let is_tcp = frame[12..14] == IPV4 && *ip.get(9)? == PROTOCOL_TCP;
+        let whole = usize::from(u16::from_be_bytes([*ip.get(2)?, *ip.get(3)?]));
+        let tcp_bytes = usize::from(*ip.get(ip_bytes + TCP_OFFSET_AT)? >> 4) * 4;
+        ip.get(ip_bytes + tcp_bytes..whole).filter(|_| is_tcp)
+    };
+    segment().unwrap_or(frame)
 }
 
 /// The answer to a question for the address of one of these names, as a frame back to who asked.
@@ -209,6 +223,21 @@ mod tests {
         question.extend([0, 8, 0, 0]);
         let asked = Datagram::of(&question).expect("a datagram");
         reply(&question, &asked, payload)
+    }
+
+    #[test]
+    fn a_segment_carries_what_follows_its_headers_and_nothing_of_the_padding() {
+        let mut frame = [&BOARD[..], &ROUTER, &IPV4].concat();
+        frame.extend([0x45, 0, 0, 20 + 24 + 3, 0, 0, 0, 0, 64, PROTOCOL_TCP, 0, 0]);
+        frame.extend([10, 0, 2, 15, 10, 0, 2, 2]);
+        frame.extend([0; TCP_OFFSET_AT]);
+        frame.push(6 << 4);
+        frame.extend([0; 11]);
+        frame.extend(b"abc\0\0");
+        assert_eq!(payload(&frame), b"abc");
+        for cut in [0, 13, 14, 20, 40, 57] {
+            assert_eq!(payload(&frame[..cut]), &frame[..cut]);
+        }
     }
 
     fn is_sealed(frame: &[u8]) -> bool {

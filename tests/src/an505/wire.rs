@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::frame;
 use crate::broker::random::Random;
+use crate::tap::Tape;
 
 /// Largest frame: what the board's controller takes, with some room.
 const FRAME_BYTES_MAX: u32 = 4096;
@@ -88,6 +89,7 @@ struct Shared {
     weather: Mutex<Weather>,
     network: Network,
     counts: Counts,
+    tape: Option<Tape>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,11 +101,21 @@ enum Direction {
 impl Wire {
     /// A cable in fair weather; what happens later follows from the seed and the order of frames.
     pub fn new(seed: u64, network: Network) -> Result<Wire> {
+        Wire::with(seed, network, None)
+    }
+
+    /// The same, but what passes is kept: what TCP carries of the board's in the first lane, what it carries for the board in the second.
+    pub fn taped(seed: u64, network: Network) -> Result<(Wire, Tape)> {
+        let tape = Tape::default();
+        Ok((Wire::with(seed, network, Some(tape.clone()))?, tape))
+    }
+
+    fn with(seed: u64, network: Network, tape: Option<Tape>) -> Result<Wire> {
         // Below /tmp: the path of a socket has 108 bytes.
         let folder = TempDir::with_prefix("holdfast-wire-")?;
         let listeners = wire_sockets(folder.path()).map(UnixListener::bind);
         let [up_out, up_in, down_out, down_in] = listeners;
-        let shared = Arc::new(Shared { weather: Mutex::default(), network, counts: Counts::default() });
+        let shared = Arc::new(Shared { weather: Mutex::default(), network, counts: Counts::default(), tape });
         let (to_network, for_network) = mpsc::channel(UNDER_WAY_MAX);
         let (to_board, for_board) = mpsc::channel(UNDER_WAY_MAX);
         tokio::spawn(deliver(up_in?, for_network));
@@ -165,6 +177,9 @@ impl Lane {
     fn frame(&mut self, mut frame: Vec<u8>) {
         let counts = &self.shared.counts;
         let count = |count: &AtomicU64| count.fetch_add(1, Ordering::Relaxed);
+        if let Some(tape) = &self.shared.tape {
+            tape.keep(usize::from(self.direction == Direction::Down), frame::payload(&frame));
+        }
         match self.direction {
             Direction::Up => {
                 count(&counts.up);

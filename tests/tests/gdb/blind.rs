@@ -1,5 +1,5 @@
 //! What a debug session holds is nowhere but at its two ends: not in the memory of relay and broker, not in Redis, not in the database, not in
-//! what any of them wrote down.
+//! what any of them wrote down, and not on the wires to either end.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -9,13 +9,21 @@ use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dev::{Part, Service};
-use scenarios::an505::patient::{Patient, connected};
+use scenarios::an505::patient::Patient;
+use scenarios::an505::wire::{Network, Wire};
 use scenarios::client::unique;
+use scenarios::tap::{Tap, Tape};
+use scenarios::world::name;
+use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 /// Memory of a process that is read at once.
 const PIECE_BYTES: usize = 1 << 20;
+/// A context of the command line's that reaches the relay through a tap.
+const TAPPED: &str = "tapped";
+/// What every server here is called by: in the clear, in the first message of TLS (RFC 6066 §3).
+const SERVER_NAME: &[u8] = b"localhost";
 /// All rows of all tables, as XML: bytes are base64 in it.
 const EVERY_ROW: &str = "SELECT table_to_xml(format('%I.%I', schemaname, tablename)::regclass, true, false, '') \
     FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')";
@@ -23,16 +31,20 @@ const EVERY_ROW: &str = "SELECT table_to_xml(format('%I.%I', schemaname, tablena
 #[tokio::test]
 async fn what_is_said_in_a_session_is_found_nowhere_between_its_ends() -> Result<()> {
     let patient = Patient::new("blind").await?;
-    let (board, device) = patient.start().await?;
+    let (wire, of_board) = Wire::taped(1, Network::default())?;
+    let machine = patient.world.machine(&patient.flash)?.net(wire.net());
+    let (board, device) = patient.switched_on(&machine).await?;
     let stack = &patient.world.stack;
+    let relay = stack.grpc_url(Service::DebugRelay);
+    let (head, port) = relay.rsplit_once(':').context("a port")?;
+    let tap = Tap::to(&format!("localhost:{port}")).await?;
+    patient.context(TAPPED, &format!("{head}:{}", tap.port())).await?;
     // Thirty-two letters that nobody else has.
     let secret = unique();
     ensure!(secret.len() == 32, "{secret}");
     let mut monitor = redis_monitor(&patient)?;
 
-    let debug = patient.debug(&device, &[]).await?;
-    let mut gdb = connected(&format!("127.0.0.1:{}", debug.port)).await?;
-    gdb.console("set remotetimeout 60").await?;
+    let (debug, mut gdb) = patient.debugged(&device, &["--context", TAPPED]).await?;
     // Down it goes, and up it comes: as memory, on the stack of a call, and as a register's four bytes.
     gdb.mi(&format!("-data-write-memory-bytes log_memory {}", hex::encode(&secret))).await?;
     for _ in 0..8 {
@@ -63,7 +75,31 @@ async fn what_is_said_in_a_session_is_found_nowhere_between_its_ends() -> Result
     ensure!(tables.contains("sessions"), "no rows of the relay's: {tables}");
     ensure!(!forms.within(tables.as_bytes()), "it is in the database");
     nowhere_in(&stack.dir().join("logs"), &forms)?;
-    board.cut_power().await
+    board.cut_power().await?;
+    let sessions = patient.world.json(&["debug-session", "list"]).await?;
+    let session = sessions.first().context("no session")?;
+    let shown = patient.world.one(&["debug-session", "show", &name(session)?]).await?;
+    passed_unread(&of_board, &forms, said(&shown, "bytes_up")?, said(&shown, "bytes_down")?)?;
+    passed_unread(tap.tape(), &forms, said(&shown, "bytes_down")?, said(&shown, "bytes_up")?)
+}
+
+/// What the relay counted of the session.
+fn said(session: &Value, direction: &str) -> Result<usize> {
+    let count = &session["traffic"][direction];
+    let count = count.as_u64().or_else(|| count.as_str()?.parse().ok());
+    Ok(usize::try_from(count.with_context(|| format!("no {direction}: {session}"))?)?)
+}
+
+/// A tape heard the whole session, from the names of the servers on, and nothing of what it held. Even lanes are the end's own.
+fn passed_unread(tape: &Tape, forms: &Forms, own: usize, others: usize) -> Result<()> {
+    let lanes = tape.lanes();
+    let bytes = |odd| lanes.iter().skip(odd).step_by(2).map(Vec::len).sum::<usize>();
+    ensure!(own > 0 && others > 0, "nothing was said");
+    ensure!(bytes(0) > own && bytes(1) > others, "{} and {} of {own} and {others} bytes", bytes(0), bytes(1));
+    let named = Forms(vec![SERVER_NAME.to_vec()]);
+    ensure!(lanes.iter().any(|lane| named.within(lane)), "not even the server's name was heard");
+    ensure!(!lanes.iter().any(|lane| forms.within(lane)), "it passed in the clear");
+    Ok(())
 }
 
 fn redis_monitor(patient: &Patient) -> Result<tokio::process::Child> {

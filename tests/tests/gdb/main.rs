@@ -2,7 +2,11 @@
 //! server, whose answers must be the same.
 
 mod blind;
+mod c;
 mod compared;
+mod ours;
+mod restart;
 mod suite;
 mod survives;
+mod two;
 mod ways;
