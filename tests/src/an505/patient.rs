@@ -34,12 +34,17 @@ pub struct Debug {
 
 impl Patient {
     pub async fn new(hardware_id: &str) -> Result<Patient> {
+        Patient::with(hardware_id, &[]).await
+    }
+
+    /// The same with more of a bundle's options.
+    pub async fn with(hardware_id: &str, options: &[&str]) -> Result<Patient> {
         let world = World::start().await?;
         world.cli(&["debug", "key", "create"]).await?;
         let key = world.cli(&["debug", "key", "show"]).await?;
         let extra = ["--trial", "60s", "--stable", "0s", "--debug-hold", "60s", "--debug-key", key.trim()];
         let image = Image::Patient.built()?;
-        let bundle = world.app_file(&image, "1.0.0", 1, &extra).await?;
+        let bundle = world.app_file(&image, "1.0.0", 1, &[&extra, options].concat()).await?;
         world.cli(&["bundle", "upload", text(&bundle)?]).await?;
         let flash = world.flash_with(hardware_id, Some(bundle), None).await?;
         Ok(Patient { world, flash })

@@ -48,6 +48,11 @@ impl Window {
         Window { start: at::STORE, bytes: at::STORE_BYTES }
     }
 
+    /// What is kept of an application's memory when it crashes.
+    pub const fn crash() -> Window {
+        Window { start: at::CRASH, bytes: at::CRASH_BYTES }
+    }
+
     /// The address of so many bytes, if all of them are in the window.
     fn address(&self, at: u32, bytes: usize) -> Result<usize, FlashError> {
         let bytes = u32::try_from(bytes).map_err(|_| FlashError::Range)?;
