@@ -63,7 +63,7 @@ fn loads<'a>(crash: &'a Crash, memory: Option<&'a CrashMemory>) -> Vec<(u32, &'a
     }
     let stack = addressed(crash.stack_at, &crash.stack);
     let covered: Vec<_> = loads.iter().map(|(at, bytes)| range(*at, bytes)).collect();
-    for (at, bytes) in stack {
+    if let Some((at, bytes)) = stack {
         for part in outside(range(at, bytes), &covered) {
             let from = (part.start - u64::from(at)) as usize;
             loads.push((part.start as u32, &bytes[from..from + (part.end - part.start) as usize]));

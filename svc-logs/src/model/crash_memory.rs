@@ -118,7 +118,7 @@ pub(crate) mod tests {
 
     /// A chunk of memory that has 10,000 bytes in two pieces.
     pub(crate) fn chunk(boot: Boot, sequence: u32, offset: u32, bytes: usize) -> MemoryChunk {
-        let data = (offset..).take(bytes).map(|at| (at % 251) as u8).collect();
+        let data = (0..bytes as u32).map(|n| (offset.wrapping_add(n) % 251) as u8).collect();
         let pieces = vec![(0x2827_0000, 4000), (0x2820_0000, 6000)];
         MemoryChunk { boot, sequence, total: 10_000, pieces, offset, data }
     }

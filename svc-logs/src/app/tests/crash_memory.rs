@@ -147,7 +147,7 @@ async fn a_foreign_tenants_memory_looks_like_one_that_does_not_exist() {
     for table in ["crash_memories", "crash_memory_chunks"] {
         assert!(tx.query(&format!("SELECT 1 FROM logs.{table}"), &[]).await.unwrap().is_empty());
     }
-    let begun =
-        crate::store::crash_memory::begin(&tx, TENANT, DEVICE, &chunk(BOOT, 9, 0, 1), SystemTime::now());
-    assert!(begun.await.is_err());
+    let chunk = chunk(BOOT, 9, 0, 1);
+    let begun = crate::store::crash_memory::begin(&tx, TENANT, DEVICE, &chunk, SystemTime::now()).await;
+    assert!(begun.is_err());
 }
