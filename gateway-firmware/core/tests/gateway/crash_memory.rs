@@ -203,10 +203,10 @@ fn answers_for_another_report_and_damaged_ones_change_nothing() {
     let whole = CrashMemoryDown { stored_up_to: BYTES, ..service.word(1) };
     let other = msg::BootId { counter: 9, random: 9, ..Default::default() };
     for memory in [
-        CrashMemoryDown { sequence: 2, ..whole.clone() },
-        CrashMemoryDown { boot: Some(other), ..whole.clone() },
-        CrashMemoryDown { boot: None, ..whole.clone() },
-        CrashMemoryDown { stored_up_to: BYTES - 1, ..whole.clone() },
+        CrashMemoryDown { sequence: 2, ..whole },
+        CrashMemoryDown { boot: Some(other), ..whole },
+        CrashMemoryDown { boot: None, ..whole },
+        CrashMemoryDown { stored_up_to: BYTES - 1, ..whole },
     ] {
         world.tell_channel("crash", &CrashDown { memory: Some(memory), ..Default::default() });
         world.turn();

@@ -231,6 +231,7 @@ fn every_fault_has_its_test_and_every_named_test_exists() {
         ("bad_input", include_str!("bad_input.rs")),
         ("boot", include_str!("boot.rs")),
         ("crash", include_str!("crash.rs")),
+        ("crash_memory", include_str!("crash_memory.rs")),
         ("exchange", include_str!("exchange.rs")),
         ("flow", include_str!("flow.rs")),
         ("journal", include_str!("journal.rs")),
