@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use dev::firmware::Image;
 use dev::qemu::Board;
 use scenarios::an505::board::is_online;
-use scenarios::an505::patient::Patient;
+use scenarios::an505::patient::{Patient, connected};
 use scenarios::an505::wire::{Counts, Network, Weather, Wire};
 use scenarios::world::{PATIENCE, World, name};
 
@@ -81,7 +81,7 @@ async fn memory_of_a_crash_outlasts_the_network_and_the_power_and_opens_in_gdb_w
     let world = &patient.world;
     let wire = Wire::new(8, Network::default())?;
     let board = world.machine(&patient.flash)?.net(wire.net()).start().await?;
-    let crash = world.undisturbed(&board, crash_and_cut(world, &wire)).await?;
+    let crash = world.undisturbed(&board, crash_and_cut(&patient, &wire)).await?;
     board.cut_power().await?;
     wire.set_weather(Weather::FAIR);
     let board = world.machine(&patient.flash)?.net(wire.net()).start().await?;
@@ -96,20 +96,18 @@ async fn stored(world: &World) -> Result<(u64, u64)> {
     Ok((number("memory_stored_bytes")?, number("memory_bytes")?))
 }
 
-async fn crash_and_cut(world: &World, wire: &Wire) -> Result<String> {
+async fn crash_and_cut(patient: &Patient, wire: &Wire) -> Result<String> {
+    let world = &patient.world;
     let device = world.devices(1, is_online).await?.remove(0);
-    let wish = [
-        "-nx",
-        "-batch",
-        "-ex",
-        "set var added = 4711",
-        "-ex",
-        "set var mode = MODE_UNDEFINED",
-        "-ex",
-        "detach",
-    ];
+    let debug = patient.debug(&device, &[]).await?;
+    let mut gdb = connected(&format!("127.0.0.1:{}", debug.port)).await?;
+    for command in ["set remotetimeout 60", "set var added = 4711", "set var mode = MODE_UNDEFINED"] {
+        gdb.console(command).await?;
+    }
     wire.set_weather(SLOW);
-    world.cli(&[&["debug", &device, "--exec", "--"][..], &wish].concat()).await?;
+    gdb.console("detach").await?;
+    gdb.quit().await?;
+    debug.ended().await?;
     let listed = world.first_crash(&device).await?;
     let before = Counts::read(&wire.counts().up);
     while Counts::read(&wire.counts().up) < before + CUT_AFTER {

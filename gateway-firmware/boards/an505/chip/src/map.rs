@@ -119,8 +119,8 @@ pub mod flash {
 
     /// What is kept of an application's memory when it crashes, behind the store.
     pub const CRASH: u32 = STORE + STORE_BYTES;
-    /// Bytes of it.
-    pub const CRASH_BYTES: u32 = gateway_core::crash::region_bytes(ERASE_BYTES);
+    /// Bytes of it: a record and a head in three erase units, and what is kept.
+    pub const CRASH_BYTES: u32 = 3 * ERASE_BYTES + 64 * 1024;
 
     const _: () = assert!(SLOTS[1] == SLOTS[0] + SLOT_BYTES);
     const _: () = assert!(SLOTS[1] + SLOT_BYTES <= STORE && CRASH + CRASH_BYTES <= BYTES);
