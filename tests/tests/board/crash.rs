@@ -92,7 +92,11 @@ async fn memory_of_a_crash_outlasts_the_network_and_the_power_and_opens_in_gdb_w
 /// Kilobytes stored of the only crash's memory, and of how many.
 async fn stored(world: &World) -> Result<(u64, u64)> {
     let listed = world.json(&["crash", "list"]).await?;
-    let number = |field: &str| listed.first().and_then(|crash| crash[field].as_str()).unwrap_or("0").parse();
+    let number = |field: &str| match listed.first().map(|crash| &crash[field]) {
+        // A zero is not said.
+        None | Some(serde_json::Value::Null) => Ok(0),
+        Some(number) => number.as_u64().with_context(|| format!("{field} is {number}")),
+    };
     Ok((number("memory_stored_bytes")?, number("memory_bytes")?))
 }
 
