@@ -304,6 +304,14 @@ impl CrashMemory {
         flash.read(data_at(flash.geometry().erase_bytes) + at, into)
     }
 
+    /// What is held cannot be read.
+    pub(crate) fn spoil(&mut self) {
+        if self.held().is_some() {
+            self.state = State::Stale;
+            self.miss();
+        }
+    }
+
     /// The service has so much of that one: with all of it, the region is free.
     pub(crate) fn acknowledge(
         &mut self,

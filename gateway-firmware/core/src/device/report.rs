@@ -169,10 +169,14 @@ impl<B: Board> Device<'_, B> {
         &self.crash_memory
     }
 
-    /// Some of what [`CrashMemory::held`] names.
+    /// Some of what [`CrashMemory::held`] names. What cannot be read is not held any more.
     pub fn read_crash_memory(&mut self, at: u32, into: &mut [u8]) -> Result<(), FlashError> {
         let flash = self.ports.crash_flash.as_mut().ok_or(FlashError::Range)?;
-        self.crash_memory.read(flash, at, into)
+        let read = self.crash_memory.read(flash, at, into);
+        if read.is_err_and(|error| error != FlashError::Range) {
+            self.crash_memory.spoil();
+        }
+        read
     }
 
     /// The service has stored so much of the memory of that report: with all of it, it is forgotten, and this true.

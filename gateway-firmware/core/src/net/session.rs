@@ -385,8 +385,7 @@ impl Session {
         let mut data = [0; CRASH_MEMORY_CHUNK_BYTES_MAX];
         let data = &mut data[..chunk.bytes as usize];
         if device.read_crash_memory(chunk.offset, data).is_err() {
-            // Asked for again later, as if it had been lost on the way.
-            self.memory.said(now_ms, chunk);
+            // Then it is held no more.
             return Ok(());
         }
         let memory = CrashMemoryUp {

@@ -196,6 +196,23 @@ fn memory_whose_bytes_are_not_what_they_were_is_not_sent() {
 }
 
 #[test]
+fn memory_that_cannot_be_read_any_more_is_given_up_and_not_sent_for_ever() {
+    let (_, bench) = with_memory(SMALL, BYTES);
+    let mut device = bench.boot();
+    end(&bench, &mut device, Behaviour::Crash, Some(fault_at(RAM.at)));
+    // Cells that wear out while it is held.
+    chip(&bench).cut(Cut { at: 1, mode: Mode::Unreadable });
+    assert!(chip(&bench).erase(3 * 4096).is_err());
+    chip(&bench).power_on();
+    assert!(device.read_crash_memory(0, &mut [0; 1024]).is_ok());
+    assert!(device.read_crash_memory(2048, &mut [0; 1024]).is_err());
+    assert_eq!((device.crash_memory().held(), device.crash_memory().missed()), (None, 1));
+    bench.advance_ms(CRASH_KEEP_MS);
+    end(&bench, &mut device, Behaviour::Crash, Some(fault_at(RAM.at)));
+    assert!(device.crash_memory().held().is_some());
+}
+
+#[test]
 fn a_flash_that_writes_other_bytes_keeps_nothing() {
     let (_, bench) = with_memory(SMALL, BYTES);
     let mut device = bench.boot();
