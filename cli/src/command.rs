@@ -109,9 +109,30 @@ pub(crate) fn parse_duration(text: &str) -> Result<std::time::Duration, String> 
     Ok(std::time::Duration::from_secs(seconds))
 }
 
+/// `4096`, `16K`, or `16KiB`.
+pub(crate) fn parse_size(text: &str) -> Result<u32, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "" => 1,
+        "K" | "KiB" => 1024,
+        unit => return Err(format!("`{unit}` is not a unit: write 4096 or 16K")),
+    };
+    let count: u32 = digits.parse().map_err(|_| format!("`{text}` is not a size: write 4096 or 16K"))?;
+    count.checked_mul(factor).ok_or_else(|| format!("`{text}` is too much"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_read_as_people_write_them() {
+        let sizes = ["0", "4096", "16K", "64KiB"].map(|text| parse_size(text).unwrap());
+        assert_eq!(sizes, [0, 4096, 16_384, 65_536]);
+        for bad in ["", "K", "1M", "-1", "4194304K", "16k", "1é"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn durations_read_as_people_write_them() {

@@ -126,15 +126,20 @@ proptest! {
         boot in option::of(boot()), (sequence, uptime_us, registers_known, dropped) in any::<(u32, u64, u32, u32)>(),
         version in "\\PC{0,8}", kind in 0..14, (manifest_digest, registers, stack) in (bytes(), bytes(), bytes()),
         (cfsr, hfsr, sfsr, mmfar, bfar, sfar, exc_return, stack_at) in any::<(u32, u32, u32, u32, u32, u32, u32, u32)>(),
+        (memory_bytes, memory_missed, total, offset, stored_up_to) in any::<(u32, u32, u32, u32, u32)>(),
+        (pieces, data, has_memory) in (bytes(), bytes(), any::<bool>()),
     ) {
+        let memory = owned::CrashMemoryUp { boot, sequence, total, pieces, offset, data };
+        let told = owned::CrashMemoryDown { boot, sequence, stored_up_to };
         assert_agrees!(
             owned::CrashUp {
                 boot, sequence, uptime_us, manifest_digest, version, kind, registers, registers_known, cfsr, hfsr, sfsr,
                 mmfar, bfar, sfar, exc_return, stack_at, stack, dropped,
+                memory_bytes, memory_missed, memory: has_memory.then_some(memory),
             },
             CrashUp
         );
-        assert_agrees!(owned::CrashDown { boot, sequence }, CrashDown);
+        assert_agrees!(owned::CrashDown { boot, sequence, memory: has_memory.then_some(told) }, CrashDown);
     }
 
     #[test]

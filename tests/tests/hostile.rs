@@ -30,7 +30,7 @@ const MEASURES_MAX: usize = 12;
 const SHOWN_MAX: Duration = Duration::from_secs(30);
 /// An application that ends is started again soon: its attack goes on.
 const CRASH: CrashPolicy =
-    CrashPolicy { backoff_min_ms: 20, backoff_max_ms: 100, hold_s: 60, debug_hold_s: 0 };
+    CrashPolicy { backoff_min_ms: 20, backoff_max_ms: 100, hold_s: 60, debug_hold_s: 0, memory_bytes: 0 };
 const CONFIRM: UpdatePolicy = UpdatePolicy {
     trial_s: 20,
     stable_s: 0,

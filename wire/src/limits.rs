@@ -26,6 +26,12 @@ pub const LOG_BATCH_RECORDS_MAX: usize = 64;
 pub const CRASH_STACK_BYTES_MAX: usize = 1024;
 /// Words of the registers in one crash report: r0 to r12, sp, lr, pc, xPSR.
 pub const CRASH_REGISTERS: usize = 17;
+/// Bytes of an application's memory that are kept of one crash, at most.
+pub const CRASH_MEMORY_BYTES_MAX: u32 = 64 * 1024;
+/// Pieces that such memory has.
+pub const CRASH_MEMORY_PIECES_MAX: usize = 3;
+/// Bytes of it in one `up/crash` message.
+pub const CRASH_MEMORY_CHUNK_BYTES_MAX: usize = 1024;
 /// Bytes of one telemetry message.
 pub const TELEMETRY_BYTES_MAX: usize = 1024;
 /// Bytes of its content type.

@@ -8,7 +8,7 @@ use clap::{Subcommand, ValueEnum};
 use proto::ota::v1::{Bundle, DeleteBundleRequest, GetBundleRequest, ListBundlesRequest};
 
 use crate::args::{Global, Page};
-use crate::command::{PAGE_SIZE, collect, fresh_request_id, parse_duration};
+use crate::command::{PAGE_SIZE, collect, fresh_request_id, parse_duration, parse_size};
 use crate::output;
 use crate::session::Session;
 use crate::signer::{SIGNER_HELP, SignerRef};
@@ -120,6 +120,9 @@ pub(crate) struct Create {
     /// How long a fault is held for one who debugs, since his last word; 0: not at all. At most 1h.
     #[arg(long, value_parser = parse_duration, default_value = "0s", value_name = "TIME")]
     debug_hold: Duration,
+    /// How much of its memory is kept of a crash and sent, for `holdfast crash gdb`: bytes, or with K; 0: none. At most 64K.
+    #[arg(long, value_parser = parse_size, default_value = "0", value_name = "SIZE")]
+    crash_memory: u32,
     /// Unix time of the build instead of now, for reproducible bundles.
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
     build_time: Option<u64>,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
-use proto::logs::v1::{Crash, GetCrashRequest, ListCrashesRequest};
+use proto::logs::v1::{Crash, CrashMemory, GetCrashMemoryRequest, GetCrashRequest, ListCrashesRequest};
 use serde_json::json;
 
 use crate::args::{Global, Page};
@@ -34,9 +34,10 @@ pub(crate) enum Command {
         after_help = "Examples:\n  holdfast crash show dv…/7-00000000000000ab-1\n  holdfast crash show dv…/7-00000000000000ab-1 --elf build/app.elf --json"
     )]
     Show(Show),
-    /// Open one crash report in gdb, as a core file: registers and stack as they were, without the device.
+    /// Open one crash report in gdb, as a core file: registers, stack and memory as they were, without the device.
     ///
-    /// What gdb is asked of memory that the report does not have, it answers from the ELF file or not at all. The core file holds memory of the application: it is
+    /// Memory beyond a piece of the stack is there if the bundle was made with --crash-memory, as far as the device has sent it. What gdb is asked of other
+    /// memory, it answers from the ELF file or not at all. The core file holds memory of the application: it is
     /// private to you, and gone when gdb ends, unless --out names it.
     #[command(
         after_help = "Examples:\n  holdfast crash gdb dv…/7-00000000000000ab-1\n  holdfast crash gdb dv…/7-00000000000000ab-1 -- -batch -ex bt -ex 'info registers'\n  holdfast crash gdb dv…/7-00000000000000ab-1 --out crash.core"
@@ -116,17 +117,27 @@ async fn list(global: &Global, session: &Session, args: &List) -> Result<()> {
             crash.kind.clone(),
             crash.version.clone(),
             crash.registers.get("pc").map(|pc| format!("{pc:#010x}")).unwrap_or_default(),
+            memory_text(crash),
             crash.manifest_digest.chars().take(12).collect(),
             output::time(crash.receive_time.as_ref()),
         ]
     };
     let rows: Vec<_> = crashes.iter().map(row).collect();
-    output::table(&["NAME", "KIND", "VERSION", "PC", "MANIFEST", "RECEIVED"], &rows)
+    output::table(&["NAME", "KIND", "VERSION", "PC", "MEMORY", "MANIFEST", "RECEIVED"], &rows)
 }
 
 async fn get(session: &Session, name: &str) -> Result<Crash> {
     let request = GetCrashRequest { name: full(&session.tenant(), name) };
     Ok(session.logs().await?.get_crash(request).await?.into_inner())
+}
+
+/// As much of its memory as is stored; nothing where there is none.
+async fn memory(session: &Session, crash: &Crash) -> Result<Option<CrashMemory>> {
+    if crash.memory_stored_bytes == 0 {
+        return Ok(None);
+    }
+    let request = GetCrashMemoryRequest { name: crash.name.clone() };
+    Ok(Some(session.logs().await?.get_crash_memory(request).await?.into_inner()))
 }
 
 async fn show(global: &Global, session: &Session, args: &Show) -> Result<()> {
@@ -158,7 +169,11 @@ async fn show(global: &Global, session: &Session, args: &Show) -> Result<()> {
 
 async fn open(global: &Global, session: &Session, args: &Gdb) -> Result<()> {
     let crash = get(session, &args.name).await?;
-    let core = crash::core_file(&crash);
+    let memory = memory(session, &crash).await?;
+    if let Some(why) = memory_warning(&crash, memory.as_ref()) {
+        eprintln!("warning: {why}");
+    }
+    let core = crash::core_file(&crash, memory.as_ref());
     if let Some(out) = &args.out {
         write_private(out, &core, false)?;
         return match global.json {
@@ -201,6 +216,10 @@ async fn uploaded(global: &Global, session: &Session, crash: &Crash) -> Result<B
 
 fn print(crash: &Crash, backtrace: &Backtrace, why_not: Option<&str>) -> Result<()> {
     let dropped = if crash.dropped_before > 0 { crash.dropped_before.to_string() } else { String::new() };
+    let missed = match crash.memory_missed_before {
+        0 => String::new(),
+        missed => missed.to_string(),
+    };
     output::fields(&[
         ("crash", short(&crash.name)),
         ("kind", crash.kind.clone()),
@@ -209,6 +228,8 @@ fn print(crash: &Crash, backtrace: &Backtrace, why_not: Option<&str>) -> Result<
         ("uptime", format!("{}.{:06} s", crash.uptime_us / 1_000_000, crash.uptime_us % 1_000_000)),
         ("received", output::time(crash.receive_time.as_ref())),
         ("dropped", dropped),
+        ("memory", memory_text(crash)),
+        ("memory missed", missed),
     ])?;
     for words in crash::fault_words(crash) {
         output::line(&words)?;
@@ -278,6 +299,34 @@ fn place_of(name: &str) -> (usize, String) {
     (number.or(last).unwrap_or(usize::MAX), name.to_owned())
 }
 
+/// How much of its memory there is; nothing where none was kept.
+fn memory_text(crash: &Crash) -> String {
+    let kept = crash.memory_bytes.max(crash.memory_stored_bytes);
+    if kept == 0 {
+        String::new()
+    } else {
+        format!("{} of {} KiB stored", kib(crash.memory_stored_bytes), kib(kept))
+    }
+}
+
+/// What gdb will not have of memory that was kept.
+fn memory_warning(crash: &Crash, memory: Option<&CrashMemory>) -> Option<String> {
+    let total = memory.map_or(crash.memory_bytes, |memory| memory.total_bytes);
+    let there = memory.map_or(0, |memory| memory.data.len() as i64);
+    (there < total).then(|| {
+        format!(
+            "{} of {} KiB of its memory are stored so far: the rest is not in the core file",
+            kib(there),
+            kib(total)
+        )
+    })
+}
+
+/// Tenths of a KiB.
+fn kib(bytes: i64) -> String {
+    format!("{:.1}", bytes as f64 / 1024.0)
+}
+
 /// `DEVICE/CRASH`, as people type it.
 fn short(name: &str) -> String {
     match name.split_once("/devices/").and_then(|(_, rest)| rest.split_once("/crashes/")) {
@@ -304,6 +353,30 @@ mod tests {
         assert_eq!(full("tenants/tn1", &short(name)), name);
         assert_eq!(full("tenants/tn1", name), name);
         assert_eq!(full("tenants/tn1", "nonsense"), "nonsense");
+    }
+
+    #[test]
+    fn memory_that_is_kept_is_told_with_what_is_stored_of_it() {
+        let crash = |memory_bytes, memory_stored_bytes| Crash {
+            memory_bytes,
+            memory_stored_bytes,
+            ..Crash::default()
+        };
+        assert_eq!(memory_text(&crash(65_536, 12_288)), "12.0 of 64.0 KiB stored");
+        assert_eq!(memory_text(&crash(65_536, 0)), "0.0 of 64.0 KiB stored");
+        // Its report is yet to say so, or comes from a device that lost what it knew.
+        assert_eq!(memory_text(&crash(0, 512)), "0.5 of 0.5 KiB stored");
+        assert_eq!(memory_text(&crash(0, 0)), "");
+        let memory =
+            |total_bytes, bytes| CrashMemory { total_bytes, data: vec![0; bytes], ..CrashMemory::default() };
+        assert_eq!(memory_warning(&crash(0, 0), None), None);
+        assert_eq!(memory_warning(&crash(1024, 1024), Some(&memory(1024, 1024))), None);
+        assert!(memory_warning(&crash(1024, 0), None).unwrap().starts_with("0.0 of 1.0 KiB"));
+        assert!(
+            memory_warning(&crash(1024, 512), Some(&memory(1024, 512)))
+                .unwrap()
+                .starts_with("0.5 of 1.0 KiB")
+        );
     }
 
     #[test]

@@ -373,7 +373,7 @@ impl<'b, B: Board> Gateway<'b, B> {
             debugging: stub.is_open(),
             online,
             settled: online && session.is_settled(now_ms),
-            busy: !logs.is_empty() || !device.telemetry.is_empty(),
+            busy: !logs.is_empty() || !device.telemetry.is_empty() || device.crash_memory().held().is_some(),
         }
     }
 

@@ -116,6 +116,10 @@ mod switch {
         CrashKept,
         /// A crash report is written to the store whenever there is one.
         CrashWear,
+        /// The application is started again before its memory is copied.
+        CrashMemoryCopy,
+        /// Memory of a crash is kept however often it was before.
+        CrashMemoryWear,
         /// A restart asked for comes at once, however often.
         RestartFlood,
         /// The application's log records push out the microvisor's.
@@ -166,7 +170,7 @@ mod switch {
             Mutation::DebugWatch,
         ];
 
-        pub const ALL: [Mutation; 44] = [
+        pub const ALL: [Mutation; 46] = [
             Mutation::RecordCrc,
             Mutation::BankCrc,
             Mutation::BankCommitFirst,
@@ -209,6 +213,8 @@ mod switch {
             Mutation::FloorAtConfirm,
             Mutation::CrashKept,
             Mutation::CrashWear,
+            Mutation::CrashMemoryCopy,
+            Mutation::CrashMemoryWear,
             Mutation::RestartFlood,
             Mutation::LogShare,
         ];

@@ -393,6 +393,8 @@ pub trait Board {
 #[derive(Debug)]
 pub struct Ports<B: Board> {
     pub flash: B::Flash,
+    /// Where memory of one crash is kept: [`region_bytes`](crate::crash::region_bytes). None: this board keeps none.
+    pub crash_flash: Option<B::Flash>,
     pub counter: B::Counter,
     pub keys: B::Keys,
     pub clock: B::Clock,

@@ -20,7 +20,7 @@ use crate::provision::{Host, Provision, unreadable};
 use crate::{Error, Result, map, names};
 
 /// The first byte that nothing ever uses: everything before it must read as erased.
-const USED_BYTES: u32 = map::STORE + map::STORE_BYTES;
+const USED_BYTES: u32 = map::CRASH + map::CRASH_BYTES;
 /// The version of a microvisor whose own says none.
 const UNKNOWN: Version = Version { major: 0, minor: 0, patch: 0 };
 /// Who a run's common part is checked as.

@@ -4,6 +4,8 @@
 pub(crate) const LOGS: &str = "logs_refused_total";
 /// Crash reports.
 pub(crate) const CRASHES: &str = "crashes_refused_total";
+/// Messages with memory of a crash.
+pub(crate) const CRASH_MEMORY: &str = "crash_memory_refused_total";
 /// Telemetry messages.
 pub(crate) const TELEMETRY: &str = "telemetry_refused_total";
 

@@ -1,6 +1,7 @@
 //! Use cases: load, decide in `model`, save, return effects. The only place with transactions.
 
 pub(crate) mod count;
+pub(crate) mod crash_memory;
 pub(crate) mod crashes;
 pub(crate) mod ingest;
 pub(crate) mod list;
@@ -29,6 +30,8 @@ pub(crate) const BOOTS_PER_DEVICE_MAX: usize = 256;
 pub(crate) const RECORDS_PER_DEVICE_MAX: u64 = 1_000_000;
 /// Crash reports kept of one device, the newest.
 pub(crate) const CRASHES_PER_DEVICE_MAX: usize = 256;
+/// Crashes of one device whose memory is kept, those begun last.
+pub(crate) const CRASH_MEMORIES_PER_DEVICE_MAX: usize = 16;
 /// Telemetry messages kept of one device, the newest.
 pub(crate) const TELEMETRY_PER_DEVICE_MAX: u64 = 100_000;
 

@@ -2,6 +2,7 @@
 //!
 //! The registry's view is stood in for by a table of the same columns.
 
+mod crash_memory;
 mod crashes;
 mod telemetry;
 

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use kit::auth::Caller;
 use kit::{page, status};
-use proto::logs::v1::{Crash, GetCrashRequest, ListCrashesRequest, ListCrashesResponse};
+use proto::logs::v1::{
+    Crash, CrashMemory, CrashMemoryPiece, GetCrashMemoryRequest, GetCrashRequest, ListCrashesRequest,
+    ListCrashesResponse,
+};
 use proto::name::{CrashKey, CrashName, DeviceName, TenantName};
 use tonic::Status;
 use wire::{DeviceId, Digest, TenantId};
@@ -50,9 +53,28 @@ pub(super) async fn get(app: &Arc<App>, caller: &Caller, request: GetCrashReques
     Ok(whole(tenant, stored))
 }
 
+pub(super) async fn memory(
+    app: &Arc<App>,
+    caller: &Caller,
+    request: GetCrashMemoryRequest,
+) -> Result<CrashMemory, Status> {
+    let name: CrashName =
+        request.name.parse().map_err(|error| status::invalid("name", format!("{error}")))?;
+    let tenant = caller.tenant(name.device.tenant)?;
+    let CrashKey { counter, random, sequence } = name.crash;
+    let stored = app.crash_memory(tenant, name.device.id, Boot { counter, random }, sequence).await?;
+    let piece = |(address, bytes): (u32, u32)| CrashMemoryPiece { address, size_bytes: bytes.into() };
+    Ok(CrashMemory {
+        name: request.name,
+        total_bytes: stored.total.into(),
+        pieces: stored.pieces.into_iter().map(piece).collect(),
+        data: stored.data,
+    })
+}
+
 /// Everything that is known of it.
 fn whole(tenant: TenantId, stored: StoredCrash) -> Crash {
-    let StoredCrash { device, receive_time, crash, .. } = stored;
+    let StoredCrash { device, receive_time, memory_stored, crash, .. } = stored;
     let device = DeviceName::new(tenant, device);
     let Boot { counter, random } = crash.boot;
     let key = CrashKey { counter, random, sequence: crash.sequence };
@@ -79,6 +101,9 @@ fn whole(tenant: TenantId, stored: StoredCrash) -> Crash {
         stack_at: crash.stack_at,
         stack: crash.stack,
         dropped_before: crash.dropped.into(),
+        memory_bytes: crash.memory_bytes.into(),
+        memory_stored_bytes: memory_stored.into(),
+        memory_missed_before: crash.memory_missed.into(),
     }
 }
 
@@ -117,13 +142,23 @@ mod tests {
     #[test]
     fn a_list_shows_nothing_of_the_applications_memory_but_pc() {
         let crash = crash(Boot { counter: 1, random: 2 }, 3);
-        let stored = StoredCrash { key: 1, device: DEVICE, receive_time: SystemTime::UNIX_EPOCH, crash };
+        let stored = StoredCrash {
+            key: 1,
+            device: DEVICE,
+            receive_time: SystemTime::UNIX_EPOCH,
+            memory_stored: 7,
+            crash,
+        };
         let whole = whole(TENANT, stored);
         assert_eq!((whole.registers.len(), whole.stack.len()), (17, 1024));
         assert!(whole.name.ends_with("/crashes/1-0000000000000002-3"), "{}", whole.name);
         let shown = without_memory(whole.clone());
         assert_eq!(shown.registers.into_iter().collect::<Vec<_>>(), [("pc".to_owned(), 15)]);
         assert_eq!((shown.stack_at, shown.stack.len()), (0, 0));
+        assert_eq!(
+            (shown.memory_bytes, shown.memory_stored_bytes, shown.memory_missed_before),
+            (10_000, 7, 1)
+        );
         assert_eq!((shown.kind, shown.cfsr, shown.name), (whole.kind, whole.cfsr, whole.name));
     }
 

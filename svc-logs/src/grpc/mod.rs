@@ -12,9 +12,9 @@ use kit::auth::caller;
 use kit::{Shutdown, page, status};
 use proto::logs::v1::log_service_server::LogService;
 use proto::logs::v1::{
-    Crash, GetCrashRequest, ListCrashesRequest, ListCrashesResponse, ListRecordsRequest, ListRecordsResponse,
-    ListTelemetryRequest, ListTelemetryResponse, TailRecordsRequest, TailRecordsResponse,
-    TailTelemetryRequest, TailTelemetryResponse,
+    Crash, CrashMemory, GetCrashMemoryRequest, GetCrashRequest, ListCrashesRequest, ListCrashesResponse,
+    ListRecordsRequest, ListRecordsResponse, ListTelemetryRequest, ListTelemetryResponse, TailRecordsRequest,
+    TailRecordsResponse, TailTelemetryRequest, TailTelemetryResponse,
 };
 use proto::name::DeviceName;
 use tokio::sync::mpsc;
@@ -131,6 +131,14 @@ impl LogService for Logs {
     async fn get_crash(&self, request: Request<GetCrashRequest>) -> Result<Response<Crash>, Status> {
         let caller = caller(&request)?;
         Ok(Response::new(crashes::get(&self.app, &caller, request.into_inner()).await?))
+    }
+
+    async fn get_crash_memory(
+        &self,
+        request: Request<GetCrashMemoryRequest>,
+    ) -> Result<Response<CrashMemory>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(crashes::memory(&self.app, &caller, request.into_inner()).await?))
     }
 
     async fn list_telemetry(

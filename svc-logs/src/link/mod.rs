@@ -77,8 +77,8 @@ async fn work(queue: Queue, gate: Arc<Gate>, app: Arc<App>, link: Link, shutdown
         }
         match gate.channel() {
             ChannelKind::Crash => {
-                let reports = gate.admit(messages, crash::report, |_| 1);
-                crash::store(&app, &link, reports).await;
+                let said = gate.admit(messages, crash::said, crash::Said::weight);
+                crash::store(&app, &link, said).await;
             }
             ChannelKind::Telemetry => {
                 let messages = gate.admit(messages, telemetry::message, |_| 1);

@@ -6,7 +6,7 @@
 
 use std::time::SystemTime;
 
-use wire::limits::{CRASH_REGISTERS, CRASH_STACK_BYTES_MAX};
+use wire::limits::{CRASH_MEMORY_BYTES_MAX, CRASH_REGISTERS, CRASH_STACK_BYTES_MAX};
 use wire::{DeviceId, Digest};
 
 use super::Boot;
@@ -59,6 +59,9 @@ pub(crate) struct Crash {
     pub(crate) stack_at: u32,
     pub(crate) stack: Vec<u8>,
     pub(crate) dropped: u32,
+    /// Bytes of memory that the device keeps of it.
+    pub(crate) memory_bytes: u32,
+    pub(crate) memory_missed: u32,
 }
 
 /// A report as it is shown.
@@ -68,6 +71,8 @@ pub(crate) struct StoredCrash {
     pub(crate) key: i64,
     pub(crate) device: DeviceId,
     pub(crate) receive_time: SystemTime,
+    /// Bytes of its memory that are stored.
+    pub(crate) memory_stored: u32,
     pub(crate) crash: Crash,
 }
 
@@ -106,6 +111,7 @@ impl Crash {
         }
         self.uptime_us = self.uptime_us.min(i64::MAX as u64);
         text::clean(&mut self.version, VERSION_BYTES_MAX);
+        self.memory_bytes = self.memory_bytes.min(CRASH_MEMORY_BYTES_MAX);
         Ok(self)
     }
 
@@ -180,6 +186,8 @@ pub(crate) mod tests {
             stack_at: 0x2001_0000,
             stack: vec![0xaa; CRASH_STACK_BYTES_MAX],
             dropped: 0,
+            memory_bytes: 10_000,
+            memory_missed: 1,
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod crash;
+pub(crate) mod crash_memory;
 pub(crate) mod prefix;
 pub(crate) mod progress;
 pub(crate) mod rate;
@@ -11,5 +12,6 @@ mod text;
 
 pub(crate) use batch::Batch;
 pub(crate) use crash::{Crash, CrashRange, StoredCrash};
+pub(crate) use crash_memory::{MemoryChunk, StoredMemory};
 pub(crate) use record::{Boot, Level, Range, Record, Source, StoredRecord};
 pub(crate) use telemetry::{StoredTelemetry, Telemetry, TelemetryRange};

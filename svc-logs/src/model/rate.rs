@@ -12,8 +12,11 @@ use wire::DeviceId;
 
 /// Log records: a burst is a ring sent after hours without a connection.
 pub(crate) const RECORDS: Rate = Rate { per_s_max: 500, burst_max: 8192 };
-/// Crash reports: a device has few at a time, and is slowed by its own back-off.
-pub(crate) const CRASHES: Rate = Rate { per_s_max: 1, burst_max: 64 };
+/// Crash reports, each [`CRASH_WEIGHT`], and chunks of their memory, each 1: a device has few reports at a time, and is slowed by its own
+/// back-off.
+pub(crate) const CRASHES: Rate = Rate { per_s_max: CRASH_WEIGHT as u32, burst_max: 64 * CRASH_WEIGHT as u32 };
+/// What a report costs.
+pub(crate) const CRASH_WEIGHT: usize = 16;
 /// Telemetry messages.
 pub(crate) const TELEMETRY: Rate = Rate { per_s_max: 50, burst_max: 1024 };
 /// Devices whose rate is remembered.
@@ -105,6 +108,7 @@ mod tests {
     fn crash_reports_and_telemetry_have_rates_of_their_own() {
         for rate in [CRASHES, TELEMETRY] {
             let (mut limit, start) = (RateLimit::new(rate), Instant::now());
+            assert!(rate.burst_max as usize >= 64 * CRASH_WEIGHT && rate.per_s_max as usize >= CRASH_WEIGHT);
             assert_eq!(
                 (0..).take_while(|_| limit.take(device(1), 1, start)).count(),
                 rate.burst_max as usize

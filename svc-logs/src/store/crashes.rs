@@ -11,7 +11,9 @@ use crate::model::crash::{self, Kind};
 use crate::model::{Boot, Crash, CrashRange, StoredCrash};
 
 const SHOWN: &str = "crash_key, device_id, counter, random, sequence, uptime_us, receive_time, manifest_digest, version, kind, \
-     registers, registers_known, fault_status, stack_at, stack, dropped";
+     registers, registers_known, fault_status, stack_at, stack, dropped, memory_bytes, memory_missed, \
+     coalesce((SELECT stored FROM logs.crash_memories m WHERE m.tenant_id = c.tenant_id AND m.device_id = c.device_id \
+         AND m.counter = c.counter AND m.random = c.random AND m.sequence = c.sequence), 0)";
 
 /// Whether it was new.
 pub(crate) async fn insert(
@@ -26,8 +28,9 @@ pub(crate) async fn insert(
     let rows = tx
         .execute(
             "INSERT INTO logs.crashes (tenant_id, device_id, counter, random, sequence, uptime_us, receive_time, \
-                 manifest_digest, version, kind, registers, registers_known, fault_status, stack_at, stack, dropped) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
+                 manifest_digest, version, kind, registers, registers_known, fault_status, stack_at, stack, dropped, \
+                 memory_bytes, memory_missed) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
              ON CONFLICT (device_id, counter, random, sequence) DO NOTHING",
             &[
                 &tenant.to_string(),
@@ -46,25 +49,33 @@ pub(crate) async fn insert(
                 &i64::from(crash.stack_at),
                 &crash.stack,
                 &i64::from(crash.dropped),
+                &i64::from(crash.memory_bytes),
+                &i64::from(crash.memory_missed),
             ],
         )
         .await?;
     Ok(rows > 0)
 }
 
-/// Deletes the oldest reports of a device that has more than `crashes_max`.
+/// Deletes the oldest reports of a device that has more than `crashes_max`, and what is stored of their memory.
 pub(crate) async fn keep_newest(
     tx: &Tx,
     tenant: TenantId,
     device: DeviceId,
     crashes_max: usize,
 ) -> Result<u64, Error> {
-    tx.execute(
-        "DELETE FROM logs.crashes WHERE tenant_id = $1 AND device_id = $2 AND crash_key <= \
-             (SELECT crash_key FROM logs.crashes WHERE device_id = $2 ORDER BY crash_key DESC OFFSET $3 LIMIT 1)",
-        &[&tenant.to_string(), &device.to_string(), &signed(crashes_max as u64)],
-    )
-    .await
+    let row = tx
+        .query_one(
+            "WITH gone AS (DELETE FROM logs.crashes WHERE tenant_id = $1 AND device_id = $2 AND crash_key <= \
+                 (SELECT crash_key FROM logs.crashes WHERE device_id = $2 ORDER BY crash_key DESC OFFSET $3 LIMIT 1) \
+                 RETURNING counter, random, sequence), \
+             memories AS (DELETE FROM logs.crash_memories m USING gone WHERE m.tenant_id = $1 AND m.device_id = $2 \
+                 AND (m.counter, m.random, m.sequence) = (gone.counter, gone.random, gone.sequence)) \
+             SELECT count(*) FROM gone",
+            &[&tenant.to_string(), &device.to_string(), &signed(crashes_max as u64)],
+        )
+        .await?;
+    Ok(unsigned(row.get(0)))
 }
 
 /// Newest first, of devices there are.
@@ -99,7 +110,7 @@ pub(crate) async fn find(
     sequence: u32,
 ) -> Result<Option<StoredCrash>, Error> {
     let sql = format!(
-        "SELECT {SHOWN} FROM logs.crashes \
+        "SELECT {SHOWN} FROM logs.crashes c \
          WHERE tenant_id = $1 AND device_id = $2 AND counter = $3 AND random = $4 AND sequence = $5"
     );
     let values: [&(dyn kit::pg::ToSql + Sync); 5] = [
@@ -135,7 +146,10 @@ fn shown(row: &Row) -> Option<StoredCrash> {
         stack_at: word(row.get(13)),
         stack: row.get(14),
         dropped: word(row.get(15)),
+        memory_bytes: word(row.get(16)),
+        memory_missed: word(row.get(17)),
     };
+    let memory_stored = word(row.get(18));
     let device = row.get::<_, &str>(1).parse().ok()?;
-    Some(StoredCrash { key: row.get(0), device, receive_time: row.get(6), crash })
+    Some(StoredCrash { key: row.get(0), device, receive_time: row.get(6), memory_stored, crash })
 }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use kit::pg::{Error, Tx};
 
-use super::signed;
+use super::{signed, unsigned};
 
 /// Boots looked at, and records deleted for each, in one call.
 const BOOTS_STEP: i64 = 64;
@@ -124,14 +124,27 @@ async fn forget(tx: &Tx, key: i64, deleted: u64, cutoff: SystemTime) -> Result<(
     Ok(())
 }
 
-/// Deletes crash reports received before `cutoff`. What ingest is at is left for the next step: expiry waits for nobody.
+/// Deletes crash reports received before `cutoff` with what is stored of their memory, and memory begun before it. What ingest is at is left for the next step: expiry waits for nobody.
 pub(crate) async fn crashes_older_than(tx: &Tx, cutoff: SystemTime) -> Result<u64, Error> {
-    tx.execute(
-        "DELETE FROM logs.crashes WHERE crash_key IN (SELECT crash_key FROM logs.crashes \
-             WHERE receive_time < $1 ORDER BY receive_time LIMIT $2 FOR UPDATE SKIP LOCKED)",
-        &[&cutoff, &RECORDS_STEP],
-    )
-    .await
+    let reports = tx
+        .query_one(
+            "WITH gone AS (DELETE FROM logs.crashes WHERE crash_key IN (SELECT crash_key FROM logs.crashes \
+                 WHERE receive_time < $1 ORDER BY receive_time LIMIT $2 FOR UPDATE SKIP LOCKED) \
+                 RETURNING device_id, counter, random, sequence), \
+             memories AS (DELETE FROM logs.crash_memories m USING gone WHERE (m.device_id, m.counter, m.random, m.sequence) = \
+                 (gone.device_id, gone.counter, gone.random, gone.sequence)) \
+             SELECT count(*) FROM gone",
+            &[&cutoff, &RECORDS_STEP],
+        )
+        .await?;
+    let memories = tx
+        .execute(
+            "DELETE FROM logs.crash_memories WHERE memory_key IN (SELECT memory_key FROM logs.crash_memories \
+                 WHERE receive_time < $1 ORDER BY receive_time LIMIT $2 FOR UPDATE SKIP LOCKED)",
+            &[&cutoff, &BOOTS_STEP],
+        )
+        .await?;
+    Ok(unsigned(reports.get(0)) + memories)
 }
 
 /// Deletes telemetry received before `cutoff`, and the rows of devices that are no more and were last heard of before it. The row of a device

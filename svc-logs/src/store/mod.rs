@@ -1,6 +1,7 @@
 //! SQL of schema `logs`: rows in, domain types out. Every function runs within a transaction it is given.
 
 pub(crate) mod boots;
+pub(crate) mod crash_memory;
 pub(crate) mod crashes;
 pub(crate) mod devices;
 pub(crate) mod expiry;

@@ -9,7 +9,7 @@ use prost::Message;
 use prost_reflect::{DynamicMessage, Value};
 use proto::debug::v1::debug_session_service_client::DebugSessionServiceClient;
 use proto::debug::v1::{CreateDebugSessionRequest, DebugSession};
-use proto::device::v1::{BootId, CrashUp, EnrollStatus};
+use proto::device::v1::{BootId, CrashDown, CrashMemoryUp, CrashUp, EnrollStatus};
 use proto::ota::v1::CreateDeploymentRequest;
 use proto::ota::v1::deployment_service_client::DeploymentServiceClient;
 use proto::registry::v1::ListPendingEnrollmentsRequest;
@@ -157,18 +157,29 @@ impl Estate {
     }
 }
 
-/// A crash report of the device, stored: its id.
+/// A crash report of the device and its memory, stored: its id.
 async fn crash(stack: &Stack, device: Enrolled) -> Result<String> {
-    let report = CrashUp { boot: Some(BootId { counter: 1, random: 2 }), sequence: 1, ..CrashUp::default() };
+    let boot = Some(BootId { counter: 1, random: 2 });
+    let report = CrashUp { boot, sequence: 1, ..CrashUp::default() };
+    let pieces = [0x2000_0000u32, 8].map(u32::to_le_bytes).concat();
+    let memory = CrashMemoryUp { boot, sequence: 1, total: 8, pieces, offset: 0, data: vec![7; 8] };
+    let memory = CrashUp { memory: Some(memory), ..CrashUp::default() };
+    let (mut has_report, mut has_memory) = (false, false);
     let mut session = device.connect(stack).await?;
     session.subscribe_to(&format!("hf/1/{}/dn/crash", device.id())).await?;
     let up = format!("hf/1/{}/up/crash", device.id());
     loop {
         // The service may not have subscribed yet: a device sends until it is told.
-        session.publish(&up, report.encode_to_vec()).await?;
+        let next = if has_report { &memory } else { &report };
+        session.publish(&up, next.encode_to_vec()).await?;
         if let Ok(message) = timeout(RESEND, session.message()).await
-            && message?.0.ends_with("/dn/crash")
+            && let (topic, payload) = message?
+            && topic.ends_with("/dn/crash")
         {
+            let stored = CrashDown::decode(&*payload)?.memory.map(|memory| memory.stored_up_to);
+            (has_report, has_memory) = (true, has_memory || stored == Some(8));
+        }
+        if has_report && has_memory {
             return Ok("1-0000000000000002-1".into());
         }
     }

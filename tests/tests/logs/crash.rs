@@ -3,9 +3,9 @@
 use anyhow::{Result, ensure};
 use dev::{Part, Service};
 use prost::Message;
-use proto::device::v1::{BootId, CrashDown, CrashKind, CrashUp};
+use proto::device::v1::{BootId, CrashDown, CrashKind, CrashMemoryUp, CrashUp};
 use proto::logs::v1::log_service_client::LogServiceClient;
-use proto::logs::v1::{Crash, GetCrashRequest, ListCrashesRequest};
+use proto::logs::v1::{Crash, CrashMemory, GetCrashMemoryRequest, GetCrashRequest, ListCrashesRequest};
 use proto::registry::v1::Role;
 use scenarios::client::{self, Person};
 use tonic::Code;
@@ -13,6 +13,8 @@ use tonic::Code;
 use crate::world::{BOOT, Session, World};
 
 const DIGEST: [u8; 32] = [0xd1; 32];
+/// Bytes of memory of each.
+const MEMORY: u32 = 5000;
 
 fn report(sequence: u32) -> CrashUp {
     CrashUp {
@@ -30,6 +32,8 @@ fn report(sequence: u32) -> CrashUp {
         stack_at: 0x2020_0000,
         stack: b"a secret of the application".to_vec(),
         dropped: 1,
+        memory_bytes: MEMORY,
+        memory_missed: 2,
         ..CrashUp::default()
     }
 }
@@ -44,6 +48,38 @@ impl Session {
         })
         .await
     }
+}
+
+/// Memory of a report, from there on.
+fn memory(sequence: u32, offset: u32, bytes: u32) -> CrashUp {
+    let memory = CrashMemoryUp {
+        boot: Some(BOOT),
+        sequence,
+        total: MEMORY,
+        pieces: [0x2020_0000u32, 1000, 0x2000_0000, 4000].map(u32::to_le_bytes).concat(),
+        offset,
+        data: (offset..offset + bytes).map(|at| (at % 251) as u8).collect(),
+    };
+    CrashUp { memory: Some(memory), ..CrashUp::default() }
+}
+
+impl Session {
+    /// As a device does: says it until it is told that so much is stored, and never more.
+    async fn until_told(&mut self, message: &CrashUp, wanted: u32) -> Result<()> {
+        let named = message.memory.as_ref().map(|memory| (memory.boot, memory.sequence));
+        self.until("crash", message, |told: CrashDown| {
+            let told = told.memory.filter(|told| Some((told.boot, told.sequence)) == named);
+            let stored_up_to = told.map(|told| told.stored_up_to);
+            ensure!(stored_up_to <= Some(wanted), "told {stored_up_to:?} of {wanted}");
+            Ok(stored_up_to == Some(wanted))
+        })
+        .await
+    }
+}
+
+async fn get_memory(world: &World, person: &Person, name: &str) -> Result<CrashMemory, tonic::Status> {
+    let mut logs = LogServiceClient::new(person.client(&world.stack, Service::Logs).await.unwrap());
+    Ok(logs.get_crash_memory(GetCrashMemoryRequest { name: name.into() }).await?.into_inner())
 }
 
 async fn list(world: &World, person: &Person, parent: &str) -> Result<Vec<Crash>, tonic::Status> {
@@ -172,4 +208,75 @@ async fn another_tenants_crash_reports_are_not_found() {
         let refused = get(&world, &stranger, &name).await.unwrap_err();
         assert_eq!((refused.code(), refused.message()), (Code::NotFound, "no such resource"), "{name}");
     }
+}
+
+/// A device that loses its connection in the middle, a service that dies, and a database that stops: it goes on where it was.
+#[tokio::test]
+async fn memory_of_a_crash_goes_on_where_it_was_and_is_shown_to_a_developer_alone() {
+    let world = World::start().await.unwrap();
+    let device = world.device("HW-1").await.unwrap();
+    let mut session = world.session(&device).await.unwrap();
+    session.until_kept(&report(1)).await.unwrap();
+    let crash = list(&world, &world.person, &device.name).await.unwrap().remove(0);
+    assert_eq!((crash.memory_bytes, crash.memory_stored_bytes, crash.memory_missed_before), (5000, 0, 2));
+    let nothing = get_memory(&world, &world.person, &crash.name).await.unwrap_err();
+    assert_eq!(nothing.code(), Code::NotFound);
+
+    session.until_told(&memory(1, 0, 0), 0).await.unwrap();
+    session.until_told(&memory(1, 0, 1024), 1024).await.unwrap();
+    drop(session);
+    world.stack.kill(Service::Logs).await.unwrap();
+    world.stack.start_service(Service::Logs).await.unwrap();
+    let mut session = world.session(&device).await.unwrap();
+    session.until_told(&memory(1, 0, 0), 1024).await.unwrap();
+    session.until_told(&memory(1, 2048, 1024), 1024).await.unwrap();
+    world.stack.stop(Part::Postgres).await.unwrap();
+    session.publish("crash", memory(1, 1024, 1024).encode_to_vec()).await.unwrap();
+    world.stack.start_service(Part::Postgres).await.unwrap();
+    session.until_told(&memory(1, 1024, 1024), 2048).await.unwrap();
+
+    let developer = world.person.colleague(&world.stack, Role::Developer).await.unwrap();
+    let some = get_memory(&world, &developer, &crash.name).await.unwrap();
+    assert_eq!((some.total_bytes, some.data.len()), (5000, 2048));
+    for at in [2048, 3072] {
+        session.until_told(&memory(1, at, 1024), at + 1024).await.unwrap();
+    }
+    session.until_told(&memory(1, 4096, 904), MEMORY).await.unwrap();
+    let whole = get_memory(&world, &developer, &crash.name).await.unwrap();
+    assert_eq!(whole.data, (0..MEMORY).map(|at| (at % 251) as u8).collect::<Vec<_>>());
+    let pieces: Vec<_> = whole.pieces.iter().map(|piece| (piece.address, piece.size_bytes)).collect();
+    assert_eq!(pieces, [(0x2020_0000, 1000), (0x2000_0000, 4000)]);
+
+    let viewer = world.person.colleague(&world.stack, Role::Viewer).await.unwrap();
+    let seen = list(&world, &viewer, &device.name).await.unwrap().remove(0);
+    assert_eq!((seen.memory_bytes, seen.memory_stored_bytes), (5000, 5000));
+    assert_eq!(get_memory(&world, &viewer, &crash.name).await.unwrap_err().code(), Code::PermissionDenied);
+    let stranger = client::new_tenant(&world.stack, &world.person, "Other").await.unwrap();
+    for name in [crash.name.clone(), crash.name.replace(&world.person.tenant, &stranger.tenant)] {
+        let refused = get_memory(&world, &stranger, &name).await.unwrap_err();
+        assert_eq!((refused.code(), refused.message()), (Code::NotFound, "no such resource"), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn malformed_memory_is_neither_stored_nor_answered_and_hurts_nothing() {
+    let world = World::start().await.unwrap();
+    let (liar, honest) = (world.device("HW-1").await.unwrap(), world.device("HW-2").await.unwrap());
+    let lying = world.session(&liar).await.unwrap();
+    let good = memory(1, 0, 1024).memory.unwrap();
+    for absurd in [
+        CrashMemoryUp { boot: None, ..good.clone() },
+        CrashMemoryUp { total: u32::MAX, ..good.clone() },
+        CrashMemoryUp { pieces: vec![0xff; 24], ..good.clone() },
+        CrashMemoryUp { offset: u32::MAX, ..good.clone() },
+        CrashMemoryUp { data: vec![0; 1025], ..good.clone() },
+    ] {
+        let message = CrashUp { memory: Some(absurd), ..CrashUp::default() };
+        lying.publish("crash", message.encode_to_vec()).await.unwrap();
+    }
+    let mut session = world.session(&honest).await.unwrap();
+    session.until_told(&memory(1, 0, 1024), 1024).await.unwrap();
+    // The same numbers are another device's own.
+    let mut lying = lying;
+    lying.until_told(&memory(1, 0, 0), 0).await.unwrap();
 }

@@ -172,7 +172,13 @@ pub(crate) fn spec<'l>(version: &str, layers: &[&'l [u8]]) -> ManifestSpec<'l> {
             commit_after_s: None,
         },
         debug_keys: Vec::new(),
-        crash: CrashPolicy { backoff_min_ms: 100, backoff_max_ms: 1000, hold_s: 10, debug_hold_s: 0 },
+        crash: CrashPolicy {
+            backoff_min_ms: 100,
+            backoff_max_ms: 1000,
+            hold_s: 10,
+            debug_hold_s: 0,
+            memory_bytes: 0,
+        },
         connectivity: ConnectivityPolicy { check_in_s: 0, grace_s: 0 },
         build_time_s: 1_700_000_000,
     }

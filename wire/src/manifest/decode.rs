@@ -7,8 +7,8 @@ use super::{
 use crate::cbor::Reader;
 use crate::key::Digest;
 use crate::limits::{
-    AREA_BYTES_MAX, ATTEMPTS_MAX, BLOCK_BYTES, BOARD_BYTES_MAX, DEBUG_HOLD_S_MAX, DEBUG_KEYS_MAX,
-    GRACE_S_MAX, LAYER_BYTES_MAX, LAYERS_MAX, VERSION_BYTES_MAX,
+    AREA_BYTES_MAX, ATTEMPTS_MAX, BLOCK_BYTES, BOARD_BYTES_MAX, CRASH_MEMORY_BYTES_MAX, DEBUG_HOLD_S_MAX,
+    DEBUG_KEYS_MAX, GRACE_S_MAX, LAYER_BYTES_MAX, LAYERS_MAX, VERSION_BYTES_MAX,
 };
 use crate::suit::{Commands, Envelope, RawManifest, command, decode_digest, parameter};
 
@@ -237,14 +237,18 @@ fn decode_crash(reader: &mut Reader<'_>) -> Result<CrashPolicy, ManifestError> {
         backoff_max_ms: fields.required(2)?.u32()?,
         hold_s: fields.required(3)?.u32()?,
         debug_hold_s: fields.optional(4)?.map(Reader::u32).transpose()?.unwrap_or(0),
+        memory_bytes: fields.optional(5)?.map(Reader::u32).transpose()?.unwrap_or(0),
     };
     fields.finish()?;
     if policy.backoff_min_ms > policy.backoff_max_ms {
         return Err(ManifestError::Field("crash back-off"));
     }
-    match policy.debug_hold_s <= DEBUG_HOLD_S_MAX {
+    if policy.debug_hold_s > DEBUG_HOLD_S_MAX {
+        return Err(ManifestError::Field("debug hold"));
+    }
+    match policy.memory_bytes <= CRASH_MEMORY_BYTES_MAX {
         true => Ok(policy),
-        false => Err(ManifestError::Field("debug hold")),
+        false => Err(ManifestError::Field("crash memory")),
     }
 }
 

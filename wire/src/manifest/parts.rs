@@ -87,6 +87,9 @@ pub struct CrashPolicy {
     /// Seconds that a fault is held for a developer who debugs, at most, and since his last word; 0: it is not. At most
     /// [`DEBUG_HOLD_S_MAX`](crate::limits::DEBUG_HOLD_S_MAX).
     pub debug_hold_s: u32,
+    /// Bytes of its memory that are kept of a crash and sent, at most; 0: none. At most
+    /// [`CRASH_MEMORY_BYTES_MAX`](crate::limits::CRASH_MEMORY_BYTES_MAX).
+    pub memory_bytes: u32,
 }
 
 /// When an application that asks for connections may do without one.

@@ -187,14 +187,17 @@ fn write_update(writer: &mut Writer, policy: &UpdatePolicy) {
     }
 }
 
-/// Without a hold for debuggers as before there was one, so that older devices read it.
+/// Without a hold for debuggers and without memory as before there were any, so that older devices read it.
 fn write_crash(writer: &mut Writer, policy: &CrashPolicy) {
-    writer.map(3 + usize::from(policy.debug_hold_s > 0));
+    writer.map(3 + usize::from(policy.debug_hold_s > 0) + usize::from(policy.memory_bytes > 0));
     writer.int(1).uint(policy.backoff_min_ms.into());
     writer.int(2).uint(policy.backoff_max_ms.into());
     writer.int(3).uint(policy.hold_s.into());
     if policy.debug_hold_s > 0 {
         writer.int(4).uint(policy.debug_hold_s.into());
+    }
+    if policy.memory_bytes > 0 {
+        writer.int(5).uint(policy.memory_bytes.into());
     }
 }
 

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use wire::cbor::{CborError, Writer};
 use wire::cose::P256;
 use wire::limits::{
-    ATTEMPTS_MAX, BOARD_BYTES_MAX, DEBUG_HOLD_S_MAX, DEBUG_KEYS_MAX, ENVELOPE_BYTES_MAX, GRACE_S_MAX,
-    LAYERS_MAX, VERSION_BYTES_MAX,
+    ATTEMPTS_MAX, BOARD_BYTES_MAX, CRASH_MEMORY_BYTES_MAX, DEBUG_HOLD_S_MAX, DEBUG_KEYS_MAX,
+    ENVELOPE_BYTES_MAX, GRACE_S_MAX, LAYERS_MAX, VERSION_BYTES_MAX,
 };
 use wire::manifest::{self, Component, Manifest, ManifestError};
 use wire::sign::{LayerSpec, ManifestSpec, ReleaseKeySpec, SignError, Signer};
@@ -235,6 +235,11 @@ fn every_limit_holds_at_its_edge() {
     assert_eq!(
         refusal(|spec| spec.crash.debug_hold_s = DEBUG_HOLD_S_MAX + 1),
         ManifestError::Field("debug hold")
+    );
+    fits(&|spec| spec.crash.memory_bytes = CRASH_MEMORY_BYTES_MAX);
+    assert_eq!(
+        refusal(|spec| spec.crash.memory_bytes = CRASH_MEMORY_BYTES_MAX + 1),
+        ManifestError::Field("crash memory")
     );
     fits(&|spec| spec.connectivity.grace_s = GRACE_S_MAX);
     assert_eq!(refusal(|spec| spec.connectivity.grace_s = GRACE_S_MAX + 1), ManifestError::Field("grace"));

@@ -65,7 +65,13 @@ pub(crate) fn manifest(layers: &[Vec<u8>]) -> ManifestSpec<'_> {
             commit_after_s: Some(86_400),
         },
         debug_keys: vec![[0xdb; 32]],
-        crash: CrashPolicy { backoff_min_ms: 500, backoff_max_ms: 60_000, hold_s: 300, debug_hold_s: 0 },
+        crash: CrashPolicy {
+            backoff_min_ms: 500,
+            backoff_max_ms: 60_000,
+            hold_s: 300,
+            debug_hold_s: 0,
+            memory_bytes: 0,
+        },
         connectivity: ConnectivityPolicy { check_in_s: 900, grace_s: 0 },
         build_time_s: 1_790_000_000,
     }

@@ -16,7 +16,7 @@ use crate::{fpu, image, symbols};
 
 /// How an application that crashes is restarted.
 const CRASH: CrashPolicy =
-    CrashPolicy { backoff_min_ms: 100, backoff_max_ms: 60_000, hold_s: 60, debug_hold_s: 0 };
+    CrashPolicy { backoff_min_ms: 100, backoff_max_ms: 60_000, hold_s: 60, debug_hold_s: 0, memory_bytes: 0 };
 
 pub(super) fn run(global: &Global, args: &Create) -> Result<()> {
     let file = std::fs::read(&args.image).with_context(|| format!("cannot read {}", args.image.display()))?;
@@ -46,7 +46,11 @@ pub(super) fn run(global: &Global, args: &Create) -> Result<()> {
         area_bytes: None,
         update: policy(args)?,
         debug_keys: args.debug_key.iter().map(|key| keys::public(key)).collect::<Result<_>>()?,
-        crash: CrashPolicy { debug_hold_s: seconds("--debug-hold", args.debug_hold)?, ..CRASH },
+        crash: CrashPolicy {
+            debug_hold_s: seconds("--debug-hold", args.debug_hold)?,
+            memory_bytes: args.crash_memory,
+            ..CRASH
+        },
         connectivity: ConnectivityPolicy {
             check_in_s: seconds("--check-in", args.check_in)?,
             grace_s: seconds("--grace", args.grace)?,

@@ -98,6 +98,7 @@ fn print(global: &Global, manifest: &Manifest<'_>) -> Result<()> {
             "manifest_digest": digest, "component": manifest.component.name(), "board": manifest.board,
             "version": manifest.version, "security_counter": manifest.security_counter,
             "area_size": manifest.area_bytes, "layers": layers, "build_time_s": manifest.build_time_s,
+            "crash_memory_bytes": manifest.crash.memory_bytes,
         });
         return output::line(&value.to_string());
     }
@@ -129,6 +130,10 @@ fn print(global: &Global, manifest: &Manifest<'_>) -> Result<()> {
         }
     };
     fields.push(("connected", connected));
+    if manifest.crash.memory_bytes > 0 {
+        let bytes = manifest.crash.memory_bytes;
+        fields.push(("crash memory", format!("{bytes} bytes of a crash leave the device")));
+    }
     fields.extend(
         layers.into_iter().map(|(digest, size, at)| ("layer", format!("{digest} {size} bytes at {at:#x}"))),
     );

@@ -133,6 +133,8 @@ fn boot<'m>(
     let (keys, key) = FileKeys::open(&folder.join("identity.key"), shared.claim.clone())?;
     let ports = Ports {
         flash: FileFlash::open(&folder.join("flash"), shared.geometry).context("flash")?,
+        // No debugger can be attached to a script, and no memory of it kept.
+        crash_flash: None,
         counter: FileCounter::open(&folder.join("counter")).context("counter")?,
         keys,
         clock,

@@ -154,6 +154,7 @@ impl<B: Board> Device<'_, B> {
             self.life.off();
         }
         self.before_start();
+        self.crash_memory.interrupt();
         let _ = self.ports.app.start(image, &mut self.ports.flash, why);
         self.agent.started(&mut self.ports.probe);
         (self.apply_taken, self.demand) = (false, NetworkDemand::NeverAsked);

@@ -20,7 +20,7 @@ use wire::{DeviceId, Nonce, TenantId};
 
 use crate::boot::Running;
 use crate::commission::Commission;
-use crate::crash::Reports;
+use crate::crash::{CrashMemory, Reports};
 use crate::debug::Agent;
 use crate::ports::{
     Board, BootReason, Clock as _, Counter as _, Entropy as _, Flash as _, NetworkDemand, Ports, Reset as _,
@@ -100,6 +100,7 @@ pub struct Device<'b, B: Board> {
     /// What the application wants of the network.
     pub(crate) demand: NetworkDemand,
     pub(crate) crashes: &'b mut Reports,
+    pub(crate) crash_memory: CrashMemory,
     pub(crate) telemetry: &'b mut Telemetry,
     pub(crate) polite_until_ms: u64,
     pub(crate) store_retry_ms: u64,
@@ -159,6 +160,7 @@ impl<'b, B: Board> Device<'b, B> {
             apply_taken: false,
             demand: NetworkDemand::NeverAsked,
             crashes,
+            crash_memory: CrashMemory::default(),
             telemetry,
             polite_until_ms: 0,
             store_retry_ms: 0,
@@ -182,6 +184,9 @@ impl<'b, B: Board> Device<'b, B> {
     pub fn restore(&mut self) {
         self.restore_trust();
         self.crashes.restore(&mut self.ports.flash, &self.store);
+        if let Some(flash) = &mut self.ports.crash_flash {
+            self.crash_memory.restore(flash);
+        }
         self.restore_commission();
         self.restore_update();
     }
@@ -196,6 +201,8 @@ impl<'b, B: Board> Device<'b, B> {
         }
         let commission = self.poll_commission(now_ms);
         let debug = self.poll_debug(now_ms);
+        // Before the application: what is to be kept of the one that ended is there until the next one starts.
+        let debug = debug.min(self.poll_crash_memory());
         let life = debug.min(self.poll_app(now_ms));
         let update = self.poll_update(now_ms);
         let floor = self.poll_floor(now_ms);

@@ -2,9 +2,9 @@
 
 use super::Device;
 use super::api::{BootId, Counters, Next, Notice, Progress, SLOTS_MAX, SlotReport, Wanted};
-use crate::crash::{Crash, Name, Reports};
+use crate::crash::{Crash, CrashMemory, Name, Reports};
 use crate::mutation::mutated;
-use crate::ports::{App as _, Board, Clock as _, Firmware as _, Life};
+use crate::ports::{App as _, Board, Clock as _, Firmware as _, FlashError, Life, Ports};
 use crate::store::StoreError;
 use crate::update::fetch::Fetch;
 use crate::update::ledger::{APP_SLOTS, MICROVISOR, Slot, Status};
@@ -97,6 +97,7 @@ impl<B: Board> Device<'_, B> {
     /// Nobody is left who would acknowledge them.
     pub(crate) fn forget_results(&mut self) -> Result<(), StoreError> {
         self.crashes.forget(&mut self.ports.flash, &mut self.store)?;
+        self.crash_memory.forget();
         let mut changed = self.ledger.clone();
         changed.results.clear();
         // Nor would anybody go on with what they directed to: it would be in the way of all that comes.
@@ -144,10 +145,44 @@ impl<B: Board> Device<'_, B> {
     fn add_crash(&mut self, crash: Crash) {
         let Some(running) = &self.running else { return };
         let slot = &self.ledger.slots[running.slot];
-        let added = self.crashes.add(self.boot, slot.manifest, &slot.version, crash);
-        if let Some((sequence, kind)) = added.map(|report| (report.name.sequence, report.crash.kind)) {
-            self.note(Notice::CrashReport { sequence, kind });
+        let (manifest, memory_bytes) = (slot.manifest, running.crash.memory_bytes);
+        let (now_ms, sp) = (self.ports.clock.now_ms(), crash.sp());
+        let added = self.crashes.add(self.boot, manifest, &slot.version, crash);
+        let Some((name, kind)) = added.map(|report| (report.name, report.crash.kind)) else {
+            if memory_bytes > 0 {
+                self.crash_memory.miss();
+            }
+            return;
+        };
+        self.crash_memory.begin(now_ms, name, manifest, memory_bytes, sp, &self.ports.probe);
+        self.note(Notice::CrashReport { sequence: name.sequence, kind });
+    }
+
+    /// Keeps some more of the memory of the application that ended, or looks at what an earlier boot kept.
+    pub(crate) fn poll_crash_memory(&mut self) -> Next {
+        let Ports { crash_flash: Some(flash), probe, .. } = &mut self.ports else { return Next::Never };
+        if self.crash_memory.poll(flash, probe) { Next::Now } else { Next::Never }
+    }
+
+    /// Memory of a crash that is kept.
+    pub fn crash_memory(&self) -> &CrashMemory {
+        &self.crash_memory
+    }
+
+    /// Some of what [`CrashMemory::held`] names. What cannot be read is not held any more.
+    pub fn read_crash_memory(&mut self, at: u32, into: &mut [u8]) -> Result<(), FlashError> {
+        let flash = self.ports.crash_flash.as_mut().ok_or(FlashError::Range)?;
+        let read = self.crash_memory.read(flash, at, into);
+        if read.is_err_and(|error| error != FlashError::Range) {
+            self.crash_memory.spoil();
         }
+        read
+    }
+
+    /// The service has stored so much of the memory of that report: with all of it, it is forgotten, and this true.
+    pub fn acknowledge_crash_memory(&mut self, name: Name, stored_up_to: u32) -> Result<bool, FlashError> {
+        let Some(flash) = &mut self.ports.crash_flash else { return Ok(false) };
+        self.crash_memory.acknowledge(flash, name, stored_up_to)
     }
 
     /// Keeps the oldest crash report across power loss.

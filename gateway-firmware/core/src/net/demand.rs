@@ -88,7 +88,7 @@ pub struct Needs {
     pub online: bool,
     /// And its hello was answered.
     pub settled: bool,
-    /// Log records or telemetry wait.
+    /// Log records, telemetry or memory of a crash wait.
     pub busy: bool,
 }
 

@@ -8,9 +8,10 @@ mod hear;
 mod message;
 
 use heapless::Vec;
-use wire::limits::CRASH_REGISTERS;
+use wire::limits::{CRASH_MEMORY_CHUNK_BYTES_MAX, CRASH_MEMORY_PIECES_MAX, CRASH_REGISTERS};
 use wire::msg::{
-    self, EnumValue, HelloUp, LayerUp, LogUp, Message as _, Repeated, Slot, SlotStatus, TelemetryUp, UpdateUp,
+    self, CrashMemoryUp, CrashUp, EnumValue, HelloUp, LayerUp, LogUp, Message as _, Repeated, Slot,
+    SlotStatus, TelemetryUp, UpdateUp,
 };
 use wire::{Channel, DeviceId, Nonce, Topic};
 
@@ -19,7 +20,7 @@ use self::message::{
 };
 use super::fetch::Fetch;
 use super::mqtt::{Full, Mqtt, Qos};
-use crate::crash::{Name, Report};
+use crate::crash::{Name, Report, Upload};
 use crate::debug::Stub;
 use crate::device::{BootId, Device, Progress, SLOTS_MAX, SlotReport};
 use crate::logs::{LOG_BATCH_BYTES_MAX, Logs};
@@ -115,6 +116,8 @@ pub struct Session {
     crash_again: Again,
     /// When a crash report is due.
     crash_at_ms: u64,
+    /// Memory of a crash.
+    memory: Upload,
     /// A hello of this connection was answered.
     answered: bool,
     /// The newest challenge of this boot, said back in every hello.
@@ -140,6 +143,7 @@ impl Session {
         (self.progress_again, self.result_again) = (Again::default(), Again::default());
         (self.crash, self.crash_again, self.answered) = (None, Again::default(), false);
         self.renewal_asked = false;
+        self.memory.restart();
         self.fetch.restart();
     }
 
@@ -178,7 +182,11 @@ impl Session {
         if !core::mem::take(&mut self.logs_next) {
             self.logs_next = say_telemetry(id, device, mqtt)?;
         }
-        if mqtt.is_drained() { say_logs(now_ms, id, mqtt, logs) } else { Ok(()) }
+        if mqtt.is_drained() {
+            say_logs(now_ms, id, mqtt, logs)?;
+        }
+        // What is largest and least urgent goes when neither has anything: both wait for answers now and then.
+        if mqtt.is_drained() { self.say_memory(now_ms, id, device, mqtt) } else { Ok(()) }
     }
 
     /// The service had its say about this connection's hello, or time enough for it.
@@ -194,6 +202,7 @@ impl Session {
     /// When `say` has something to do without an event.
     pub fn deadline_ms(&self, now_ms: u64) -> u64 {
         let mut deadline_ms = self.hello_at_ms.min(self.fetch.deadline_ms(now_ms));
+        deadline_ms = deadline_ms.min(self.memory.deadline_ms(now_ms));
         if !self.hello_due && !self.is_settled(now_ms) {
             deadline_ms = deadline_ms.min(self.hello_said_ms + HELLO_ANSWER_MAX_MS);
         }
@@ -343,10 +352,54 @@ impl Session {
         for report in reports.held() {
             let is_ours = report.name.boot == device.boot_id();
             let dropped = if is_ours { reports.dropped() } else { report.dropped };
-            say_crash(id, report, dropped, mqtt)?;
+            let memory = device.crash_memory();
+            let missed = if is_ours { memory.missed() } else { 0 };
+            say_crash(id, report, dropped, (memory.bytes_of(report.name), missed), mqtt)?;
         }
         self.crash_again.said(now_ms);
         (self.crash_said_ms, self.crash_at_ms) = (Some(now_ms), self.crash_again.at_ms);
+        Ok(())
+    }
+
+    /// A chunk of the memory of a crash, or the question how much of it there is.
+    #[inline(never)]
+    fn say_memory<B: Board>(
+        &mut self,
+        now_ms: u64,
+        id: DeviceId,
+        device: &mut Device<'_, B>,
+        mqtt: &mut Mqtt<'_>,
+    ) -> Result<(), Full> {
+        let Some(kept) = device.crash_memory().held() else {
+            self.memory.restart();
+            return Ok(());
+        };
+        let Some(chunk) = self.memory.due(now_ms, kept.name, kept.total()) else { return Ok(()) };
+        let (name, total) = (kept.name, kept.total());
+        let mut pieces = [0; 8 * CRASH_MEMORY_PIECES_MAX];
+        let words = kept.pieces.iter().flat_map(|piece| [piece.at, piece.bytes]);
+        let length = 8 * kept.pieces.len();
+        for (bytes, word) in pieces.chunks_exact_mut(4).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        let mut data = [0; CRASH_MEMORY_CHUNK_BYTES_MAX];
+        let data = &mut data[..chunk.bytes as usize];
+        if device.read_crash_memory(chunk.offset, data).is_err() {
+            // Then it is held no more.
+            return Ok(());
+        }
+        let memory = CrashMemoryUp {
+            boot: Some(boot_id(name.boot)),
+            sequence: name.sequence,
+            total,
+            pieces: &pieces[..length],
+            offset: chunk.offset,
+            data,
+            ..Default::default()
+        };
+        let message = CrashUp { memory: Some(memory), ..Default::default() };
+        mqtt.publish(&Topic::up(id, Channel::Crash).text(), Qos::AtMostOnce, &message)?;
+        self.memory.said(now_ms, chunk);
         Ok(())
     }
 
@@ -412,13 +465,20 @@ impl Session {
 
 /// One crash report. Its registers are made here: few bytes, once in a while.
 #[inline(never)]
-fn say_crash(id: DeviceId, report: &Report, dropped: u32, mqtt: &mut Mqtt<'_>) -> Result<(), Full> {
+fn say_crash(
+    id: DeviceId,
+    report: &Report,
+    dropped: u32,
+    (memory_bytes, memory_missed): (u32, u32),
+    mqtt: &mut Mqtt<'_>,
+) -> Result<(), Full> {
     let mut registers = [0; 4 * CRASH_REGISTERS];
     for (bytes, word) in registers.chunks_exact_mut(4).zip(report.crash.registers) {
         bytes.copy_from_slice(&word.to_le_bytes());
     }
     let known = report.crash.registers_known;
     let message = crash_message(report, dropped, if known == 0 { &[] } else { &registers });
+    let message = CrashUp { memory_bytes, memory_missed, ..message };
     mqtt.publish(&Topic::up(id, Channel::Crash).text(), Qos::AtLeastOnce, &message)
 }
 

@@ -128,8 +128,13 @@ mod tests {
     use super::*;
     use crate::ports::NetworkDemand;
 
-    const POLICY: CrashPolicy =
-        CrashPolicy { backoff_min_ms: 100, backoff_max_ms: 350, hold_s: 10, debug_hold_s: 0 };
+    const POLICY: CrashPolicy = CrashPolicy {
+        backoff_min_ms: 100,
+        backoff_max_ms: 350,
+        hold_s: 10,
+        debug_hold_s: 0,
+        memory_bytes: 0,
+    };
 
     /// Starts at `now_ms`, ends after `up_ms`; the delay before the next start.
     fn crash(supervisor: &mut Supervisor, now_ms: u64, up_ms: u64) -> u64 {
@@ -166,8 +171,16 @@ mod tests {
     fn a_policy_without_a_delay_gets_the_shortest() {
         let mut supervisor = Supervisor::default();
         supervisor.started(5);
-        supervisor
-            .ended(&CrashPolicy { backoff_min_ms: 0, backoff_max_ms: 0, hold_s: 0, debug_hold_s: 0 }, 5);
+        supervisor.ended(
+            &CrashPolicy {
+                backoff_min_ms: 0,
+                backoff_max_ms: 0,
+                hold_s: 0,
+                debug_hold_s: 0,
+                memory_bytes: 0,
+            },
+            5,
+        );
         assert_eq!(supervisor.phase(), Phase::Waits { until_ms: 5 + u64::from(DELAY_MIN_MS) });
     }
 

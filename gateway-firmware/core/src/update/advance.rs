@@ -54,6 +54,8 @@ impl<B: Board> Device<'_, B> {
         match self.life.phase() {
             Phase::Off => Next::Never,
             Phase::Waits { until_ms } if now_ms < until_ms => Next::At(until_ms),
+            // It is copied in turns: then there is another one.
+            Phase::Waits { .. } if self.crash_memory.is_copying() && !mutated!(CrashMemoryCopy) => Next::Now,
             Phase::Waits { .. } => {
                 self.restart();
                 Next::Now
@@ -124,6 +126,12 @@ impl<B: Board> Device<'_, B> {
         }
         self.happen(Event::TakenBack);
         self.why = StartReason::Update;
+        if self.crash_memory.is_copying() {
+            // What ran before comes as soon as the memory of what ended is kept.
+            self.stop_app();
+            self.running = None;
+            return self.life.wait(self.now_ms());
+        }
         self.start_confirmed();
     }
 

@@ -4,6 +4,7 @@
 
 mod commission;
 mod crash;
+mod crash_memory;
 mod debug;
 mod demand;
 mod enrolment;

@@ -448,10 +448,24 @@ impl Issued {
 }
 
 fn boot(bench: &Bench, identity_key: u8) -> Gateway<'static, NetBoard> {
-    let Ports { flash, counter, clock, entropy, reset, watchdog, app, firmware, verify, .. } = bench.ports();
+    let Ports { flash, crash_flash, counter, clock, entropy, reset, watchdog, app, firmware, verify, .. } =
+        bench.ports();
     let probe = SimProbe::default();
     let keys = SoftKeys { identity: soft_key(identity_key), claim: soft_key(78) };
-    let ports = Ports { flash, counter, keys, clock, entropy, reset, watchdog, app, firmware, probe, verify };
+    let ports = Ports {
+        flash,
+        crash_flash,
+        counter,
+        keys,
+        clock,
+        entropy,
+        reset,
+        watchdog,
+        app,
+        firmware,
+        probe,
+        verify,
+    };
     let device = Device::boot(ports, bench.facts.clone(), Box::leak(Box::default())).unwrap();
     let leak = |bytes: usize| Box::leak(vec![0; bytes].into_boxed_slice());
     let buffers = Buffers {

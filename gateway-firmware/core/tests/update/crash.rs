@@ -11,7 +11,7 @@ use crate::flow::with_v1;
 use crate::sim::*;
 
 /// How it ends when the board knows all about it.
-fn fault() -> Crash {
+pub(crate) fn fault() -> Crash {
     let mut crash = Crash::new(CrashKind::Bus, 7_000_000);
     crash.registers = core::array::from_fn(|index| 0x1000 + index as u32);
     crash.registers_known = 0x1_ffff;
@@ -21,7 +21,7 @@ fn fault() -> Crash {
 }
 
 /// Lets what runs end so; the device has seen it and started it again.
-fn end(bench: &Bench, device: &mut Device, behaviour: Behaviour, crash: Option<Crash>) {
+pub(crate) fn end(bench: &Bench, device: &mut Device, behaviour: Behaviour, crash: Option<Crash>) {
     let mut app = bench.app.borrow_mut();
     app.crash = crash;
     app.running.as_mut().unwrap().1 = behaviour;

@@ -7,6 +7,7 @@ mod bad_input;
 mod boot;
 mod commission;
 mod crash;
+mod crash_memory;
 mod debug;
 mod exchange;
 mod exchange_cut;

@@ -5,7 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use gateway_core::mutation::{Mutation, switch_on};
 
 use crate::sim::{SMALL, WRITE_ONCE};
-use crate::{bad_input, boot, crash, exchange, flow, journal, log_share, power_cut, restart, roots};
+use crate::{
+    bad_input, boot, crash, crash_memory, exchange, flow, journal, log_share, power_cut, restart, roots,
+};
 
 /// A fault, the test that finds it, and that test.
 const FOUND_BY: [(Mutation, &str, fn()); Mutation::ALL.len()] = [
@@ -176,6 +178,16 @@ const FOUND_BY: [(Mutation, &str, fn()); Mutation::ALL.len()] = [
         crash::a_crash_loop_writes_once,
     ),
     (
+        Mutation::CrashMemoryCopy,
+        "crash_memory::memory_is_kept_as_it_was_before_the_application_is_started_again",
+        crash_memory::memory_is_as_it_was,
+    ),
+    (
+        Mutation::CrashMemoryWear,
+        "crash_memory::no_unit_is_erased_more_often_than_it_bears_in_a_boards_life",
+        crash_memory::a_life_is_bounded,
+    ),
+    (
         Mutation::RestartFlood,
         "restart::an_application_that_asks_for_ever_is_started_ever_more_seldom",
         restart::a_flood_is_slowed_down,
@@ -219,6 +231,7 @@ fn every_fault_has_its_test_and_every_named_test_exists() {
         ("bad_input", include_str!("bad_input.rs")),
         ("boot", include_str!("boot.rs")),
         ("crash", include_str!("crash.rs")),
+        ("crash_memory", include_str!("crash_memory.rs")),
         ("exchange", include_str!("exchange.rs")),
         ("flow", include_str!("flow.rs")),
         ("journal", include_str!("journal.rs")),

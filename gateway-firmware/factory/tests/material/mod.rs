@@ -66,7 +66,13 @@ pub(crate) fn signed_bundle(
             commit_after_s: None,
         },
         debug_keys: vec![],
-        crash: CrashPolicy { backoff_min_ms: 100, backoff_max_ms: 60_000, hold_s: 60, debug_hold_s: 0 },
+        crash: CrashPolicy {
+            backoff_min_ms: 100,
+            backoff_max_ms: 60_000,
+            hold_s: 60,
+            debug_hold_s: 0,
+            memory_bytes: 0,
+        },
         connectivity: ConnectivityPolicy { check_in_s: 0, grace_s: 0 },
         build_time_s: 1_790_000_000,
     };

@@ -10,6 +10,9 @@ use gateway_core::ports::{Flash, FlashError, Geometry};
 
 use crate::map::flash as at;
 
+// What the core wants of it; `map` is read by build scripts, which know no core.
+const _: () = assert!(at::CRASH_BYTES == gateway_core::crash::region_bytes(at::ERASE_BYTES));
+
 /// One region of the flash, from its own offset 0.
 #[derive(Debug)]
 pub struct Window {
@@ -46,6 +49,11 @@ impl Window {
     /// The store flash.
     pub const fn store() -> Window {
         Window { start: at::STORE, bytes: at::STORE_BYTES }
+    }
+
+    /// What is kept of an application's memory when it crashes.
+    pub const fn crash() -> Window {
+        Window { start: at::CRASH, bytes: at::CRASH_BYTES }
     }
 
     /// The address of so many bytes, if all of them are in the window.

@@ -117,8 +117,14 @@ pub mod flash {
     /// Bytes of it: two banks of journal, and two slots of an envelope and an area as large as the application's code.
     pub const STORE_BYTES: u32 = 2 * 16 * 1024 + 2 * (8 * 1024 + super::app::CODE_BYTES);
 
+    /// What is kept of an application's memory when it crashes, behind the store.
+    pub const CRASH: u32 = STORE + STORE_BYTES;
+    /// Bytes of it: a record and a head in three erase units, and what is kept.
+    pub const CRASH_BYTES: u32 = 3 * ERASE_BYTES + 64 * 1024;
+
     const _: () = assert!(SLOTS[1] == SLOTS[0] + SLOT_BYTES);
-    const _: () = assert!(SLOTS[1] + SLOT_BYTES <= STORE && STORE + STORE_BYTES <= BYTES);
+    const _: () = assert!(SLOTS[1] + SLOT_BYTES <= STORE && CRASH + CRASH_BYTES <= BYTES);
+    const _: () = assert!(CRASH.is_multiple_of(ERASE_BYTES));
 }
 
 /// Registers, by the alias the secure world uses.

@@ -2,7 +2,7 @@
 //! stored, the stub about debug sessions. Whatever cannot be read, or is not for this device, changes nothing.
 
 use wire::msg::{
-    CrashDown, EnumValue, HelloDown, LayerDown, LayerError, LogDown, LogLevel, Message as _, UpdateDown,
+    self, CrashDown, EnumValue, HelloDown, LayerDown, LayerError, LogDown, LogLevel, Message as _, UpdateDown,
 };
 use wire::{Channel, Digest, Direction, Topic, TopicId};
 
@@ -12,6 +12,7 @@ use crate::debug::Stub;
 use crate::device::{BlockRefused, BootId, Device, DirectiveRefused, Heard};
 use crate::logs::Logs;
 use crate::ports::Board;
+use crate::store::StoreError;
 
 impl Session {
     /// Hears one message; whatever is not for us is ignored.
@@ -35,7 +36,7 @@ impl Session {
             Channel::Update => self.hear_update(payload, device, logs),
             Channel::Layer => self.hear_layer(payload, device, logs),
             Channel::Log => hear_log(payload, logs),
-            Channel::Crash => hear_crash(payload, device, logs),
+            Channel::Crash => self.hear_crash(payload, device, logs),
             Channel::Debug(relay) => stub.hear(relay, payload, device, logs),
             _ => {}
         }
@@ -133,15 +134,33 @@ impl Session {
             _ => {}
         }
     }
+
+    fn hear_crash<B: Board>(&mut self, payload: &[u8], device: &mut Device<'_, B>, logs: &mut Logs<'_>) {
+        let Ok(stored) = CrashDown::decode(payload) else { return };
+        let told = match &stored.memory {
+            Some(memory) => {
+                let Some(name) = crash_name(memory.boot.as_ref(), memory.sequence) else { return };
+                self.memory.heard(name, memory.stored_up_to);
+                device.acknowledge_crash_memory(name, memory.stored_up_to).map_err(StoreError::from)
+            }
+            None => {
+                let Some(name) = crash_name(stored.boot.as_ref(), stored.sequence) else { return };
+                device.acknowledge_crash(name)
+            }
+        };
+        if let Err(error) = told {
+            logs.note(
+                device.now_ms(),
+                LogLevel::Error,
+                format_args!("acknowledgement not stored: {error:?}"),
+            );
+        }
+    }
 }
 
-fn hear_crash<B: Board>(payload: &[u8], device: &mut Device<'_, B>, logs: &mut Logs<'_>) {
-    let Ok(stored) = CrashDown::decode(payload) else { return };
-    let Some(boot) = stored.boot else { return };
-    let boot = BootId { counter: boot.counter, random: boot.random };
-    if let Err(error) = device.acknowledge_crash(Name { boot, sequence: stored.sequence }) {
-        logs.note(device.now_ms(), LogLevel::Error, format_args!("acknowledgement not stored: {error:?}"));
-    }
+fn crash_name(boot: Option<&msg::BootId<'_>>, sequence: u32) -> Option<Name> {
+    let boot = boot?;
+    Some(Name { boot: BootId { counter: boot.counter, random: boot.random }, sequence })
 }
 
 fn hear_log(payload: &[u8], logs: &mut Logs<'_>) {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use gateway_core::Facts;
-use gateway_core::crash::Crash;
+use gateway_core::crash::{Crash, region_bytes};
 use gateway_core::ports::*;
 use gateway_core::update::slots::Layout;
 use wire::cose::{P256, Verify};
@@ -30,6 +30,8 @@ pub(crate) enum Behaviour {
 #[derive(Debug, Clone)]
 pub(crate) struct Bench {
     pub flash: SimFlash,
+    /// Where memory of a crash is kept; none: the board keeps none.
+    pub crash_flash: Option<SimFlash>,
     pub app: Rc<RefCell<AppWorld>>,
     pub floor: Rc<Cell<u64>>,
     /// The counter cannot be read.
@@ -73,6 +75,10 @@ impl Bench {
         root_key_hashes.push(maker.root_hash()).unwrap();
         Bench {
             flash: SimFlash::new(geometry),
+            crash_flash: Some(SimFlash::new(Geometry {
+                bytes: region_bytes(geometry.erase_bytes),
+                ..geometry
+            })),
             app: Rc::default(),
             floor: Rc::default(),
             counter_fails: Rc::default(),
@@ -97,6 +103,7 @@ impl Bench {
         let app = AppWorld { known: self.app.borrow().known.clone(), ..AppWorld::default() };
         Bench {
             flash: self.flash.fork(),
+            crash_flash: self.crash_flash.as_ref().map(SimFlash::fork),
             app: Rc::new(RefCell::new(app)),
             floor: Rc::new(Cell::new(self.floor.get())),
             counter_fails: Rc::new(Cell::new(self.counter_fails.get())),
@@ -114,6 +121,7 @@ impl Bench {
         Ports {
             firmware: firmware.map_or_else(SimFirmware::default, |firmware| firmware.port(&self.flash)),
             flash: self.flash.clone(),
+            crash_flash: self.crash_flash.clone(),
             counter: SimCounter {
                 value: self.floor.clone(),
                 fails: self.counter_fails.clone(),
@@ -138,6 +146,7 @@ impl Bench {
 
     pub(crate) fn try_boot(&self) -> Result<Device, gateway_core::device::BootError> {
         self.flash.power_on();
+        self.crash_flash.iter().for_each(SimFlash::power_on);
         self.boot_with_a_cut_to_come()
     }
 

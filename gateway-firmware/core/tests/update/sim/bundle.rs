@@ -112,7 +112,13 @@ impl Maker {
             area_bytes: None,
             update: POLICY,
             debug_keys: vec![DEBUG_KEY],
-            crash: CrashPolicy { backoff_min_ms: 100, backoff_max_ms: 1000, hold_s: 60, debug_hold_s: 0 },
+            crash: CrashPolicy {
+                backoff_min_ms: 100,
+                backoff_max_ms: 1000,
+                hold_s: 60,
+                debug_hold_s: 0,
+                memory_bytes: 0,
+            },
             connectivity: ConnectivityPolicy { check_in_s: 0, grace_s: 0 },
             build_time_s: 1_700_000_000,
         }

@@ -15,7 +15,14 @@ const CODE: u32 = 0x0020_0000;
 pub(crate) const PROGRAM: [u8; 16] =
     [0x00, 0xbf, 0x00, 0xbf, 0x00, 0xbf, 0x00, 0xbf, 0x00, 0xbf, 0x00, 0xbf, 0x00, 0xbf, 0x00, 0xbf];
 
-const REGIONS: [Region; 1] = [Region { at: CODE, bytes: 16, memory: DebugMemory::Code }];
+/// Its RAM.
+pub(crate) const RAM: Region = Region { at: 0x2820_0000, bytes: 128 * 1024, memory: DebugMemory::Ram };
+const REGIONS: [Region; 2] = [Region { at: CODE, bytes: 16, memory: DebugMemory::Code }, RAM];
+
+/// What its RAM holds at this address after so many starts: each writes other bytes.
+pub(crate) fn ram(at: u32, starts: usize) -> u8 {
+    (at.wrapping_mul(0x9e37_79b1) >> 24) as u8 ^ starts as u8
+}
 
 /// What a debugger does, as the bench sees it.
 #[derive(Debug, Default)]
@@ -90,6 +97,12 @@ impl Probe for SimDebugger {
     }
 
     fn read(&mut self, at: u32, into: &mut [u8]) -> Result<(), Forbidden> {
+        if at >= RAM.at {
+            let starts = self.0.borrow().started.len();
+            assert!(at - RAM.at + into.len() as u32 <= RAM.bytes, "beyond its RAM");
+            (at..).zip(into).for_each(|(at, byte)| *byte = ram(at, starts));
+            return Ok(());
+        }
         let from = at.checked_sub(CODE).ok_or(Forbidden)? as usize;
         let debugged = &self.0.borrow().debugged;
         into.copy_from_slice(debugged.code.get(from..from + into.len()).ok_or(Forbidden)?);

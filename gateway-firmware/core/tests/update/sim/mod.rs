@@ -9,7 +9,7 @@ mod flash;
 
 pub(crate) use board::{Behaviour, Bench, SimBoard};
 pub(crate) use bundle::{Bundle, DEBUG_KEY, Maker, image};
-pub(crate) use debugger::PROGRAM;
+pub(crate) use debugger::{PROGRAM, RAM, ram};
 pub(crate) use director::{Director, Goal};
 pub(crate) use firmware::{Firmware, Nature, SimFirmware};
 pub(crate) use flash::{Cut, FIRMWARE_AT, GEOMETRIES, Mode, SMALL, SimFlash, WRITE_ONCE};

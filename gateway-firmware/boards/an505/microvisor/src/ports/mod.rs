@@ -78,6 +78,7 @@ pub(crate) fn start() -> Result<Started, Unfit> {
     seed_link();
     let ports = Ports {
         flash: store(),
+        crash_flash: Some(Window::crash()),
         counter: counter(),
         keys: BoardKeys::open(provision.claim_key).map_err(Unfit::Identity)?,
         clock: BoardClock,
