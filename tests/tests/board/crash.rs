@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use dev::firmware::Image;
 use dev::qemu::Board;
 use scenarios::an505::board::is_online;
-use scenarios::an505::patient::{Patient, connected};
+use scenarios::an505::patient::{HELD, Patient, connected};
 use scenarios::an505::wire::{Counts, Network, Weather, Wire};
 use scenarios::world::{PATIENCE, World, name};
 
@@ -77,7 +77,8 @@ const SLOW: Weather = Weather { late: 1000, late_by_max: Duration::from_millis(2
 #[tokio::test]
 async fn memory_of_a_crash_outlasts_the_network_and_the_power_and_opens_in_gdb_with_its_globals() -> Result<()>
 {
-    let patient = Patient::of(Image::Patient, "memory", &[&HELD[..], &["--crash-memory", "64K"]].concat()).await?;
+    let patient =
+        Patient::of(Image::Patient, "memory", &[&HELD[..], &["--crash-memory", "64K"]].concat()).await?;
     let world = &patient.world;
     let wire = Wire::new(8, Network::default())?;
     let board = world.machine(&patient.flash)?.net(wire.net()).start().await?;
