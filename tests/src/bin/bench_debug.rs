@@ -27,8 +27,10 @@ const FAR: &str = "far";
 /// What a person does, after what leads there.
 struct Action {
     name: &'static str,
-    /// It is done at this function's breakpoint.
+    /// It is done at this function's breakpoint,
     at: &'static str,
+    /// and so many lines on.
+    lines: usize,
     how: How,
 }
 
@@ -39,15 +41,16 @@ enum How {
     Print(&'static str),
 }
 
-const ACTIONS: [Action; 8] = [
-    Action { name: "stepi", at: "middle", how: How::Run("-exec-step-instruction") },
-    Action { name: "step", at: "middle", how: How::Run("-exec-step") },
-    Action { name: "next", at: "middle", how: How::Run("-exec-next") },
-    Action { name: "finish", at: "leaf", how: How::Run("-exec-finish") },
-    Action { name: "continue", at: "middle", how: How::Run("-exec-continue") },
-    Action { name: "backtrace", at: "leaf", how: How::Print("backtrace") },
-    Action { name: "print_local", at: "middle", how: How::Print("print from") },
-    Action { name: "info_locals", at: "middle", how: How::Print("info locals") },
+const ACTIONS: [Action; 9] = [
+    Action { name: "stepi", at: "middle", lines: 0, how: How::Run("-exec-step-instruction") },
+    Action { name: "step", at: "middle", lines: 0, how: How::Run("-exec-step") },
+    Action { name: "next", at: "middle", lines: 0, how: How::Run("-exec-next") },
+    Action { name: "next_over_call", at: "middle", lines: 1, how: How::Run("-exec-next") },
+    Action { name: "finish", at: "leaf", lines: 0, how: How::Run("-exec-finish") },
+    Action { name: "continue", at: "middle", lines: 0, how: How::Run("-exec-continue") },
+    Action { name: "backtrace", at: "leaf", lines: 0, how: How::Print("backtrace") },
+    Action { name: "print_local", at: "middle", lines: 0, how: How::Print("print from") },
+    Action { name: "info_locals", at: "middle", lines: 0, how: How::Print("info locals") },
 ];
 
 #[tokio::main]
@@ -133,6 +136,9 @@ async fn arrive(gdb: &mut Gdb, action: &Action) -> Result<()> {
     gdb.until_stopped("-exec-continue").await?;
     gdb.mi(&format!("-break-insert -t {}", action.at)).await?;
     gdb.until_stopped("-exec-continue").await?;
+    for _ in 0..action.lines {
+        gdb.until_stopped("-exec-next").await?;
+    }
     if action.name == "continue" {
         gdb.mi("-break-insert -t leaf").await?;
     }
