@@ -177,7 +177,7 @@ pub struct Agent {
     holds_start: bool,
     /// It is to be started anew.
     restart: bool,
-    /// When the developer was last heard.
+    /// When the developer last said something.
     heard_ms: u64,
     hold_s: u32,
     /// When the agent last looked.
@@ -248,12 +248,16 @@ impl Agent {
         probe: &mut impl Probe,
         out: &mut [u8],
     ) -> Option<usize> {
+        let call = DebugCall::decode(call);
         let caller = match access {
             Access::Read(watcher) => Caller { number: watcher.asks(self.seen(scene)), reads_only: true },
-            Access::Write => Caller { number: self.hear(scene, probe), reads_only: false },
+            Access::Write => {
+                let is_word = call.as_ref().is_ok_and(|call| !says_nothing(call));
+                Caller { number: self.hear(is_word, scene, probe), reads_only: false }
+            }
         };
         let malformed = Problem::new(DebugProblem::Malformed, 0);
-        let Ok(call) = DebugCall::decode(call) else {
+        let Ok(call) = call else {
             let answer = Answer::new(out, caller.number, self.state_for(caller), scene.starts);
             return Some(answer.end(Some(malformed)));
         };
@@ -274,10 +278,12 @@ impl Agent {
         Some(self.answer(&call, caller, problem, scene, probe, out))
     }
 
-    /// A word of who may write; the number of that call.
-    fn hear(&mut self, scene: &Scene<'_>, probe: &mut impl Probe) -> u32 {
+    /// A call of who may write; its number. `is_word`: it is the developer's, and not a program's that only keeps the session.
+    fn hear(&mut self, is_word: bool, scene: &Scene<'_>, probe: &mut impl Probe) -> u32 {
         self.call = self.call.saturating_add(1);
-        self.heard_ms = scene.now_ms;
+        if is_word {
+            self.heard_ms = scene.now_ms;
+        }
         if !core::mem::replace(&mut self.attached, true) {
             probe.attach();
         }
@@ -662,12 +668,7 @@ impl Agent {
     ) -> usize {
         let state = self.state_for(caller);
         let mut answer = Answer::new(out, caller.number, state, scene.starts);
-        let only_reads = !call.describe
-            && !call.plant
-            && call.writes.is_empty()
-            && call.registers.is_empty()
-            && call.go == EnumValue::Known(DebugGo::Unspecified);
-        if state == DebugState::Halted && !(only_reads && problem.is_none()) {
+        if state == DebugState::Halted && !(only_reads(call) && problem.is_none()) {
             let halts = call.go == EnumValue::Known(DebugGo::Halt) && problem.is_none();
             self.add_stop(&mut answer, if halts { call.stack_bytes } else { 0 }, probe);
         }
@@ -752,6 +753,20 @@ impl Awaited {
         }
         Ok(())
     }
+}
+
+/// Asks for memory at most.
+fn only_reads(call: &DebugCall<'_>) -> bool {
+    !call.describe
+        && !call.plant
+        && call.writes.is_empty()
+        && call.registers.is_empty()
+        && call.go == EnumValue::Known(DebugGo::Unspecified)
+}
+
+/// Nothing but its number: it keeps the session, while the developer may be gone.
+fn says_nothing(call: &DebugCall<'_>) -> bool {
+    only_reads(call) && call.reads.is_empty()
 }
 
 /// Checks all of a call that can be checked without doing anything of it.

@@ -5,6 +5,7 @@ mod breakpoints;
 mod calls;
 mod chain;
 mod fault;
+mod fuzz;
 mod garbage;
 mod limits;
 mod mutations;
