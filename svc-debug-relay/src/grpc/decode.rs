@@ -93,6 +93,8 @@ pub(super) fn said(request: AttachDebugSessionRequest) -> Option<Said> {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use proptest::prelude::*;
+    use prost::Message as _;
     use tonic::Code;
 
     #[test]
@@ -141,6 +143,32 @@ mod tests {
             Some(Message::Progress(api::Progress { delivered_up_to: -1, credit_up_to: 0 })),
         ] {
             assert!(said(request(message)).is_none());
+        }
+    }
+
+    proptest! {
+        /// Of any bytes, and of any numbers: what is let through is within what the session counts with.
+        #[test]
+        fn whatever_a_stream_says_is_in_bounds_or_nothing(
+            bytes in prop::collection::vec(any::<u8>(), 0..100),
+            (number, delivered_up_to, credit_up_to) in (any::<i64>(), any::<i64>(), any::<i64>()),
+        ) {
+            let frame = Message::Frame(api::DebugFrame { number, data: Bytes::from(bytes.clone()) });
+            let progress = Message::Progress(api::Progress { delivered_up_to, credit_up_to });
+            let noise = AttachDebugSessionRequest::decode(&bytes[..]).ok().and_then(|request| request.message);
+            for message in [Some(frame), Some(progress), noise] {
+                match said(AttachDebugSessionRequest { message }) {
+                    Some(Said::Frame(frame)) => {
+                        prop_assert!((1..=crate::model::NUMBER_MAX).contains(&frame.number));
+                    }
+                    Some(Said::Progress { delivered_up_to, credit_up_to }) => {
+                        prop_assert!(delivered_up_to.max(credit_up_to) <= crate::model::NUMBER_MAX);
+                    }
+                    Some(Said::Close) | None => {}
+                }
+            }
+            let given = api::Position { received_up_to: number, delivered_up_to };
+            prop_assert_eq!(position(Some(given)).is_ok(), number >= 0 && delivered_up_to >= 0);
         }
     }
 }
