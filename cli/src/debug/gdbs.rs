@@ -34,6 +34,7 @@ impl Server {
         let (gdbs, mut next) = mpsc::channel::<Gdb>(1);
         let (leaving, left) = mpsc::channel(1);
         let runtime = tokio::runtime::Handle::current();
+        let recording = recorder.clone();
         let serving = move || {
             loop {
                 let outcome = match wait_idly(&mut debugged.machine, &mut next, &runtime) {
@@ -42,6 +43,10 @@ impl Server {
                     Err(gone) => Err(gone),
                 };
                 let is_gone = outcome.is_err();
+                if let Some(recorder) = recording.as_ref().filter(|_| !is_gone) {
+                    // That it was let go comes before that gdb left.
+                    recorder.wait_for_calls(debugged.machine.cost().calls);
+                }
                 if leaving.blocking_send(outcome).is_err() || is_gone {
                     return;
                 }

@@ -51,6 +51,8 @@ pub(crate) struct Model {
     /// What comes with the next stop.
     going: DebugCall,
     pub(crate) calls: Vec<DebugCall>,
+    /// Nobody calls any more.
+    pub(crate) is_over: bool,
     pub(crate) read_only: bool,
     pub(crate) lie: Option<Lie>,
     pub(crate) others: Option<Others>,
@@ -161,6 +163,12 @@ impl Model {
             self.others.get_or_insert(others);
         }
         answers
+    }
+
+    /// The session is over: what the device does then, whoever it was left by.
+    fn end(&mut self) {
+        self.breakpoints.clear();
+        (self.running, self.is_over) = (true, true);
     }
 
     fn answer(&mut self, call: &DebugCall) -> Vec<DebugAnswer> {
@@ -416,7 +424,7 @@ impl Model {
             }
             0b01100 => self.store(self.registers[rn].wrapping_add(imm5 * 4), 4, self.registers[rd])?,
             0b01101 => self.registers[rd] = self.load(self.registers[rn].wrapping_add(imm5 * 4), 4)?,
-            0b10101 => self.registers[r8] = self.registers[SP] + imm8 * 4,
+            0b10101 => self.registers[r8] = self.registers[SP].wrapping_add(imm8 * 4),
             0b10110 if code >> 8 & 7 == 0 => {
                 let bytes = (code & 0x7f) * 4;
                 let is_sub = code >> 7 & 1 == 1;
@@ -475,9 +483,10 @@ pub(crate) fn start(model: &Shared, mut far: Far) {
         while let Some(call) = far.calls.blocking_recv() {
             for answer in lock(&model).take(call) {
                 if far.answers.blocking_send(Ok(answer)).is_err() {
-                    return;
+                    break;
                 }
             }
         }
+        lock(&model).end();
     });
 }

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -30,7 +30,7 @@ use crate::failure::{Failure, input};
 const GDB_BYTES_MAX: usize = RECORD_BYTES_MAX / 2;
 /// Characters of the words that say why something ended.
 const REASON_CHARS_MAX: usize = 1024;
-/// How long the last words to a gdb that has left may take on their way.
+/// How long the last words to a gdb that has left, and the last call for it, may take on their way.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 /// Where transcripts are kept, unless somebody says otherwise: in a folder of this user's alone.
@@ -84,9 +84,10 @@ impl Blank {
             path: self.path.clone(),
             writer: self.writer.take(),
             began: Instant::now(),
+            calls: 0,
             failed: None,
         };
-        let recorder = Recorder(Arc::new(Mutex::new(writing)));
+        let recorder = Recorder(Arc::new((Mutex::new(writing), Condvar::new())));
         // It is remembered, and said when something is to be done.
         let _ = recorder.record(Event::Begin(begin));
         recorder
@@ -108,21 +109,39 @@ struct Writing {
     /// None: nothing more is written.
     writer: Option<Writer<File>>,
     began: Instant,
+    /// Written down so far.
+    calls: u64,
     failed: Option<String>,
 }
 
 /// Writes a transcript; its clones write the same one.
 #[derive(Debug, Clone)]
-pub(crate) struct Recorder(Arc<Mutex<Writing>>);
+pub(crate) struct Recorder(Arc<(Mutex<Writing>, Condvar)>);
 
 impl Recorder {
     fn lock(&self) -> MutexGuard<'_, Writing> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until so many calls are written down, by the thread that they pass; or nothing more is.
+    pub(crate) fn wait_for_calls(&self, count: u64) {
+        let is_due = |writing: &mut Writing| {
+            writing.calls < count && writing.failed.is_none() && writing.writer.is_some()
+        };
+        // One that was given up is not waited for.
+        drop(self.0.1.wait_timeout_while(self.lock(), DRAIN_MAX, is_due));
     }
 
     /// When it returns without an error, this is in the file.
     pub(crate) fn record(&self, event: Event) -> Result<(), Gone> {
-        self.lock().write(event, false)
+        let is_call = matches!(event, Event::Call(_));
+        let mut writing = self.lock();
+        let written = writing.write(event, false);
+        if is_call {
+            writing.calls += 1;
+            self.0.1.notify_all();
+        }
+        written
     }
 
     /// The session is over, as it ended. What could not be written down is the greater failure.
@@ -410,6 +429,29 @@ pub(crate) mod tests {
         assert_eq!(told.blocking_recv(), None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         assert!(runtime.block_on(served.left("it is gone")).is_err());
+    }
+
+    #[test]
+    fn that_a_gdb_left_comes_behind_the_calls_that_were_made_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("session.hft");
+        let recorder = recorder(&path);
+        let (link, mut far) = link::link();
+        let near = recorder.between(link).unwrap();
+        for number in 1..=8 {
+            near.calls.blocking_send(call(number)).unwrap();
+        }
+        recorder.wait_for_calls(8);
+        recorder.record(Event::GdbLeft(TranscriptGdbLeft::default())).unwrap();
+        recorder.finish(Ok(())).unwrap();
+        // Of what is over nothing is waited for.
+        recorder.wait_for_calls(9);
+        let (records, _) = read(&std::fs::read(&path).unwrap(), &owner());
+        let events: Vec<_> = records.into_iter().filter_map(|record| record.event).collect();
+        assert!(
+            matches!(&events[1..], [.., Event::Call(last), Event::GdbLeft(_), Event::End(_)] if last.number == 8)
+        );
+        assert_eq!(far.calls.blocking_recv(), Some(call(1)));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! gdb's packets, and gdb itself, against a device that is a model: what it answers, what that costs, and what lies and noise come to.
 
+mod fuzz;
 mod over;
 mod quiet;
 mod watching;
