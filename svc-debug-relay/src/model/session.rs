@@ -8,8 +8,6 @@
 
 mod device;
 #[cfg(test)]
-mod fuzz;
-#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,8 @@
 //! Sessions without I/O: a scripted device and a scripted developer, a hop between them that loses, repeats and reorders,
 //! and every way to end.
 
+mod fuzz;
+
 use std::collections::VecDeque;
 
 use proptest::prelude::*;

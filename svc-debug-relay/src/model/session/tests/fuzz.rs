@@ -3,29 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use proptest::prelude::*;
-
 use super::*;
 use crate::model::NUMBER_MAX;
-use crate::model::lane::WINDOW;
 
-const START: Moment = Duration::from_secs(1000);
-const BOOT: Boot = Boot { counter: 7, random: 9 };
 /// Answers to what must be said that are taken at once; there never are so many.
 const SAYS_MAX: usize = 2 * WINDOW as usize + 8;
-
-fn rules() -> Rules {
-    Rules {
-        role: Role::Writer,
-        epoch: 1,
-        boot: None,
-        idle: Duration::from_secs(100),
-        expires_at: START + Duration::from_secs(1000),
-        last_frame_at: START,
-        silence: Duration::from_secs(60),
-        traffic: Traffic::default(),
-    }
-}
 
 /// A number, by where the session stands or as wild as can be.
 #[derive(Debug, Clone, Copy)]
@@ -128,7 +110,7 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let session = Session::new(rules(), START);
+        let session = Session::new(rules(1), START);
         let (up, down, given) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         World { session, now: START, seat: None, up, down, given, sent: None, frames: 0 }
     }
