@@ -272,7 +272,7 @@ async fn work(
 ) -> Result<()> {
     let session_id = output::id(&opened.name);
     let mut machine = Machine::open(link, args.no_cache).await.map_err(link::failure)?;
-    machine.set_quiet(Quiet::new(KEEP_ALIVE, opened.idle, Instant::now()));
+    machine.set_quiet(Quiet::new(KEEP_ALIVE, Some(opened.idle), Instant::now()));
     let elf = program(global, args, session, &mut machine, recorder.as_ref()).await?;
     let listener = match args.stdio {
         true => None,

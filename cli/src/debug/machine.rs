@@ -134,6 +134,8 @@ pub(crate) struct Machine {
     /// The most of the stack that comes with a stop.
     stack_asked: u32,
     interrupted: bool,
+    /// Nobody debugs it now: wherever it stops, it goes on.
+    is_alone: bool,
     /// The newest `go` was of a range.
     stepped: Option<Stepped>,
     /// The newest `go` is of two stops.
@@ -182,6 +184,7 @@ impl Machine {
             last_go: 0,
             stack_asked: 0,
             interrupted: false,
+            is_alone: false,
             stepped: None,
             chain: None,
             runtime: Handle::current(),
@@ -224,15 +227,21 @@ impl Machine {
         match self.quiet.due(Instant::now()) {
             None => Ok(()),
             Some(Due::End) => Err(Gone::Ended(IDLE.into())),
-            Some(Due::KeepAlive) if self.link.calls.capacity() > 0 => {
+            Some(Due::KeepAlive) if self.link.calls.capacity() > 0 && !self.is_unanswered() => {
                 self.call(DebugCall::default(), Vec::new(), false)
             }
-            // What waits to be said is as good.
+            // What waits to be said or answered is as good. And a relay that keeps frames back, to give the device one now and then when nobody is
+            // here any more, has only this one.
             Some(Due::KeepAlive) => {
                 self.quiet.said(Instant::now());
                 Ok(())
             }
         }
+    }
+
+    /// A call that is answered at once is not yet.
+    fn is_unanswered(&self) -> bool {
+        self.pending.iter().any(|call| !call.deferred)
     }
 
     pub(crate) fn program(&self) -> Option<&Program> {
@@ -361,13 +370,23 @@ impl Machine {
         if self.is_watching() {
             return Ok(());
         }
+        self.is_alone = true;
         self.breakpoints.clear();
         self.settle()?;
-        match &self.state {
-            State::Halted(_) => self.go(DebugGo::Continue, (0, 0), None),
-            // It is told with the next `go`, or by the end of the session.
-            State::Running | State::Absent => Ok(()),
+        if matches!(self.state, State::Halted(_)) {
+            return self.go(DebugGo::Continue, (0, 0), None);
         }
+        if self.planted.as_ref() == Some(&self.breakpoints) {
+            return Ok(());
+        }
+        // Where it was to stop it does so no more; a stop that is on its way is seen to when it comes.
+        self.planted = Some(BTreeSet::new());
+        self.call(DebugCall { plant: true, ..DebugCall::default() }, Vec::new(), false)
+    }
+
+    /// It stands, and nobody is there who wants it to.
+    pub(crate) fn is_left(&self) -> bool {
+        self.is_alone && matches!(self.state, State::Halted(_))
     }
 
     fn go(&mut self, go: DebugGo, range: (u32, u32), then: Option<Then>) -> Result<(), Gone> {

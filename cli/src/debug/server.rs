@@ -230,7 +230,12 @@ pub(crate) fn wait_idly<T>(
         });
         match event {
             Event::Came(come) => return Ok(come),
-            Event::Answer(answer) => drop(machine.hear(*answer?)?),
+            Event::Answer(answer) => {
+                machine.hear(*answer?)?;
+                if machine.is_left() {
+                    machine.let_go()?;
+                }
+            }
             Event::Tick => machine.tick()?,
         }
     }

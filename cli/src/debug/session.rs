@@ -40,6 +40,8 @@ const CLOSE_MAX: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
 /// Handshakes begun in a session that another process left: the device may still send what was for that one.
 const GREETINGS_MAX: usize = 4;
+/// How long a session may be idle if nobody says.
+const IDLE_UNSAID: Duration = Duration::from_secs(30 * 60);
 
 /// What was made, or found.
 #[derive(Debug)]
@@ -49,7 +51,7 @@ pub(crate) struct Opened {
     pub(crate) name: String,
     pub(crate) is_joined: bool,
     /// Idle for so long, it is over.
-    pub(crate) idle: Option<Duration>,
+    pub(crate) idle: Duration,
 }
 
 /// What a session is wanted for.
@@ -104,7 +106,7 @@ pub(crate) async fn open(session: &Session, device: &str, limits: Limits, way: W
         ..Default::default()
     };
     match client.create_debug_session(request).await {
-        Ok(made) => Ok(opened_as(role, made.into_inner(), false)),
+        Ok(made) => Ok(opened_as(role, limits, made.into_inner(), false)),
         Err(status) if role == noise::Role::Writer && is(&status, "DEVICE_HAS_SESSION") => {
             let request = ListDebugSessionsRequest {
                 parent: session.tenant(),
@@ -116,14 +118,16 @@ pub(crate) async fn open(session: &Session, device: &str, limits: Limits, way: W
             let writes = |open: &DebugSession| open.role() == Role::Writer;
             let Some(open) = open.into_iter().find(writes) else { return Err(status.into()) };
             join(&open, &session.context().key, way == Way::TakeOver)?;
-            Ok(opened_as(role, open, true))
+            Ok(opened_as(role, limits, open, true))
         }
         Err(status) => Err(anyhow::Error::from(status).context("cannot open a debug session")),
     }
 }
 
-fn opened_as(role: noise::Role, session: DebugSession, is_joined: bool) -> Opened {
-    let idle = session.idle_timeout.and_then(|idle| idle.try_into().ok());
+/// What was asked for counts before what the relay says, and its silence is not for ever.
+fn opened_as(role: noise::Role, limits: Limits, session: DebugSession, is_joined: bool) -> Opened {
+    let said = session.idle_timeout.and_then(|idle| idle.try_into().ok());
+    let idle = limits.idle.or(said).unwrap_or(IDLE_UNSAID);
     Opened { role, name: session.name, is_joined, idle }
 }
 
@@ -523,7 +527,7 @@ mod tests {
             role: noise::Role::Writer,
             name: format!("tenants/t/debugSessions/{session}"),
             is_joined,
-            idle: None,
+            idle: IDLE_UNSAID,
         };
         let (near, far) = link();
         (Driver::new(global, &opened, device(), StaticKey::new([4; 32]), check, far).unwrap(), near)

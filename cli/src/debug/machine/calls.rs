@@ -24,7 +24,7 @@ impl Machine {
             // A call of its own: its answer needs the room.
             calls.insert(0, (DebugCall { describe: true, ..DebugCall::default() }, Vec::new()));
         }
-        let mut left = calls.len();
+        let (mut left, first) = (calls.len(), self.number.saturating_add(1));
         self.cost.round_trips += u64::from(left > 0);
         for (mut call, reads) in calls {
             call.registers.extend(self.take_dirty());
@@ -34,7 +34,10 @@ impl Machine {
         let mut problem = None;
         while left > 0 {
             let answer = self.link.answers.blocking_recv().ok_or_else(Link::lost)??;
-            if let Some((reads, answer)) = self.hear(answer)? {
+            // What only keeps the session may be unanswered yet.
+            if let Some((reads, answer)) = self.hear(answer)?
+                && answer.call >= first
+            {
                 left -= 1;
                 if answer.problem() != DebugProblem::Unspecified {
                     problem.get_or_insert(Trouble::Problem(answer.problem(), answer.problem_at));

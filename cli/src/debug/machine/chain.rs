@@ -153,6 +153,7 @@ impl Machine {
         if self.is_watching() {
             return Ok(self.look_on()?);
         }
+        self.is_alone = false;
         self.settle()?;
         (self.chain, self.stepped) = (None, None);
         self.forget_stops();

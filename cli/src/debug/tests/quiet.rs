@@ -61,3 +61,26 @@ fn a_session_that_gdb_does_not_use_is_over_however_often_the_device_is_told_some
         assert!(served.unwrap_err().to_string().contains("nothing was said for too long"));
     });
 }
+
+/// Otherwise a relay that keeps frames back had one for each time, to keep an application halted with when nobody is here any more.
+#[test]
+fn a_device_that_does_not_answer_is_told_no_more_that_somebody_is_there() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (near, mut far) = link::link();
+    let told = far.answers.clone();
+    let opening = std::thread::spawn(move || {
+        let described = far.calls.blocking_recv().unwrap();
+        let target = Some(proto::device::v1::DebugTarget::default());
+        told.blocking_send(Ok(DebugAnswer { call: described.number, target, ..DebugAnswer::default() })).unwrap();
+        far
+    });
+    let mut machine = runtime.block_on(Machine::open(near, false)).unwrap();
+    let mut far = opening.join().unwrap();
+    machine.set_quiet(Quiet::new(Duration::ZERO, None, Instant::now()));
+    (0..5).for_each(|_| machine.tick().unwrap());
+    assert_eq!(far.calls.try_recv().unwrap().number, 2);
+    assert!(far.calls.try_recv().is_err());
+    machine.hear(DebugAnswer { call: 2, state: 1, ..DebugAnswer::default() }).unwrap();
+    machine.tick().unwrap();
+    assert_eq!(far.calls.try_recv().unwrap().number, 3);
+}
