@@ -9,4 +9,5 @@ mod restart;
 mod suite;
 mod survives;
 mod two;
+mod watch;
 mod ways;
