@@ -7,6 +7,7 @@
 
 use super::*;
 use crate::debug::machine::Go;
+use crate::debug::server::wait_idly;
 
 /// Quick to say what fails, instead of trying for hours what fails only after `PATIENCE`.
 fn few(cases: u32) -> ProptestConfig {
@@ -323,4 +324,70 @@ fn a_halt_that_is_answered_as_running_is_waited_for_until_the_session_is_over() 
     bench.tell.blocking_send(Err(over.clone())).unwrap();
     assert_eq!(bench.outcome_while_connected(), Err(over));
     bench.wait_until(|model| model.is_over && model.planted().is_empty());
+}
+
+/// As with `--exec`, where the session lasts until gdb ends: one that gives up waiting is gone, and its halt is on the way.
+#[test]
+fn an_application_that_runs_when_gdb_goes_stops_for_nobody_afterwards() {
+    for interrupts in [false, true] {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        // The halt that Ctrl-C asks for is answered when gdb is gone.
+        let (mut held, mut halts) = (Vec::new(), 0);
+        let model = lying(move |call, answers| {
+            halts += u32::from(call.go() == DebugGo::Halt);
+            if call.go() == DebugGo::Halt && halts == 2 {
+                held.append(answers);
+            } else if call.plant && call.breakpoints.is_empty() {
+                drop(answers.splice(0..0, held.drain(..)));
+            }
+        });
+        let model = Shared::new(model.into());
+        let (mut debugged, _told) = debugged(&runtime, &model, Options::default()).unwrap();
+        let (to, from) = mpsc::channel(64);
+        let (server_to, _from) = mpsc::channel(64);
+        to.blocking_send(framed(format!("Z0,{:x},2", CODE + 0x80).as_bytes())).unwrap();
+        to.blocking_send(framed(b"vCont;c")).unwrap();
+        interrupts.then(|| to.blocking_send(vec![3]).unwrap());
+        drop(to);
+        let handle = runtime.handle().clone();
+        let (next_gdb, mut next) = mpsc::channel::<Gdb>(1);
+        let serving = std::thread::spawn(move || {
+            serve(&mut debugged, Gdb { from, to: server_to }, &handle, false).unwrap();
+            wait_idly(&mut debugged.machine, &mut next, &handle).unwrap();
+        });
+        let is_let_go = |model: &Model| {
+            let last = model.calls.iter().rfind(|call| call.go() != DebugGo::Unspecified);
+            model.planted().is_empty()
+                && model.calls.iter().any(|call| call.plant && call.breakpoints.is_empty())
+                && last.is_some_and(|call| call.go() == DebugGo::Continue)
+        };
+        let until = Instant::now() + PATIENCE;
+        while !is_let_go(&lock(&model)) {
+            assert!(Instant::now() < until, "it is not let go; interrupted: {interrupts}");
+            std::thread::yield_now();
+        }
+        drop(next_gdb);
+        serving.join().unwrap();
+    }
+}
+
+#[test]
+fn an_answer_to_what_only_keeps_the_session_is_none_to_gdb() {
+    let mut held = Vec::new();
+    let model = lying(move |call, answers| {
+        let keeps = DebugCall { number: call.number, ..DebugCall::default() };
+        match *call == keeps {
+            true => held.append(answers),
+            false => drop(answers.splice(0..0, held.drain(..))),
+        }
+    });
+    let quiet = Some((Duration::from_millis(20), None));
+    let mut bench = Bench::with(model, Options { quiet, ..Options::default() });
+    bench.pc();
+    for at in [COUNTER, COUNTER + 0x4000] {
+        lock(&bench.model).calls.clear();
+        bench.wait_until(|model| !model.calls.is_empty());
+        assert_eq!(bench.word(at), 0);
+    }
 }
