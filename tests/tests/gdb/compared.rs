@@ -8,7 +8,7 @@ use scenarios::world::text;
 use serde_json::Value;
 
 use crate::suite::{Do, examine};
-use crate::{c, ours};
+use crate::{c, embassy, ours, rust};
 
 /// What may differ, and why: an application's file, and the number of a step.
 const DIFFERENCES: &str = include_str!("differences.txt");
@@ -19,6 +19,16 @@ type Answers = Vec<(String, Value)>;
 #[tokio::test]
 async fn gdb_says_the_same_through_relay_and_broker_as_at_the_emulator_of_c() -> Result<()> {
     compared(Image::Patient, c::SCRIPT, &ours::C, 110).await
+}
+
+#[tokio::test]
+async fn gdb_says_the_same_through_relay_and_broker_as_at_the_emulator_of_rust() -> Result<()> {
+    compared(Image::PatientRust, rust::SCRIPT, &ours::RUST, 90).await
+}
+
+#[tokio::test]
+async fn gdb_says_the_same_through_relay_and_broker_as_at_the_emulator_of_embassy() -> Result<()> {
+    compared(Image::Embassy, embassy::SCRIPT, &ours::EMBASSY, 60).await
 }
 
 async fn compared(image: Image, script: &[Do], places: &ours::Places, at_least: usize) -> Result<()> {

@@ -4,8 +4,10 @@
 mod blind;
 mod c;
 mod compared;
+mod embassy;
 mod ours;
 mod restart;
+mod rust;
 mod suite;
 mod survives;
 mod two;

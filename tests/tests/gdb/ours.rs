@@ -14,6 +14,12 @@ pub(crate) struct Places {
 }
 
 pub(crate) const C: Places = Places { main: "main", fault: "set var mode = MODE_UNDEFINED" };
+pub(crate) const RUST: Places =
+    Places { main: "patient_rust::main", fault: "set var *(&patient_rust::MODE as *mut u32) = 1" };
+/// It has no fault of its own: `udf` is written over its next instruction.
+pub(crate) const EMBASSY: Places =
+    Places { main: "embassy::main", fault: "set var *($pc as *mut u16) = 0xde07" };
+
 /// Whatever it did before: afterwards it has just started, and runs.
 pub(crate) async fn examine(patient: &Patient, device: &str, places: &Places) -> Result<()> {
     let debug = patient.debug(device, &[]).await?;
@@ -22,6 +28,8 @@ pub(crate) async fn examine(patient: &Patient, device: &str, places: &Places) ->
     run(&mut gdb, places).await?;
     monitored(&mut gdb, places).await?;
     a_fault_is_held(&mut gdb, places).await?;
+    run(&mut gdb, places).await?;
+    its_own_breakpoint_is_passed(&mut gdb).await?;
     run(&mut gdb, places).await?;
     gdb.quit().await?;
     debug.ended().await
@@ -72,5 +80,17 @@ async fn a_fault_is_held(gdb: &mut Gdb, places: &Places) -> Result<()> {
     ensure!(shown.contains("udf"), "{shown}");
     let fault = gdb.console("monitor fault").await?;
     ensure!(fault.contains("held before it ends") && fault.contains("UNDEFINSTR"), "{fault}");
+    Ok(())
+}
+
+/// `nop`, `bkpt` and `udf` over what it would do next: afterwards only a start anew helps. Not `bkpt` alone, since going on passes one that it
+/// stands at.
+async fn its_own_breakpoint_is_passed(gdb: &mut Gdb) -> Result<()> {
+    gdb.mi("-data-write-memory-bytes $pc 00bf00be07de").await?;
+    for (signal, at) in [("SIGTRAP", "bkpt"), ("SIGILL", "udf")] {
+        let stop = gdb.until_stopped("-exec-continue").await?;
+        let shown = gdb.console("x/i $pc").await?;
+        ensure!(stop["signal-name"] == signal && shown.contains(at), "{at}: {shown}: {stop}");
+    }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What is asked of a gdb, and what it answered: the same script for every server.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use scenarios::gdb::Gdb;
 use serde_json::{Map, Value, json};
 
@@ -20,6 +20,8 @@ pub(crate) enum Do {
     Run(&'static str),
     /// The same, but where it stops is another time than with another server: why counts.
     Arrive(&'static str),
+    /// It goes on to the one line of this source, a `main.rs`, that begins so; how it stops there counts.
+    Reach(&'static str, &'static str),
     /// It goes on, and is halted wherever it is then; that it is counts.
     Interrupt,
     /// A command that is refused; that it is counts.
@@ -55,6 +57,10 @@ impl Do {
             }
             Do::Run(command) => (command, essence(gdb.until_stopped(command).await?)),
             Do::Arrive(command) => (command, gdb.until_stopped(command).await?["reason"].clone()),
+            Do::Reach(source, line) => {
+                gdb.mi(&format!("-break-insert -t main.rs:{}", number_of(source, line)?)).await?;
+                (line, essence(gdb.until_stopped("-exec-continue").await?))
+            }
             Do::Interrupt => {
                 gdb.mi("-exec-continue").await?;
                 gdb.mi("-exec-interrupt").await?;
@@ -66,6 +72,15 @@ impl Do {
                 return Ok(None);
             }
         }))
+    }
+}
+
+/// The number of the only line that begins so.
+fn number_of(source: &str, begins: &str) -> Result<usize> {
+    let mut found = (1..).zip(source.lines()).filter(|(_, line)| line.trim_start().starts_with(begins));
+    match (found.next(), found.next()) {
+        (Some((number, _)), None) => Ok(number),
+        _ => bail!("not one line begins with `{begins}`"),
     }
 }
 

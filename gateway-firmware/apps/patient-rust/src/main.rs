@@ -18,9 +18,11 @@ const MODE_UNDEFINED: u32 = 1;
 /// It panics.
 const MODE_PANIC: u32 = 2;
 
-/// What it does between two rounds of work: nothing, or one of the above.
+/// What it does between two rounds of work: nothing, or one of the above. Nobody but a debugger writes it: `used` says so to the compiler,
+/// which would leave it out otherwise.
+#[used]
 static MODE: AtomicU32 = AtomicU32::new(0);
-/// Rounds of work. Nobody but a debugger reads it: `used` says so to the compiler.
+/// Rounds of work. Nobody but a debugger reads it.
 #[used]
 static ROUNDS: AtomicU32 = AtomicU32::new(0);
 /// What the last one came to.
