@@ -11,5 +11,6 @@ mod rust;
 mod suite;
 mod survives;
 mod two;
+mod update;
 mod watch;
 mod ways;

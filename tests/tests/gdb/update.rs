@@ -1,0 +1,57 @@
+//! An update that comes while a debugger holds the application: it is installed all the same, and debugged on if it names the key.
+
+use anyhow::{Result, ensure};
+use dev::firmware::Image;
+use scenarios::an505::patient::{HELD, Patient};
+use scenarios::world::name;
+
+const CONFIRMED: &str = "STATE_CONFIRMED";
+
+#[tokio::test]
+async fn an_update_takes_what_gdb_holds_and_is_debugged_if_it_names_the_key() -> Result<()> {
+    let patient = Patient::new("updated").await?;
+    let (board, device) = patient.start().await?;
+    let world = &patient.world;
+    let scenario = async {
+        let key = world.cli(&["debug", "key", "show"]).await?;
+        let with_key = [&HELD[..], &["--debug-key", key.trim()]].concat();
+        let named = world.app(Image::Patient, "2.0.0", 2, &with_key).await?;
+        let silent = world.app(Image::Patient, "3.0.0", 3, &HELD).await?;
+        let (debug, mut gdb) = patient.debugged(&device, &[]).await?;
+        // Held, and planted where the next version does not come by itself: a trial that a breakpoint holds does not end well.
+        gdb.mi("-break-insert masked").await?;
+        gdb.mi("-exec-continue").await?;
+        gdb.mi("-exec-interrupt").await?;
+        gdb.stopped().await?;
+        gdb.console("set var rounds = 1000000").await?;
+
+        // Nobody lets it go on, and it is replaced: the deployment ends as any does.
+        let end = world.deploy(&device, &named).await?;
+        ensure!(end == (CONFIRMED.into(), String::new()), "with a key: {end:?}");
+        gdb.heard();
+        gdb.mi("-exec-continue").await?;
+        gdb.mi("-exec-interrupt").await?;
+        gdb.stopped().await?;
+        let told = gdb.heard();
+        ensure!(told.contains("was started anew"), "{told}");
+        ensure!(gdb.value("rounds").await?.parse::<u32>()? < 1_000_000);
+        gdb.console("set var mode = MODE_MASKED").await?;
+        let stop = gdb.until_stopped("-exec-continue").await?;
+        ensure!(stop["frame"]["func"] == "masked", "{stop}");
+        gdb.console("set var mode = MODE_WORK").await?;
+        let about = gdb.console("monitor info").await?;
+        ensure!(about.contains("2.0.0"), "{about}");
+
+        // The next one does not name the key: it is installed, and the session is over.
+        gdb.mi("-break-delete").await?;
+        gdb.mi("-exec-continue").await?;
+        let created = world.one(&["deploy", &device, &silent, "--no-wait"]).await?;
+        let end = world.ended(&name(&created)?).await?;
+        ensure!(end["state"] == CONFIRMED, "without: {end}");
+        ensure!(!debug.end().await?.success(), "it ends as if it was asked to");
+        gdb.quit().await?;
+        Ok(())
+    };
+    world.undisturbed(&board, scenario).await?;
+    board.cut_power().await
+}
