@@ -71,7 +71,8 @@ fn a_device_that_does_not_answer_is_told_no_more_that_somebody_is_there() {
     let opening = std::thread::spawn(move || {
         let described = far.calls.blocking_recv().unwrap();
         let target = Some(proto::device::v1::DebugTarget::default());
-        told.blocking_send(Ok(DebugAnswer { call: described.number, target, ..DebugAnswer::default() })).unwrap();
+        told.blocking_send(Ok(DebugAnswer { call: described.number, target, ..DebugAnswer::default() }))
+            .unwrap();
         far
     });
     let mut machine = runtime.block_on(Machine::open(near, false)).unwrap();
