@@ -3,6 +3,7 @@
 mod replay;
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result};
@@ -18,7 +19,7 @@ use wire::{DeviceId, Digest};
 use crate::args::Global;
 use crate::command::{logs, parse_duration};
 use crate::debug::exec;
-use crate::debug::gdbs::{Server, listen, over_stdio, over_tcp};
+use crate::debug::gdbs::{LAST_WORDS_MAX, Server, listen, over_stdio, over_tcp};
 use crate::debug::keys::{self, DebugKey};
 use crate::debug::link;
 use crate::debug::machine::Machine;
@@ -206,11 +207,15 @@ async fn debug(global: &Global, args: &AttachArgs) -> Result<()> {
         let driver = Driver::new(global, &opened, id, key.into_static(), check, far)?;
         let (close, closing) = oneshot::channel();
         let mut driving = Box::pin(driver.run(closing));
-        let working = work(global, args, &session, &opened, near, recorder.clone(), gdb);
+        let mut working = pin!(work(global, args, &session, &opened, near, recorder.clone(), gdb));
         let ended = tokio::select! {
             biased;
-            ended = &mut driving => return ended,
-            ended = working => ended,
+            ended = &mut driving => {
+                // A gdb that waits is told why nothing comes any more.
+                let _ = tokio::time::timeout(LAST_WORDS_MAX, working).await;
+                return ended;
+            }
+            ended = &mut working => ended,
             () = interrupted(args) => Ok(()),
         };
         // The application goes on when the relay has told the device.

@@ -1,11 +1,13 @@
 //! gdbs come and go: over a port of this machine, or over stdin and stdout, one at a time.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use crate::debug::link::{Gone, Link, failure};
 use crate::debug::record::Recorder;
@@ -14,6 +16,8 @@ use crate::debug::target::Debugged;
 
 /// Bytes taken from gdb at once.
 const PIECE_BYTES: usize = 4096;
+/// How long gdb may take to read why it is served no more.
+pub(crate) const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 
 /// A port for gdb that only this machine can reach; 0: one that is free.
 pub(crate) async fn listen(port: u16) -> Result<TcpListener> {
@@ -95,12 +99,14 @@ pub(crate) async fn over_tcp(mut server: Server, listener: &TcpListener, keep: b
             accepted = listener.accept() => accepted.context("cannot accept gdb")?,
             gone = server.gone() => return Err(gone),
         };
-        let serving = server.serve(pump(stream)?);
-        tokio::select! {
-            served = serving => served?,
+        let (gdb, written) = pump(stream)?;
+        let served = tokio::select! {
+            served = server.serve(gdb) => served,
             // A second one would wait for ever.
             never = turn_away(listener) => return never,
-        }
+        };
+        let _ = tokio::time::timeout(LAST_WORDS_MAX, written).await;
+        served?;
         if !keep {
             return Ok(());
         }
@@ -114,7 +120,8 @@ async fn turn_away(listener: &TcpListener) -> Result<()> {
     }
 }
 
-fn pump(stream: TcpStream) -> Result<Gdb> {
+/// And what ends when gdb was told all there is.
+fn pump(stream: TcpStream) -> Result<(Gdb, JoinHandle<()>)> {
     stream.set_nodelay(true)?;
     let (mut reading, mut writing) = stream.into_split();
     let (sender, from) = mpsc::channel(PIECES_MAX);
@@ -127,14 +134,14 @@ fn pump(stream: TcpStream) -> Result<Gdb> {
             }
         }
     });
-    tokio::spawn(async move {
+    let written = tokio::spawn(async move {
         while let Some(bytes) = receiver.recv().await {
             if writing.write_all(&bytes).await.is_err() {
                 return;
             }
         }
     });
-    Ok(Gdb { from, to })
+    Ok((Gdb { from, to }, written))
 }
 
 pub(crate) async fn over_stdio(mut server: Server) -> Result<()> {
@@ -149,7 +156,10 @@ pub(crate) async fn over_stdio(mut server: Server) -> Result<()> {
             }
         }
     });
+    let (all, written) = oneshot::channel::<()>();
     std::thread::spawn(move || {
+        // Gone when this ends, which is all it says.
+        let _all = all;
         while let Some(bytes) = receiver.blocking_recv() {
             let mut stdout = std::io::stdout().lock();
             if stdout.write_all(&bytes).and_then(|()| stdout.flush()).is_err() {
@@ -157,5 +167,7 @@ pub(crate) async fn over_stdio(mut server: Server) -> Result<()> {
             }
         }
     });
-    server.serve(Gdb { from, to }).await
+    let served = server.serve(Gdb { from, to }).await;
+    let _ = tokio::time::timeout(LAST_WORDS_MAX, written).await;
+    served
 }

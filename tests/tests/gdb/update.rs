@@ -42,10 +42,14 @@ async fn an_update_takes_what_gdb_holds_and_is_debugged_if_it_names_the_key() ->
         let about = gdb.console("monitor info").await?;
         ensure!(about.contains("2.0.0"), "{about}");
 
-        // The next one does not name the key: it is installed, and the session is over.
+        // The next one does not name the key: it is installed, and gdb, which waits, is told that the session is over.
         gdb.mi("-break-delete").await?;
         gdb.mi("-exec-continue").await?;
         let created = world.one(&["deploy", &device, &silent, "--no-wait"]).await?;
+        let stop = gdb.stopped().await?;
+        ensure!(stop["reason"] == "exited-signalled" && stop["signal-name"] == "SIGLOST", "{stop}");
+        let told = gdb.heard();
+        ensure!(told.contains("refuses to be debugged"), "{told}");
         let end = world.ended(&name(&created)?).await?;
         ensure!(end["state"] == CONFIRMED, "without: {end}");
         ensure!(!debug.end().await?.success(), "it ends as if it was asked to");
