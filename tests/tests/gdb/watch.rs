@@ -15,6 +15,9 @@ const NOT_NOW: i32 = 6;
 /// What the writer writes.
 const WRITTEN: u32 = 70_000;
 
+/// Whether an event is the one.
+type Is<'a> = &'a dyn Fn(&Value) -> bool;
+
 #[tokio::test]
 async fn watchers_see_what_the_writer_sees_and_a_transcript_tells_it() -> Result<()> {
     let patient = Patient::new("watched").await?;
@@ -146,7 +149,7 @@ async fn told(patient: &Patient, transcript: &Path) -> Result<()> {
     let replay = ["debug", "replay", text(transcript)?, "--data", "--elf", text(&elf)?];
     let events = patient.world.json(&replay).await?;
     let mut rest = events.iter();
-    let awaited: [(&str, &dyn Fn(&Value) -> bool); 7] = [
+    let awaited: [(&str, Is); 7] = [
         ("begin", &|event| event["device"].is_string() && event["role"] == "writer"),
         ("target", &|event| event["board"] == "an505"),
         ("gdb_came", &|_| true),
