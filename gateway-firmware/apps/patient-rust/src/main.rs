@@ -38,6 +38,7 @@ static TABLE: [u32; 8] = [1, 1, 2, 3, 5, 8, 13, 21];
 struct Sample {
     number: u32,
     value: i32,
+    #[expect(dead_code, reason = "for gdb to read")]
     name: &'static str,
     raw: [u8; 4],
 }
