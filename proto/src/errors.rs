@@ -144,7 +144,7 @@ pub const REASONS: &[Reason] = &[
     reason(
         "DEVICE_HAS_SESSION",
         "FAILED_PRECONDITION",
-        "The device has an open debug session of a writer: its stub serves one.",
+        "The device has an open debug session of a writer, and may have one of those.",
         "Watch beside it, or close it: `holdfast debug-session list --state open --device DEVICE`.",
     ),
     reason(

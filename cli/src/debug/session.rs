@@ -136,7 +136,7 @@ fn join(open: &DebugSession, key: &str, take_over: bool) -> Result<()> {
     let id = output::id(&open.name);
     if open.creator != key {
         return Err(input(format!(
-            "{} is debugged by {} in session {id}: look on with --watch; or an operator can end that: `holdfast debug-session close {id}`",
+            "{} is debugged by {} in session {id}: look on with --watch; or whoever may debug can end that: `holdfast debug-session close {id}`",
             output::id(&open.device),
             output::id(&open.creator),
         )));

@@ -450,7 +450,7 @@ fn a_flood_of_handshakes_is_held_back_and_the_next_ones_come_in_time() {
 }
 
 #[test]
-fn one_session_at_a_time() {
+fn one_writer_at_a_time() {
     let mut world = debuggable();
     let mut relay = Relay::new(1, session(1), 1);
     let mut developer = Developer::attach(&mut world, &mut relay);
