@@ -28,9 +28,9 @@ impl App {
         mut chunks: Vec<(DeviceId, MemoryChunk)>,
         now: SystemTime,
     ) -> Result<Vec<MemoryAck>, Error> {
-        // In one order everywhere, so that replicas never wait in a circle.
         chunks.sort_by_key(|(device, chunk)| (*device, chunk.boot, chunk.sequence, chunk.offset));
         let tx = self.store.tx(Scope::Every).await?;
+        crash_memory::lock(&tx, chunks.iter().map(|(device, _)| *device)).await?;
         let ids: Vec<String> = chunks.iter().map(|(device, _)| device.to_string()).collect();
         let tenants = devices::tenants(&tx, &ids).await?;
         let (mut acks, mut bytes, mut strangers, mut contradicted) = (Vec::<MemoryAck>::new(), 0, 0, 0);
@@ -39,7 +39,8 @@ impl App {
                 strangers += 1;
                 continue;
             };
-            let begun = crash_memory::begin(&tx, *tenant, *device, chunk, now).await?;
+            // One that has been given up is begun by what the device says next.
+            let Some(begun) = crash_memory::begin(&tx, *tenant, *device, chunk, now).await? else { continue };
             if begun.is_new {
                 crash_memory::keep_newest(&tx, *tenant, *device, CRASH_MEMORIES_PER_DEVICE_MAX).await?;
             }

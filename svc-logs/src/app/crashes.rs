@@ -8,7 +8,7 @@ use wire::{DeviceId, TenantId};
 use super::{App, CRASHES_PER_DEVICE_MAX, count};
 use crate::error::Error;
 use crate::model::{Boot, Crash, CrashRange, StoredCrash};
-use crate::store::{crashes, devices};
+use crate::store::{crash_memory, crashes, devices};
 
 /// To be told to a device: it may forget this report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,9 +25,9 @@ impl App {
         mut reports: Vec<(DeviceId, Crash)>,
         now: SystemTime,
     ) -> Result<Vec<CrashAck>, Error> {
-        // In one order everywhere, so that replicas never wait in a circle.
         reports.sort_by_key(|(device, crash)| (*device, crash.boot, crash.sequence));
         let tx = self.store.tx(Scope::Every).await?;
+        crash_memory::lock(&tx, reports.iter().map(|(device, _)| *device)).await?;
         let ids: Vec<String> = reports.iter().map(|(device, _)| device.to_string()).collect();
         let tenants = devices::tenants(&tx, &ids).await?;
         let (mut acks, mut stored, mut displaced) = (Vec::new(), 0, 0);

@@ -109,21 +109,26 @@ pub(super) async fn store(app: &App, link: &Link, turn: Vec<(DeviceId, Said)>) {
     store_memory(app, link, chunks).await;
 }
 
-/// Stores memory together; if that fails it is dropped, and the device sends it again.
+/// Stores memory together; if something of it cannot be stored, each by itself. What is dropped the device sends again.
 async fn store_memory(app: &App, link: &Link, chunks: Vec<(DeviceId, MemoryChunk)>) {
     if chunks.is_empty() {
         return;
     }
-    let count = chunks.len();
-    match app.ingest_crash_memory(chunks, SystemTime::now()).await {
+    match app.ingest_crash_memory(chunks.clone(), SystemTime::now()).await {
         Ok(acks) => acks.iter().for_each(|ack| answer(link, ack)),
+        Err(error) if error.is_transient() || chunks.len() == 1 => {
+            let error = kit::status::chain(&error);
+            tracing::warn!(error, chunks = chunks.len(), "memory of crashes not stored");
+            refused(CRASH_MEMORY, "not_stored", chunks.len());
+        }
         Err(error) => {
-            tracing::warn!(
-                error = kit::status::chain(&error),
-                chunks = count,
-                "memory of crashes not stored"
-            );
-            refused(CRASH_MEMORY, "not_stored", count);
+            tracing::warn!(error = kit::status::chain(&error), "storing memory of crashes one by one");
+            for chunk in chunks {
+                match app.ingest_crash_memory(vec![chunk], SystemTime::now()).await {
+                    Ok(acks) => acks.iter().for_each(|ack| answer(link, ack)),
+                    Err(_) => refused(CRASH_MEMORY, "not_stored", 1),
+                }
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Memory of crashes: begun once, filled from its first byte on, read whole.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use kit::pg::{Error, Tx};
@@ -20,14 +21,29 @@ pub(crate) struct Begun {
     pub(crate) is_new: bool,
 }
 
-/// The memory a chunk is of; begins it if nobody has.
+/// Until the transaction ends, nobody else stores anything of how these devices' applications ended. To be asked for once, and first: what makes room
+/// deletes rows in an order of its own, and two that store for one device would wait for each other.
+pub(crate) async fn lock(tx: &Tx, devices: impl Iterator<Item = DeviceId>) -> Result<(), Error> {
+    let devices: BTreeSet<String> = devices.map(|device| device.to_string()).collect();
+    let devices: Vec<String> = devices.into_iter().collect();
+    // In the order of the array, which is the same everywhere.
+    tx.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended('holdfast logs crash ' || device, 0)) \
+             FROM unnest($1::text[]) WITH ORDINALITY AS wanted (device, place) ORDER BY place",
+        &[&devices],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The memory a chunk is of; begins it if nobody has. None: it has been given up meanwhile.
 pub(crate) async fn begin(
     tx: &Tx,
     tenant: TenantId,
     device: DeviceId,
     chunk: &MemoryChunk,
     now: SystemTime,
-) -> Result<Begun, Error> {
+) -> Result<Option<Begun>, Error> {
     let (tenant, device) = (tenant.to_string(), device.to_string());
     let (counter, random) = (i64::from(chunk.boot.counter), chunk.boot.random.cast_signed());
     let sequence = i64::from(chunk.sequence);
@@ -39,19 +55,19 @@ pub(crate) async fn begin(
         )
         .await?;
     let row = tx
-        .query_one(
+        .query_opt(
             "SELECT memory_key, total, pieces, stored FROM logs.crash_memories \
              WHERE tenant_id = $1 AND device_id = $2 AND counter = $3 AND random = $4 AND sequence = $5 FOR UPDATE",
             &[&tenant, &device, &counter, &random, &sequence],
         )
         .await?;
-    Ok(Begun {
+    Ok(row.map(|row| Begun {
         key: row.get(0),
         total: word(row.get(1)),
         pieces: pieces(row.get(2)).unwrap_or_default(),
         stored: word(row.get(3)),
         is_new: made > 0,
-    })
+    }))
 }
 
 /// Adds the next bytes to one that is locked; how much is stored then.

@@ -131,8 +131,8 @@ pub(crate) async fn crashes_older_than(tx: &Tx, cutoff: SystemTime) -> Result<u6
             "WITH gone AS (DELETE FROM logs.crashes WHERE crash_key IN (SELECT crash_key FROM logs.crashes \
                  WHERE receive_time < $1 ORDER BY receive_time LIMIT $2 FOR UPDATE SKIP LOCKED) \
                  RETURNING device_id, counter, random, sequence), \
-             memories AS (DELETE FROM logs.crash_memories m USING gone WHERE (m.device_id, m.counter, m.random, m.sequence) = \
-                 (gone.device_id, gone.counter, gone.random, gone.sequence)) \
+             memories AS (DELETE FROM logs.crash_memories WHERE memory_key IN (SELECT m.memory_key FROM logs.crash_memories m \
+                 JOIN gone USING (device_id, counter, random, sequence) FOR UPDATE OF m SKIP LOCKED)) \
              SELECT count(*) FROM gone",
             &[&cutoff, &RECORDS_STEP],
         )

@@ -79,8 +79,10 @@ async fn two_replicas_with_the_same_chunk_store_it_once() {
     let (store, app) = (world.store(), world.replica());
     let first = store.tx(Scope::Every).await.unwrap();
     let chunk_0 = chunk(BOOT, 1, 0, 1000);
-    let begun =
-        crate::store::crash_memory::begin(&first, TENANT, DEVICE, &chunk_0, SystemTime::now()).await.unwrap();
+    let begun = crate::store::crash_memory::begin(&first, TENANT, DEVICE, &chunk_0, SystemTime::now())
+        .await
+        .unwrap()
+        .unwrap();
     crate::store::crash_memory::append(&first, TENANT, &begun, &chunk_0.data).await.unwrap();
     let second = tokio::spawn(async move { offered(&app, DEVICE, chunk(BOOT, 1, 0, 1000)).await });
     world.until_one_waits().await;
@@ -150,4 +152,26 @@ async fn a_foreign_tenants_memory_looks_like_one_that_does_not_exist() {
     let chunk = chunk(BOOT, 9, 0, 1);
     let begun = crate::store::crash_memory::begin(&tx, TENANT, DEVICE, &chunk, SystemTime::now()).await;
     assert!(begun.is_err());
+}
+
+/// What makes room deletes the oldest, in whatever order others store: both have their turn, again and again.
+#[tokio::test]
+async fn two_replicas_that_make_room_for_one_device_do_not_wait_for_each_other() {
+    let world = World::start().await;
+    let (app, replica) = (world.replica(), world.replica());
+    let last = u32::try_from(CRASH_MEMORIES_PER_DEVICE_MAX).unwrap();
+    for sequence in 1..=last {
+        offered(&app, DEVICE, chunk(BOOT, sequence, 0, 0)).await;
+    }
+    for turn in 0..40 {
+        let first = last + 1 + 3 * turn;
+        let asked =
+            |sequences: &[u32]| sequences.iter().map(|n| (DEVICE, chunk(BOOT, *n, 0, 0))).collect::<Vec<_>>();
+        let (one, other) = tokio::join!(
+            app.ingest_crash_memory(asked(&[first, first + 1, first + 2]), SystemTime::now()),
+            replica.ingest_crash_memory(asked(&[first + 1, first + 2]), SystemTime::now()),
+        );
+        assert_eq!((one.unwrap().len(), other.unwrap().len()), (3, 2), "turn {turn}");
+    }
+    assert_eq!(count(&world, "crash_memories").await, CRASH_MEMORIES_PER_DEVICE_MAX);
 }
