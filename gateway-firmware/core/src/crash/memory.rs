@@ -170,13 +170,19 @@ impl CrashMemory {
         }
     }
 
-    /// Nobody is left who would take it.
-    pub(crate) fn forget(&mut self) {
+    /// Nobody is left who would take it. At once, and not with the next step: whoever the device is after a power cut must not send it.
+    pub(crate) fn forget(&mut self, flash: &mut dyn Flash) {
         self.state = match core::mem::take(&mut self.state) {
             State::Unusable => State::Unusable,
             State::Free | State::Due(_) => State::Free,
-            _ => State::Stale,
+            _ => self.cleared(flash),
         };
+    }
+
+    /// Nothing is kept, and the record says so.
+    fn cleared(&self, flash: &mut dyn Flash) -> State {
+        let cleared = RECORD.put(flash, &record(self.count, None));
+        if cleared.is_ok() { State::Free } else { State::Unusable }
     }
 
     /// Whether the application's memory is still needed as it is.
@@ -197,10 +203,7 @@ impl CrashMemory {
             State::Checking { kept, at, crc, wanted } => {
                 self.state = self.checked(flash, kept, at, crc, wanted);
             }
-            State::Stale => {
-                let cleared = RECORD.put(flash, &record(self.count, None));
-                self.state = if cleared.is_ok() { State::Free } else { State::Unusable };
-            }
+            State::Stale => self.state = self.cleared(flash),
         }
         true
     }

@@ -97,7 +97,9 @@ impl<B: Board> Device<'_, B> {
     /// Nobody is left who would acknowledge them.
     pub(crate) fn forget_results(&mut self) -> Result<(), StoreError> {
         self.crashes.forget(&mut self.ports.flash, &mut self.store)?;
-        self.crash_memory.forget();
+        if let Some(flash) = &mut self.ports.crash_flash {
+            self.crash_memory.forget(flash);
+        }
         let mut changed = self.ledger.clone();
         changed.results.clear();
         // Nor would anybody go on with what they directed to: it would be in the way of all that comes.
