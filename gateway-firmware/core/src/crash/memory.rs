@@ -4,8 +4,9 @@
 //! only if the record names it, its head names the same and checks, and its bytes check: the record is written first, the head last.
 //!
 //! Always holds: one is kept at a time, and what comes while it is not wholly stored is counted as missed; nothing is read but the
-//! application's own memory, through the board's probe. The region is written once a boot, once for each version that runs in it, and once
-//! every [`CRASH_KEEP_MS`], and never more than [`CRASH_MEMORIES_MAX`] times in all, which the record counts before anything is erased.
+//! application's own memory, through the board's probe. The region is written at the first crash of a boot, when another version crashes than
+//! the one kept last, and otherwise once every [`CRASH_KEEP_MS`], and never more than [`CRASH_MEMORIES_MAX`] times in all, which the record
+//! counts before anything is erased; a record that was lost leaves a few hundred.
 
 use heapless::Vec;
 use wire::Digest;
