@@ -13,6 +13,7 @@ use proto::debug::v1::{TranscriptBegin, TranscriptProgram};
 use proto::registry::v1::GetDeviceRequest;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::process::Child;
 use tokio::sync::oneshot;
 use wire::{DeviceId, Digest};
 
@@ -286,11 +287,15 @@ async fn work(
     let port = listener.as_ref().map(|listener| listener.local_addr().map(|at| at.port())).transpose()?;
     announce(global, args, &machine, session_id, port, elf.as_deref())?;
     let facts = vec![("device", output::id(&args.device).to_owned()), ("session", session_id.to_owned())];
+    let hardware_breakpoints = machine.about().hardware_breakpoints_max;
     let debugged = Debugged { machine, facts, lost: None };
     let server = Server::start(debugged, args.keep, recorder)?;
     let serving = async {
         match (listener, gdb, port) {
-            (Some(listener), Some(gdb), Some(port)) => with_gdb(server, listener, &gdb, elf, port).await,
+            (Some(listener), Some(gdb), Some(port)) => {
+                let child = exec::start(&gdb, elf.as_deref(), port, hardware_breakpoints)?;
+                with_gdb(server, listener, child).await
+            }
             (Some(listener), ..) => over_tcp(server, &listener, args.keep).await,
             (None, ..) => over_stdio(server).await,
         }
@@ -356,16 +361,15 @@ fn announce(
         return output::document(&json!({
             "device": device, "session": session_id, "port": port, "elf": elf,
             "version": about.version, "manifest_digest": about.manifest_digest, "read_only": about.read_only,
+            "hardware_breakpoints": about.hardware_breakpoints_max,
         }));
     }
     let watching = if about.read_only { ", watching" } else { "" };
     eprintln!("{device} runs {} on {} (session {session_id}{watching})", about.version, about.board);
     if let (Some(port), None) = (port, &args.exec) {
         let file = elf.map(|elf| format!("file {}\n", elf.display())).unwrap_or_default();
-        output::line(&format!(
-            "{file}set remotetimeout {}\ntarget remote 127.0.0.1:{port}",
-            exec::TIMEOUT_S
-        ))?;
+        let settings = exec::settings(about.hardware_breakpoints_max).join("\n");
+        output::line(&format!("{file}{settings}\ntarget remote 127.0.0.1:{port}"))?;
     }
     Ok(())
 }
@@ -378,14 +382,7 @@ async fn log(global: &Global, args: &AttachArgs) -> Result<()> {
     }
 }
 
-async fn with_gdb(
-    server: Server,
-    listener: TcpListener,
-    gdb: &str,
-    elf: Option<PathBuf>,
-    port: u16,
-) -> Result<()> {
-    let mut child = exec::start(gdb, elf, port)?;
+async fn with_gdb(server: Server, listener: TcpListener, mut child: Child) -> Result<()> {
     let serving = over_tcp(server, &listener, true);
     tokio::select! {
         served = serving => {

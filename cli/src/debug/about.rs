@@ -2,7 +2,9 @@
 
 use proto::device::v1::{DebugMemory, DebugTarget};
 use wire::Digest;
-use wire::limits::{DEBUG_BREAKPOINTS_MAX, DEBUG_READ_BYTES_MAX, DEBUG_WRITE_BYTES_MAX};
+use wire::limits::{
+    DEBUG_BREAKPOINTS_MAX, DEBUG_HARDWARE_BREAKPOINTS_MAX, DEBUG_READ_BYTES_MAX, DEBUG_WRITE_BYTES_MAX,
+};
 
 use crate::debug::link::Gone;
 use crate::output::printable;
@@ -22,6 +24,8 @@ pub(crate) struct About {
     /// By address; none touches the end of the address space, and no two overlap.
     pub(crate) regions: Vec<Region>,
     pub(crate) breakpoints_max: usize,
+    /// 0: its board has none.
+    pub(crate) hardware_breakpoints_max: usize,
     pub(crate) read_bytes_max: u32,
     pub(crate) write_bytes_max: usize,
     pub(crate) read_only: bool,
@@ -75,6 +79,8 @@ impl About {
             image_bytes: target.image_bytes,
             regions,
             breakpoints_max: (target.breakpoints_max as usize).min(DEBUG_BREAKPOINTS_MAX),
+            hardware_breakpoints_max: (target.hardware_breakpoints_max as usize)
+                .min(DEBUG_HARDWARE_BREAKPOINTS_MAX),
             read_bytes_max: u32::try_from(read_bytes_max).unwrap_or(u32::MAX),
             write_bytes_max: within(target.write_bytes_max, DEBUG_WRITE_BYTES_MAX),
             read_only: target.read_only,
@@ -109,12 +115,14 @@ mod tests {
             read_bytes_max: u32::MAX,
             write_bytes_max: 0,
             breakpoints_max: u32::MAX,
+            hardware_breakpoints_max: u32::MAX,
             version: "1\u{1b}".repeat(1000),
             ..target(&[(0x2000, 0x100), (0x1000, 0x100), (0, 0)])
         };
         let about = About::of(said).unwrap();
         assert_eq!((about.read_bytes_max, about.write_bytes_max), (3584, 64));
-        assert_eq!((about.breakpoints_max, about.version.chars().count()), (32, 64));
+        assert_eq!((about.breakpoints_max, about.hardware_breakpoints_max), (32, 8));
+        assert_eq!(about.version.chars().count(), 64);
         assert!(!about.version.contains('\u{1b}'));
         assert_eq!(about.region(0x10ff).unwrap().at, 0x1000);
         assert!(about.region(0x1100).is_none() && about.region(0).is_none());

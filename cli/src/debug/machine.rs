@@ -6,6 +6,7 @@
 //!
 //! What comes from the device is judged here: an answer that cannot be ends the session ([`Gone::Nonsense`]), it never panics.
 
+mod breakpoints;
 mod calls;
 mod chain;
 mod memory;
@@ -14,6 +15,8 @@ mod watching;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
+use breakpoints::Breakpoints;
+pub(crate) use breakpoints::Kind;
 pub(crate) use calls::registers;
 use chain::{Chain, Stepped, Then};
 use proto::device::v1::{
@@ -79,6 +82,8 @@ pub(crate) enum News {
     Ended,
     /// The device started it anew.
     StartedAnew,
+    /// What it started is another version.
+    OtherVersion,
     /// Who only watches waits no longer for the next stop.
     Interrupted,
 }
@@ -122,9 +127,9 @@ pub(crate) struct Machine {
     state: State,
     /// Times the device started the application.
     starts: u32,
-    breakpoints: BTreeSet<u32>,
-    /// What the device was last told of them.
-    planted: Option<BTreeSet<u32>>,
+    breakpoints: Breakpoints,
+    /// What the device was last told of them, if it still has them.
+    planted: Option<Breakpoints>,
     /// Set here, and not yet there.
     dirty: BTreeSet<usize>,
     number: u32,
@@ -175,8 +180,8 @@ impl Machine {
             cache: Cache::default(),
             state,
             starts: answer.starts,
-            breakpoints: BTreeSet::new(),
-            planted: Some(BTreeSet::new()),
+            breakpoints: Breakpoints::default(),
+            planted: Some(Breakpoints::default()),
             dirty: BTreeSet::new(),
             number: 1,
             answered: 1,
@@ -258,10 +263,6 @@ impl Machine {
 
     pub(crate) fn is_plain(&self) -> bool {
         self.plain
-    }
-
-    pub(crate) fn breakpoints(&self) -> &BTreeSet<u32> {
-        &self.breakpoints
     }
 
     /// Where it stands, if it does.
@@ -371,17 +372,17 @@ impl Machine {
             return Ok(());
         }
         self.is_alone = true;
-        self.breakpoints.clear();
+        self.breakpoints = Breakpoints::default();
         self.settle()?;
         if matches!(self.state, State::Halted(_)) {
             return self.go(DebugGo::Continue, (0, 0), None);
         }
-        if self.planted.as_ref() == Some(&self.breakpoints) {
+        if self.is_planted() {
             return Ok(());
         }
         // Where it was to stop it does so no more; a stop that is on its way is seen to when it comes.
-        self.planted = Some(BTreeSet::new());
-        self.call(DebugCall { plant: true, ..DebugCall::default() }, Vec::new(), false)
+        let call = self.plant(DebugCall::default());
+        self.call(call, Vec::new(), false)
     }
 
     /// It stands, and nobody is there who wants it to.
@@ -392,11 +393,8 @@ impl Machine {
     fn go(&mut self, go: DebugGo, range: (u32, u32), then: Option<Then>) -> Result<(), Gone> {
         let (stack_bytes, reads) =
             if self.plain { (0, Vec::new()) } else { (self.stack_bytes(), self.wanted()) };
-        let plant = self.planted.as_ref() != Some(&self.breakpoints);
         let call = DebugCall {
             registers: self.take_dirty(),
-            plant,
-            breakpoints: if plant { self.breakpoints.iter().copied().collect() } else { Vec::new() },
             go: go.into(),
             range_from: range.0,
             range_to: range.1,
@@ -406,10 +404,10 @@ impl Machine {
             stack_bytes,
             ..DebugCall::default()
         };
+        let call = self.plant(call);
         self.cache.void();
         self.state = State::Running;
         self.forget_stops();
-        self.planted = Some(self.breakpoints.clone());
         self.stack_asked = stack_bytes;
         // This call's wishes take the place of those of one before.
         self.pending.retain(|call| !call.deferred);
@@ -430,7 +428,7 @@ impl Machine {
 
     /// News of stops that are over.
     fn forget_stops(&mut self) {
-        self.news.retain(|news| matches!(news, News::Ended | News::StartedAnew));
+        self.news.retain(|news| matches!(news, News::Ended | News::StartedAnew | News::OtherVersion));
     }
 
     fn stack_bytes(&self) -> u32 {
@@ -502,36 +500,6 @@ impl Machine {
         };
         // Never more than a call may set: there are 16 that wait.
         numbers.into_iter().map(register).collect()
-    }
-
-    /// There is to be a breakpoint, from the next `go` on.
-    pub(crate) fn add_breakpoint(&mut self, at: u32) -> Result<(), Trouble> {
-        let code = self.about.region(at).filter(|region| !region.is_peripheral() && at & 1 == 0);
-        code.ok_or(Trouble::Problem(DebugProblem::Forbidden, at))?;
-        self.may_change(at)?;
-        if self.breakpoints.len() >= self.about.breakpoints_max && !self.breakpoints.contains(&at) {
-            return Err(Trouble::Problem(DebugProblem::TooMuch, at));
-        }
-        self.breakpoints.insert(at);
-        self.plant_now()
-    }
-
-    /// Whether there was one.
-    pub(crate) fn remove_breakpoint(&mut self, at: u32) -> Result<bool, Trouble> {
-        let was = self.breakpoints.remove(&at);
-        self.plant_now()?;
-        Ok(was)
-    }
-
-    fn plant_now(&mut self) -> Result<(), Trouble> {
-        if !self.plain || self.planted.as_ref() == Some(&self.breakpoints) {
-            return Ok(());
-        }
-        let breakpoints = self.breakpoints.iter().copied().collect();
-        self.planted = None;
-        self.ask(vec![(DebugCall { plant: true, breakpoints, ..DebugCall::default() }, Vec::new())])?;
-        self.planted = Some(self.breakpoints.clone());
-        Ok(())
     }
 }
 

@@ -44,6 +44,9 @@ pub(crate) struct Model {
     ram: Vec<u8>,
     registers: [u32; 20],
     breakpoints: BTreeSet<u32>,
+    pub(crate) hardware: BTreeSet<u32>,
+    /// How many it has.
+    comparators: u32,
     running: bool,
     pub(crate) starts: u32,
     stops: u32,
@@ -72,6 +75,11 @@ impl Model {
         model.ram = vec![0; BYTES as usize];
         model.reset();
         model
+    }
+
+    /// With so many breakpoints of the hardware.
+    pub(crate) fn with_comparators(comparators: u32) -> Model {
+        Model { comparators, ..Model::new() }
     }
 
     pub(crate) fn reset(&mut self) {
@@ -125,7 +133,7 @@ impl Model {
         memory.get_mut(from..from.checked_add(length)?)
     }
 
-    fn target(&self) -> DebugTarget {
+    pub(crate) fn target(&self) -> DebugTarget {
         let mut hasher = AreaHasher::new();
         hasher.update(&image::flatten(ELF, BYTES as usize).unwrap());
         let region =
@@ -141,6 +149,7 @@ impl Model {
                 region(UART, 0x1000, DebugMemory::Peripheral),
             ],
             breakpoints_max: 32,
+            hardware_breakpoints_max: self.comparators,
             read_bytes_max: if self.read_only { 1024 } else { 3584 },
             write_bytes_max: 2048,
             read_only: self.read_only,
@@ -168,6 +177,7 @@ impl Model {
     /// The session is over: what the device does then, whoever it was left by.
     fn end(&mut self) {
         self.breakpoints.clear();
+        self.hardware.clear();
         (self.running, self.is_over) = (true, true);
     }
 
@@ -278,7 +288,11 @@ impl Model {
             if let Some(at) = refused {
                 return Err((DebugProblem::Forbidden, *at));
             }
+            if let Some(at) = call.hardware_breakpoints.get(self.comparators as usize) {
+                return Err((DebugProblem::TooMuch, *at));
+            }
             self.breakpoints = call.breakpoints.iter().copied().collect();
+            self.hardware = call.hardware_breakpoints.iter().copied().collect();
         }
         Ok(())
     }
@@ -309,7 +323,8 @@ impl Model {
                 Ran::On => {}
             }
             let pc = self.registers[PC];
-            if self.breakpoints.contains(&pc) && go != DebugGo::Step {
+            let is_set = self.breakpoints.contains(&pc) || self.hardware.contains(&pc);
+            if is_set && go != DebugGo::Step {
                 return self.stand(DebugStopReason::Breakpoint);
             }
             if go == DebugGo::Step || go == DebugGo::Range && !(from..to).contains(&pc) {

@@ -6,8 +6,9 @@ use proto::device::v1::{CrashKind, DebugMemory, DebugProblem, DebugStopReason};
 use proto::logs::v1::Crash;
 
 use crate::crash;
+use crate::debug::about::About;
 use crate::debug::link::Gone;
-use crate::debug::machine::{PC, Stop, Trouble};
+use crate::debug::machine::{Kind, Machine, PC, Stop, Trouble};
 use crate::debug::target::Debugged;
 
 const HELP: &str = "\
@@ -124,10 +125,13 @@ pub(crate) fn watched_remark(stop: &Stop) -> String {
 /// To a gdb that only watches, of an application that runs.
 pub(crate) const RUNS: &str = "the application runs: its memory can be read, its registers are not known; `continue` waits for its next stop\n";
 
-/// What gdb is told of a stop.
-pub(crate) fn stop_reason(stop: &Stop) -> SingleThreadStopReason<u32> {
+/// What gdb is told of a stop of this machine's.
+pub(crate) fn stop_reason(machine: &Machine, stop: &Stop) -> SingleThreadStopReason<u32> {
     match stop.reason {
-        DebugStopReason::Breakpoint => SingleThreadStopReason::SwBreak(()),
+        DebugStopReason::Breakpoint => match machine.kind_at(stop) {
+            Kind::Planted => SingleThreadStopReason::SwBreak(()),
+            Kind::Hardware => SingleThreadStopReason::HwBreak(()),
+        },
         DebugStopReason::Step => SingleThreadStopReason::DoneStep,
         DebugStopReason::Halt => SingleThreadStopReason::Signal(Signal::SIGINT),
         DebugStopReason::Fault => SingleThreadStopReason::Signal(signal(stop)),
@@ -171,6 +175,14 @@ pub(crate) fn not_done(problem: DebugProblem, at: u32) -> String {
     format!("it does not go on: {}\n", crate::debug::machine::words(problem, at))
 }
 
+/// It was started in place of the one before.
+pub(crate) fn other_version(about: &About) -> String {
+    format!(
+        "it is another version, {}, and without your breakpoints until you let it go on the next time: its ELF file is another, too\n",
+        about.version
+    )
+}
+
 fn info(debugged: &Debugged) -> String {
     let machine = &debugged.machine;
     let about = machine.about();
@@ -188,7 +200,8 @@ fn info(debugged: &Debugged) -> String {
         ("ELF file", elf.to_owned()),
         ("may", if about.read_only { "watch" } else { "read and write" }.to_owned()),
         ("faults are held", format!("{} s", about.hold_s)),
-        ("breakpoints", format!("{} of {}", machine.breakpoints().len(), about.breakpoints_max)),
+        ("breakpoints", count(machine.count_breakpoints(Kind::Planted))),
+        ("of the hardware", count(machine.count_breakpoints(Kind::Hardware))),
     ]);
     for region in &about.regions {
         let memory = match region.memory {
@@ -200,6 +213,10 @@ fn info(debugged: &Debugged) -> String {
     }
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     pairs.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+}
+
+fn count((there, most): (usize, usize)) -> String {
+    format!("{there} of {most}")
 }
 
 fn cache(debugged: &Debugged) -> String {

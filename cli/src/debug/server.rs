@@ -302,7 +302,7 @@ fn stopped(debugged: &mut Debugged, gdb: &mut ToGdb) -> Result<Option<SingleThre
                 if let Some(remark) = monitor::remark(stop) {
                     gdb.say(&remark)?;
                 }
-                reason = Some(monitor::stop_reason(stop));
+                reason = Some(monitor::stop_reason(&debugged.machine, stop));
             }
             News::NotDone(problem, at) => {
                 gdb.say(&monitor::not_done(problem, at))?;
@@ -316,6 +316,7 @@ fn stopped(debugged: &mut Debugged, gdb: &mut ToGdb) -> Result<Option<SingleThre
             }
             News::Ended => gdb.say("the application has ended; the device starts it again\n")?,
             News::StartedAnew => gdb.say("the application was started anew\n")?,
+            News::OtherVersion => gdb.say(&monitor::other_version(debugged.machine.about()))?,
         }
     }
     Ok(reason)

@@ -1,4 +1,4 @@
-//! The machine as `gdbstub` sees it: one thread, software breakpoints, steps of one instruction and of a range.
+//! The machine as `gdbstub` sees it: one thread, breakpoints, steps of one instruction and of a range.
 
 use gdbstub::common::{Pid, Signal};
 use gdbstub::target::ext::base::BaseOps;
@@ -7,7 +7,9 @@ use gdbstub::target::ext::base::singlethread::{
     SingleThreadBase, SingleThreadRangeStepping, SingleThreadRangeSteppingOps, SingleThreadResume,
     SingleThreadResumeOps, SingleThreadSingleStep, SingleThreadSingleStepOps,
 };
-use gdbstub::target::ext::breakpoints::{Breakpoints, BreakpointsOps, SwBreakpoint, SwBreakpointOps};
+use gdbstub::target::ext::breakpoints::{
+    Breakpoints, BreakpointsOps, HwBreakpoint, HwBreakpointOps, SwBreakpoint, SwBreakpointOps,
+};
 use gdbstub::target::ext::extended_mode::{Args, AttachKind, ExtendedMode, ExtendedModeOps, ShouldTerminate};
 use gdbstub::target::ext::memory_map::{MemoryMap, MemoryMapOps};
 use gdbstub::target::ext::monitor_cmd::{ConsoleOutput, MonitorCmd, MonitorCmdOps};
@@ -15,7 +17,7 @@ use gdbstub::target::{Target, TargetError, TargetResult};
 use proto::device::v1::DebugProblem;
 
 use crate::debug::link::Gone;
-use crate::debug::machine::{Go, Machine, Trouble};
+use crate::debug::machine::{Go, Kind, Machine, Trouble};
 use crate::debug::monitor;
 use crate::debug::registers::{MProfile, Register, Registers};
 
@@ -153,24 +155,49 @@ impl SingleThreadRangeStepping for Debugged {
     }
 }
 
-/// Those of the hardware are not there to give: gdb is told so by our silence.
 impl Breakpoints for Debugged {
     fn support_sw_breakpoint(&mut self) -> Option<SwBreakpointOps<'_, Self>> {
         Some(self)
     }
+
+    /// Where the board has none to give, gdb is told so by our silence.
+    fn support_hw_breakpoint(&mut self) -> Option<HwBreakpointOps<'_, Self>> {
+        let (_, most) = self.machine.count_breakpoints(Kind::Hardware);
+        if most > 0 { Some(self) } else { None }
+    }
 }
 
-impl SwBreakpoint for Debugged {
-    fn add_sw_breakpoint(&mut self, at: u32, kind: usize) -> TargetResult<bool, Self> {
-        if !THUMB_KINDS.contains(&kind) {
+impl Debugged {
+    fn add_breakpoint(&mut self, kind: Kind, at: u32, bytes: usize) -> TargetResult<bool, Self> {
+        if !THUMB_KINDS.contains(&bytes) {
             return Ok(false);
         }
-        self.machine.add_breakpoint(at).map(|()| true).map_err(refused)
+        self.machine.add_breakpoint(kind, at).map(|()| true).map_err(refused)
     }
 
     /// One that is not there any more is as well removed.
+    fn remove_breakpoint(&mut self, kind: Kind, at: u32) -> TargetResult<bool, Self> {
+        self.machine.remove_breakpoint(kind, at).map(|_| true).map_err(refused)
+    }
+}
+
+impl SwBreakpoint for Debugged {
+    fn add_sw_breakpoint(&mut self, at: u32, bytes: usize) -> TargetResult<bool, Self> {
+        self.add_breakpoint(Kind::Planted, at, bytes)
+    }
+
     fn remove_sw_breakpoint(&mut self, at: u32, _: usize) -> TargetResult<bool, Self> {
-        self.machine.remove_breakpoint(at).map(|_| true).map_err(refused)
+        self.remove_breakpoint(Kind::Planted, at)
+    }
+}
+
+impl HwBreakpoint for Debugged {
+    fn add_hw_breakpoint(&mut self, at: u32, bytes: usize) -> TargetResult<bool, Self> {
+        self.add_breakpoint(Kind::Hardware, at, bytes)
+    }
+
+    fn remove_hw_breakpoint(&mut self, at: u32, _: usize) -> TargetResult<bool, Self> {
+        self.remove_breakpoint(Kind::Hardware, at)
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::debug::exec;
 use crate::debug::gdbs::{Server, listen, over_tcp};
 use crate::debug::link::{self, Gone};
-use crate::debug::machine::{Machine, NEWS_MAX};
+use crate::debug::machine::{Kind, Machine, NEWS_MAX};
 use crate::debug::model::{BYTES, CODE, COUNTER, ELF, Model, RAM, Shared, TICKS, UART, lock, start};
 use crate::debug::program::Program;
 use crate::debug::quiet::Quiet;
@@ -230,6 +230,7 @@ fn gdb_finds_a_halted_application_with_its_registers_and_memory() {
     assert_eq!(bench.ask(&format!("m{:x},8", RAM + BYTES - 4)), "00000000", "as much as there is");
     assert!(bench.ask("vCont?").contains(";r"));
     assert_eq!(bench.ask("Z1,200000,2"), "", "none of the hardware's");
+    assert!(bench.monitor("info").contains("of the hardware  0 of 0"));
     assert_eq!(bench.ask("D"), "OK");
     assert_eq!(bench.outcome(), Ok(Left::Detached));
 }
@@ -391,6 +392,34 @@ fn breakpoints_are_said_with_the_go_and_only_when_they_changed() {
 }
 
 #[test]
+fn breakpoints_of_the_hardware_are_as_many_as_the_board_has_and_write_nothing() {
+    let mut bench = Bench::with(Model::with_comparators(2), Options::default());
+    assert!(bench.ask("qSupported:swbreak+;hwbreak+").contains("hwbreak+"));
+    let code = bench.word(TWICE);
+    for at in [TWICE, ADD] {
+        assert_eq!(bench.ask(&format!("Z1,{at:x},2")), "OK");
+    }
+    assert_eq!(bench.ask("Z1,200074,2"), "E07");
+    assert_eq!(bench.ask(&format!("Z1,{TWICE:x},2")), "OK", "the same again");
+    assert_eq!(bench.ask("Z1,200025,2"), "E0e", "an odd address");
+    assert_eq!(bench.ask(&format!("Z0,{ADD:x},2")), "OK", "one of each kind at one place");
+    let (_, stop) = bench.go("vCont;c");
+    assert!(stop.contains("hwbreak"), "{stop}");
+    assert_eq!((bench.pc(), bench.word(TWICE)), (TWICE, code));
+    assert_eq!(lock(&bench.model).hardware.len(), 2);
+    assert!(bench.monitor("info").contains("of the hardware  2 of 2"));
+    let (_, stop) = bench.go("vCont;c");
+    assert!(stop.contains("swbreak") && bench.pc() == ADD, "{stop}");
+    assert_eq!(bench.ask(&format!("z1,{ADD:x},2")), "OK");
+    assert_eq!(bench.ask(&format!("z1,{ADD:x},2")), "OK", "one that is not there is as well removed");
+    bench.go("vCont;c");
+    assert_eq!(lock(&bench.model).hardware.len(), 1);
+    assert_eq!(bench.ask("D"), "OK");
+    assert_eq!(bench.outcome(), Ok(Left::Detached));
+    assert!(lock(&bench.model).hardware.is_empty());
+}
+
+#[test]
 fn when_gdb_leaves_the_application_goes_on_without_breakpoints() {
     let mut bench = Bench::new(Options::default());
     bench.ask(&format!("Z0,{TWICE:x},2"));
@@ -483,6 +512,41 @@ fn an_application_that_ends_and_comes_back_while_gdb_waits_is_waited_for() {
     // What was asked for with the stop came with it.
     assert_eq!(bench.cost(|bench| assert_eq!(bench.word(TICKS), 1)), 0);
     assert_eq!(bench.pc(), TWICE);
+}
+
+#[test]
+fn another_version_is_told_by_its_name_and_has_the_breakpoints_from_the_next_go_on() {
+    let mut is_first = true;
+    let mut bench = Bench::with(
+        lying(move |call, answers| {
+            if call.go() == DebugGo::Continue && std::mem::take(&mut is_first) {
+                let stop = answers.first_mut().unwrap();
+                let target = DebugTarget {
+                    manifest_digest: vec![8; 32],
+                    version: "1.3.0".into(),
+                    ..Model::new().target()
+                };
+                let anew = DebugAnswer {
+                    call: stop.call,
+                    state: 1,
+                    starts: stop.starts + 1,
+                    target: Some(target),
+                    ..DebugAnswer::default()
+                };
+                stop.starts += 1;
+                answers.insert(0, anew);
+            }
+        }),
+        Options::default(),
+    );
+    lock(&bench.model).starts = 1;
+    assert_eq!(bench.ask(&format!("Z0,{TWICE:x},2")), "OK");
+    let (console, _) = bench.go("vCont;c");
+    assert!(console.contains("started anew") && console.contains("another version, 1.3.0"), "{console}");
+    assert!(bench.monitor("info").contains("1.3.0"));
+    bench.go("vCont;s");
+    let goes: Vec<_> = bench.calls().into_iter().filter(|call| call.plant).collect();
+    assert_eq!(goes.iter().map(|call| call.breakpoints.len()).collect::<Vec<_>>(), [1, 1], "said again");
 }
 
 #[test]
@@ -748,11 +812,12 @@ fn recorded_gdb(model: &Shared, commands: &[&str], recorder: Option<Recorder>) -
         let program = crate::gdb::find(None).expect("`cargo dev setup` installs gdb-multiarch");
         let listener = listen(0).await.unwrap();
         let port = listener.local_addr().unwrap().port();
+        let hardware_breakpoints = debugged.machine.about().hardware_breakpoints_max;
         let server = Server::start(debugged, false, recorder).unwrap();
         let elf = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/debug/program.elf");
         let mut command = tokio::process::Command::new(program);
         command.args(["-nx", "-batch"]).kill_on_drop(true).stdin(std::process::Stdio::null());
-        command.args(exec::arguments(Some(std::path::Path::new(elf)), port));
+        command.args(exec::arguments(Some(std::path::Path::new(elf)), port, hardware_breakpoints));
         for line in commands {
             command.args(["-ex", line]);
         }
@@ -813,6 +878,26 @@ fn gdb_itself_debugs_the_model() {
         assert!(said.contains(expected), "`{expected}` is missing in:\n{said}");
     }
     assert!(!said.contains("warning"), "{said}");
+}
+
+#[test]
+fn gdb_itself_sets_breakpoints_of_the_hardware_where_there_are_any() {
+    let commands = ["hbreak twice", "continue", "info breakpoints", "continue", "print n", "detach"];
+    let with = gdb(&Shared::new(Model::with_comparators(4).into()), &commands);
+    for expected in ["Hardware assisted breakpoint 1 at", "Breakpoint 1, twice (n=1)", "already hit 1 time"] {
+        assert!(with.contains(expected), "`{expected}` is missing in:\n{with}");
+    }
+    let without = gdb(&Shared::new(Model::new().into()), &["hbreak twice", "detach"]);
+    assert!(without.contains("No hardware breakpoint support in the target"), "{without}");
+}
+
+#[test]
+fn gdb_itself_watches_in_software() {
+    let said =
+        gdb(&Shared::new(Model::new().into()), &["watch counter", "continue", "print counter", "detach"]);
+    for expected in ["Watchpoint 1: counter", "Old value = 0", "New value = 3", "$1 = 3"] {
+        assert!(said.contains(expected), "`{expected}` is missing in:\n{said}");
+    }
 }
 
 #[test]

@@ -160,9 +160,11 @@ impl Timeline {
             ));
         }
         if call.plant {
-            let at: Vec<String> = call.breakpoints.iter().map(|at| placed(*at, &places(*at))).collect();
+            let (planted, hardware) = (&call.breakpoints, &call.hardware_breakpoints);
+            let mut at: Vec<String> = planted.iter().map(|at| placed(*at, &places(*at))).collect();
+            at.extend(hardware.iter().map(|at| format!("{} of the hardware", placed(*at, &places(*at)))));
             let text = if at.is_empty() { "none".to_owned() } else { at.join(", ") };
-            told.push(line("breakpoints", text, json!({ "addresses": call.breakpoints })));
+            told.push(line("breakpoints", text, json!({ "addresses": planted, "hardware": hardware })));
         }
         let is_deferred = call.go() != DebugGo::Unspecified;
         if is_deferred && call.go() != DebugGo::Halt {
@@ -454,6 +456,7 @@ mod tests {
             registers: vec![DebugRegister { number: 0, value: 5 }, DebugRegister { number: 77, value: 6 }],
             plant: true,
             breakpoints: vec![0x100, 0x102],
+            hardware_breakpoints: vec![0x104],
             go: DebugGo::Range.into(),
             range_from: 0x10,
             range_to: 0x20,
@@ -465,7 +468,7 @@ mod tests {
                 "write 0x00002000 3 B",
                 "set r0 = 0x00000005",
                 "set register 77 = 0x00000006",
-                "breakpoints 0x00000100 in main (main.c:7), 0x00000102",
+                "breakpoints 0x00000100 in main (main.c:7), 0x00000102, 0x00000104 of the hardware",
                 "step out of 0x00000010 to 0x00000020",
             ]
         );

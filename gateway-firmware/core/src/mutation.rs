@@ -124,6 +124,8 @@ mod switch {
         RestartFlood,
         /// The application's log records push out the microvisor's.
         LogShare,
+        /// Breakpoints of one version are planted in the next.
+        DebugOtherVersion,
         /// Breakpoints stay planted whatever is done with the application.
         DebugOut,
         /// A session that may only read may do everything.
@@ -154,8 +156,13 @@ mod switch {
 
     impl Mutation {
         /// Those of the debug agent, which `tests/debug/mutations.rs` switches on.
-        pub const DEBUG: [Mutation; 4] =
-            [Mutation::DebugOut, Mutation::DebugReadOnly, Mutation::DebugRegion, Mutation::DebugRestore];
+        pub const DEBUG: [Mutation; 5] = [
+            Mutation::DebugOtherVersion,
+            Mutation::DebugOut,
+            Mutation::DebugReadOnly,
+            Mutation::DebugRegion,
+            Mutation::DebugRestore,
+        ];
 
         /// Those of a debug session's way to the device, which `tests/gateway/mutations.rs` switches on.
         pub const PIPE: [Mutation; 9] = [

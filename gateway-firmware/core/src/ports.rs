@@ -216,7 +216,7 @@ pub type Registers = [u32; REGISTERS];
 pub enum Held {
     /// [`Probe::halt`].
     Asked,
-    /// It came upon a breakpoint instruction, and pc is there.
+    /// It came upon a breakpoint instruction, or one of the hardware's, and pc is there.
     Breakpoint,
     /// It faulted, and ends when it is let go. What is known of that is [`Probe::fault`].
     Fault(wire::msg::CrashKind),
@@ -258,6 +258,13 @@ pub trait Probe {
     fn read(&mut self, at: u32, into: &mut [u8]) -> Result<(), Forbidden>;
     /// The whole range, or nothing. What is written is what runs next, code too.
     fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), Forbidden>;
+    /// Breakpoints that its hardware has to give; none, unless it says otherwise.
+    fn hardware_breakpoints(&self) -> usize {
+        0
+    }
+    /// These are the addresses where it holds the application before the instruction there is executed ([`Held::Breakpoint`]), and no others: at
+    /// most as many as it has.
+    fn set_hardware_breakpoints(&mut self, _: &[u32]) {}
 }
 
 /// A board whose application no debugger can be attached to.

@@ -11,14 +11,20 @@ pub(crate) struct Places {
     main: &'static str,
     /// What makes it fault when it goes on.
     fault: &'static str,
+    /// A function that comes a little before a variable changes.
+    watched: Option<(&'static str, &'static str)>,
 }
 
-pub(crate) const C: Places = Places { main: "main", fault: "set var mode = MODE_UNDEFINED" };
-pub(crate) const RUST: Places =
-    Places { main: "patient_rust::main", fault: "set var *(&patient_rust::MODE as *mut u32) = 1" };
+pub(crate) const C: Places =
+    Places { main: "main", fault: "set var mode = MODE_UNDEFINED", watched: Some(("walked", "result")) };
+pub(crate) const RUST: Places = Places {
+    main: "patient_rust::main",
+    fault: "set var *(&patient_rust::MODE as *mut u32) = 1",
+    watched: None,
+};
 /// It has no fault of its own: `udf` is written over its next instruction.
 pub(crate) const EMBASSY: Places =
-    Places { main: "embassy::main", fault: "set var *($pc as *mut u16) = 0xde07" };
+    Places { main: "embassy::main", fault: "set var *($pc as *mut u16) = 0xde07", watched: None };
 
 /// Whatever it did before: afterwards it has just started, and runs.
 pub(crate) async fn examine(patient: &Patient, device: &str, places: &Places) -> Result<()> {
@@ -30,6 +36,7 @@ pub(crate) async fn examine(patient: &Patient, device: &str, places: &Places) ->
     a_fault_is_held(&mut gdb, places).await?;
     run(&mut gdb, places).await?;
     its_own_breakpoint_is_passed(&mut gdb).await?;
+    without_hardware(&mut gdb, places).await?;
     run(&mut gdb, places).await?;
     gdb.quit().await?;
     debug.ended().await
@@ -69,6 +76,21 @@ async fn monitored(gdb: &mut Gdb, places: &Places) -> Result<()> {
     gdb.mi(&format!("-break-insert -t {}", places.main)).await?;
     let stop = gdb.until_stopped("-exec-continue").await?;
     ensure!(is_in(&stop, places.main), "after monitor reset: {stop}");
+    Ok(())
+}
+
+/// This board has no breakpoints of the hardware to give: gdb says so at once, and watches in software.
+async fn without_hardware(gdb: &mut Gdb, places: &Places) -> Result<()> {
+    gdb.console("set remote hardware-breakpoint-limit 0").await?;
+    gdb.console("set remote hardware-watchpoint-limit 0").await?;
+    let refused = gdb.refused(&format!("hbreak {}", places.main)).await?;
+    ensure!(refused.contains("No hardware breakpoint support"), "{refused}");
+    let Some((function, variable)) = places.watched else { return Ok(()) };
+    gdb.mi(&format!("-break-insert -t {function}")).await?;
+    gdb.until_stopped("-exec-continue").await?;
+    gdb.console(&format!("watch {variable}")).await?;
+    let stop = gdb.until_stopped("-exec-continue").await?;
+    ensure!(stop["reason"] == "watchpoint-trigger" && stop["value"]["old"] != stop["value"]["new"], "{stop}");
     Ok(())
 }
 

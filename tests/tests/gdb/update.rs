@@ -18,23 +18,25 @@ async fn an_update_takes_what_gdb_holds_and_is_debugged_if_it_names_the_key() ->
         let named = world.app(Image::Patient, "2.0.0", 2, &with_key).await?;
         let silent = world.app(Image::Patient, "3.0.0", 3, &HELD).await?;
         let (debug, mut gdb) = patient.debugged(&device, &[]).await?;
-        // Held, and planted where the next version does not come by itself: a trial that a breakpoint holds does not end well.
-        gdb.mi("-break-insert masked").await?;
-        gdb.mi("-exec-continue").await?;
-        gdb.mi("-exec-interrupt").await?;
-        gdb.stopped().await?;
+        // Held, and planted where the next version comes, too, again and again: its trial would not end well if it was planted there.
+        gdb.mi("-break-insert leaf").await?;
+        let stop = gdb.until_stopped("-exec-continue").await?;
+        ensure!(stop["frame"]["func"] == "leaf", "{stop}");
         gdb.console("set var rounds = 1000000").await?;
 
         // Nobody lets it go on, and it is replaced: the deployment ends as any does.
         let end = world.deploy(&device, &named).await?;
         ensure!(end == (CONFIRMED.into(), String::new()), "with a key: {end:?}");
         gdb.heard();
-        gdb.mi("-exec-continue").await?;
-        gdb.mi("-exec-interrupt").await?;
-        gdb.stopped().await?;
+        gdb.until_stopped("-exec-continue").await?;
         let told = gdb.heard();
-        ensure!(told.contains("was started anew"), "{told}");
+        ensure!(told.contains("was started anew") && told.contains("another version, 2.0.0"), "{told}");
+        // Now that its developer knows, it stops there as before.
+        let stop = gdb.until_stopped("-exec-continue").await?;
+        ensure!(stop["frame"]["func"] == "leaf", "{stop}");
         ensure!(gdb.value("rounds").await?.parse::<u32>()? < 1_000_000);
+        gdb.mi("-break-delete").await?;
+        gdb.mi("-break-insert masked").await?;
         gdb.console("set var mode = MODE_MASKED").await?;
         let stop = gdb.until_stopped("-exec-continue").await?;
         ensure!(stop["frame"]["func"] == "masked", "{stop}");

@@ -54,7 +54,7 @@ impl Machine {
                 match news {
                     News::Stopped => return Ok(()),
                     News::NotDone(problem, at) => return Err(Trouble::Problem(problem, at)),
-                    News::Ended | News::StartedAnew | News::Interrupted => {}
+                    News::Ended | News::StartedAnew | News::OtherVersion | News::Interrupted => {}
                 }
             }
             let answer = self.link.answers.blocking_recv().ok_or_else(Link::lost)??;
@@ -84,7 +84,11 @@ impl Machine {
         let taken = self.take_pending(&answer)?;
         self.begin_anew(&answer);
         if let Some(target) = answer.target.take() {
-            self.about = About::of(target)?;
+            let about = About::of(target)?;
+            if about.manifest_digest != self.about.manifest_digest {
+                self.tell(News::OtherVersion);
+            }
+            self.about = about;
             self.is_stale = false;
             if let Some(program) = &mut self.program {
                 program.compare(self.about.image_digest, self.about.image_bytes);
@@ -173,6 +177,8 @@ impl Machine {
         self.cache.void();
         self.dirty.clear();
         (self.stepped, self.chain) = (None, None);
+        // Another version begins without breakpoints.
+        self.planted = None;
         self.tell(News::StartedAnew);
         // It may be another image by now: the next call asks.
         self.is_stale = true;

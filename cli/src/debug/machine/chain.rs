@@ -8,12 +8,11 @@
 //! second, and is done to the application as it is then; the next time gdb lets it go on, that stop is what it is told. Registers are not set
 //! meanwhile, for gdb would set them by what it saw at the first.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proto::device::v1::DebugStopReason;
 
-use super::{LR, Machine, PC, Pending, Ranges, Registers, SP, State, Stop, Trouble};
+use super::{Breakpoints, LR, Machine, PC, Pending, Ranges, Registers, SP, State, Stop, Trouble};
 use crate::debug::link::Gone;
 
 /// How long the second stop is waited for before the application is halted where it is: that may be a loop which never leaves its line.
@@ -24,7 +23,7 @@ const SECOND_MAX: Duration = Duration::from_millis(500);
 pub(super) struct Stepped {
     pub(super) range: (u32, u32),
     /// The breakpoints there were.
-    pub(super) breakpoints: BTreeSet<u32>,
+    pub(super) breakpoints: Breakpoints,
 }
 
 /// Where what was stepped over is to come out.
@@ -57,7 +56,7 @@ pub(super) enum Stage {
 
 impl Stepped {
     /// Whether going on from this stop with these breakpoints is gdb's way over a call that left the range.
-    pub(super) fn then(&self, stop: &Stop, breakpoints: &BTreeSet<u32>) -> Option<Then> {
+    pub(super) fn then(&self, stop: &Stop, breakpoints: &Breakpoints) -> Option<Then> {
         let registers = stop.registers?;
         let (from, to) = self.range;
         let is_within = |at: u32| (from..to).contains(&at);
@@ -198,7 +197,7 @@ impl Machine {
         let is_at = registers.is_some_and(|registers| registers[PC] == then.at);
         match reason {
             DebugStopReason::Halt if !self.interrupted => DebugStopReason::Step,
-            DebugStopReason::Breakpoint if is_at && !self.breakpoints.contains(&then.at) => {
+            DebugStopReason::Breakpoint if is_at && !self.breakpoints.contains(then.at) => {
                 DebugStopReason::Step
             }
             reason => reason,

@@ -286,7 +286,8 @@ proptest! {
                 Does::Goes(_) => machine.resume(Go::Range(CODE, CODE + 8)),
                 Does::Interrupts => machine.interrupt(),
                 Does::Plants(at) => {
-                    drop(machine.add_breakpoint(at));
+                    drop(machine.add_breakpoint(Kind::Planted, at));
+                    drop(machine.add_breakpoint(Kind::Hardware, at));
                     Ok(())
                 }
                 Does::TakesNews => {

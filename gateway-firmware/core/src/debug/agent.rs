@@ -8,14 +8,17 @@ mod watch;
 
 use heapless::{Deque, Vec};
 use wire::Digest;
-use wire::limits::{DEBUG_BREAKPOINTS_MAX, DEBUG_READ_BYTES_MAX, DEBUG_READS_MAX, DEBUG_WRITE_BYTES_MAX};
+use wire::limits::{
+    DEBUG_BREAKPOINTS_MAX, DEBUG_HARDWARE_BREAKPOINTS_MAX, DEBUG_READ_BYTES_MAX, DEBUG_READS_MAX,
+    DEBUG_WRITE_BYTES_MAX,
+};
 use wire::manifest::Version;
 use wire::msg::{
     DebugCall, DebugGo, DebugProblem, DebugState, DebugStop, DebugStopReason, EnumValue, Message as _,
 };
 
 use super::answer::{Answer, Problem};
-use super::breakpoints::{Breakpoints, bytes_left, is_code};
+use super::breakpoints::{Breakpoints, bytes_left, hardware_max, is_code};
 use super::step::{self, Code, Plan};
 use crate::mutation::mutated;
 use crate::ports::{Held, Probe, REGISTERS, Registers};
@@ -171,6 +174,10 @@ pub struct Agent {
     /// There until it halts anywhere else, or goes on from there.
     chain: Option<Chain>,
     breakpoints: Breakpoints,
+    /// The version that they are in, once there was one.
+    manifest: Option<Digest>,
+    /// Another version was started than the one before, and the session was not told.
+    is_other: bool,
     /// A step is to end as soon as it can.
     halts: bool,
     /// The application's next start is held for the session.
@@ -204,6 +211,8 @@ impl Agent {
             awaited: Awaited { reads: Vec::new(), stack_bytes: 0, describe: false },
             chain: None,
             breakpoints: Breakpoints::new(),
+            manifest: None,
+            is_other: false,
             halts: false,
             holds_start: false,
             restart: false,
@@ -233,7 +242,7 @@ impl Agent {
         if !matches!(self.mode, Mode::Absent) {
             self.mode = Mode::Runs;
         }
-        (self.attached, self.call, self.tell) = (false, 0, false);
+        (self.attached, self.call, self.tell, self.is_other) = (false, 0, false, false);
         (self.halts, self.holds_start, self.restart) = (false, false, false);
         self.chain = None;
         self.awaited.clear();
@@ -331,9 +340,15 @@ impl Agent {
         self.breakpoints.take_out(probe);
     }
 
-    /// The device is about to start the application.
-    pub fn before_start(&mut self, probe: &mut impl Probe) {
+    /// The device is about to start the application, of this manifest. In another version an address is another place: it begins without
+    /// breakpoints, and no session that is forgotten can hold up its trial.
+    pub fn before_start(&mut self, manifest: Option<Digest>, probe: &mut impl Probe) {
         self.stopping(probe);
+        if self.manifest.is_some() && self.manifest != manifest && !mutated!(DebugOtherVersion) {
+            self.breakpoints.clear(probe);
+            self.is_other = self.attached;
+        }
+        self.manifest = manifest;
         if self.attached {
             probe.hold_start(self.holds_start || self.breakpoints.any_set());
         }
@@ -501,7 +516,10 @@ impl Agent {
         }
         if call.plant {
             let wanted: Vec<u32, DEBUG_BREAKPOINTS_MAX> = call.breakpoints.iter().flatten().collect();
-            self.breakpoints.set(&wanted, probe).map_err(|at| Problem::new(DebugProblem::Forbidden, at))?;
+            let hardware: Vec<u32, DEBUG_HARDWARE_BREAKPOINTS_MAX> =
+                call.hardware_breakpoints.iter().flatten().collect();
+            let set = self.breakpoints.set(&wanted, &hardware, probe);
+            set.map_err(|at| Problem::new(DebugProblem::Forbidden, at))?;
         }
         let awaits = self.go(call, go, scene, probe)?;
         if awaits {
@@ -689,11 +707,12 @@ impl Agent {
         let is_halted = matches!(self.mode, Mode::Halted(_));
         let state = if is_halted { DebugState::Halted } else { self.state() };
         let mut answer = Answer::new(out, self.call, state, scene.starts);
+        let is_other = core::mem::take(&mut self.is_other);
+        if is_other || is_halted && self.awaited.describe {
+            answer.target(scene, false, probe);
+        }
         if is_halted {
             self.add_stop(&mut answer, self.awaited.stack_bytes, probe);
-            if self.awaited.describe {
-                answer.target(scene, false, probe);
-            }
             for (at, bytes) in &self.awaited.reads {
                 answer.data(*at, *bytes, &self.breakpoints, probe);
             }
@@ -801,9 +820,11 @@ fn check(
             return Err(Problem::new(DebugProblem::Register, register.number));
         }
     }
-    for (index, at) in call.breakpoints.iter().enumerate() {
+    let planted = call.breakpoints.iter().enumerate().map(|each| (each, DEBUG_BREAKPOINTS_MAX));
+    let hardware = call.hardware_breakpoints.iter().enumerate().map(|each| (each, hardware_max(probe)));
+    for ((index, at), most) in planted.chain(hardware) {
         let at = at.map_err(|_| malformed(0))?;
-        if index >= DEBUG_BREAKPOINTS_MAX {
+        if index >= most {
             return Err(too_much(at));
         }
         if !call.plant || !at.is_multiple_of(2) {

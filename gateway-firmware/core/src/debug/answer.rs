@@ -9,7 +9,7 @@ use wire::msg::{
 };
 
 use super::agent::{Scene, WATCH_READ_BYTES_MAX};
-use super::breakpoints::Breakpoints;
+use super::breakpoints::{Breakpoints, hardware_max};
 use crate::ports::{Probe, REGISTERS, Registers};
 
 /// Regions of an application that are told.
@@ -146,6 +146,7 @@ impl<'o> Answer<'o> {
             image_bytes: scene.image_bytes,
             regions: Repeated::from_slice(&regions),
             breakpoints_max: DEBUG_BREAKPOINTS_MAX as u32,
+            hardware_breakpoints_max: hardware_max(probe) as u32,
             read_bytes_max: if read_only { WATCH_READ_BYTES_MAX } else { DEBUG_READ_BYTES_MAX } as u32,
             write_bytes_max: DEBUG_WRITE_BYTES_MAX as u32,
             read_only,

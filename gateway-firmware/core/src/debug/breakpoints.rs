@@ -1,10 +1,11 @@
-//! Breakpoint instructions in the application's memory: those the session set, and those a step needs for a moment.
+//! Breakpoint instructions in the application's memory: those the session set, and those a step needs for a moment; and the breakpoints of the
+//! board's hardware.
 //!
-//! What is wanted is a set; [`Breakpoints::settle`] makes memory be so. The halfword that was there is kept while one is planted, and shown
+//! What is wanted is a set; [`Breakpoints::settle`] makes memory and hardware be so. The halfword that was there is kept while one is planted, and shown
 //! and changed in its place. One that the application itself has overwritten meanwhile is never put back: what it wrote stands.
 
 use heapless::Vec;
-use wire::limits::DEBUG_BREAKPOINTS_MAX;
+use wire::limits::{DEBUG_BREAKPOINTS_MAX, DEBUG_HARDWARE_BREAKPOINTS_MAX};
 use wire::msg::DebugMemory;
 
 use crate::mutation::mutated;
@@ -15,13 +16,15 @@ pub const BREAKPOINT: u16 = 0xbe00;
 /// Places a step may come out at.
 pub const STEP_TARGETS_MAX: usize = 8;
 
-const PLACES_MAX: usize = DEBUG_BREAKPOINTS_MAX + STEP_TARGETS_MAX;
+const PLACES_MAX: usize = DEBUG_BREAKPOINTS_MAX + DEBUG_HARDWARE_BREAKPOINTS_MAX + STEP_TARGETS_MAX;
 
 #[derive(Debug, Clone, Copy)]
 struct Place {
     at: u32,
-    /// The session wants it.
+    /// The session wants it planted.
     set: bool,
+    /// The session wants it of the hardware.
+    hardware: bool,
     /// A step wants it.
     step: bool,
     /// What was there, while it is planted.
@@ -45,11 +48,11 @@ impl Breakpoints {
 
     /// The session wants one here.
     pub(crate) fn is_set(&self, at: u32) -> bool {
-        self.places.iter().any(|place| place.set && place.at == at)
+        self.places.iter().any(|place| place.is_set() && place.at == at)
     }
 
     pub(crate) fn any_set(&self) -> bool {
-        self.places.iter().any(|place| place.set)
+        self.places.iter().any(Place::is_set)
     }
 
     /// A step that was begun may come out here.
@@ -57,15 +60,24 @@ impl Breakpoints {
         self.places.iter().any(|place| place.step && place.at == at)
     }
 
-    /// These are the session's from now on, and no others. At most [`DEBUG_BREAKPOINTS_MAX`], each checked before.
-    pub(crate) fn set(&mut self, wanted: &[u32], probe: &mut impl Probe) -> Result<(), u32> {
+    /// These are the session's from now on, and no others. At most [`DEBUG_BREAKPOINTS_MAX`] and [`hardware_max`], each checked before.
+    pub(crate) fn set(
+        &mut self,
+        wanted: &[u32],
+        hardware: &[u32],
+        probe: &mut impl Probe,
+    ) -> Result<(), u32> {
         for place in &mut self.places {
             place.set &= wanted.contains(&place.at);
+            place.hardware &= hardware.contains(&place.at);
         }
         // First those go that are wanted no more, so that there is room.
         let _ = self.settle(probe);
         for at in wanted {
             self.place(*at).map(|place| place.set = true).ok_or(*at)?;
+        }
+        for at in hardware {
+            self.place(*at).map(|place| place.hardware = true).ok_or(*at)?;
         }
         self.settle(probe)
     }
@@ -91,7 +103,7 @@ impl Breakpoints {
         let _ = self.settle(probe);
     }
 
-    /// Takes all out of memory until `back`: it is about to be measured, copied or left. The set stays.
+    /// Takes all out until [`Breakpoints::put_back`]: memory is about to be measured, copied or left. The set stays.
     pub(crate) fn take_out(&mut self, probe: &mut impl Probe) {
         if mutated!(DebugOut) {
             return;
@@ -113,7 +125,7 @@ impl Breakpoints {
     /// Nothing is planted or set any more.
     pub(crate) fn clear(&mut self, probe: &mut impl Probe) {
         for place in &mut self.places {
-            place.set = false;
+            (place.set, place.hardware) = (false, false);
         }
         self.end_step(probe);
         self.out = false;
@@ -151,9 +163,10 @@ impl Breakpoints {
         written
     }
 
-    /// Makes memory be as wanted; the first address where it cannot be.
+    /// Makes memory and hardware be as wanted; the first address where memory cannot be.
     fn settle(&mut self, probe: &mut impl Probe) -> Result<(), u32> {
         let mut settled = Ok(());
+        let mut hardware: Vec<u32, DEBUG_HARDWARE_BREAKPOINTS_MAX> = Vec::new();
         for place in &mut self.places {
             let lifted = self.lifted == Some(place.at);
             let wanted = !self.out && (place.step || place.set && !lifted);
@@ -162,8 +175,13 @@ impl Breakpoints {
             } else {
                 place.unplant(probe);
             }
+            if place.hardware && !lifted && !self.out {
+                // Cannot fail: no more were set.
+                let _ = hardware.push(place.at);
+            }
         }
-        self.places.retain(|place| place.set || place.step);
+        probe.set_hardware_breakpoints(&hardware);
+        self.places.retain(|place| place.is_set() || place.step);
         settled
     }
 
@@ -171,7 +189,7 @@ impl Breakpoints {
         let index = match self.places.iter().position(|place| place.at == at) {
             Some(index) => index,
             None => {
-                self.places.push(Place { at, set: false, step: false, kept: None }).ok()?;
+                self.places.push(Place { at, set: false, hardware: false, step: false, kept: None }).ok()?;
                 self.places.len() - 1
             }
         };
@@ -180,6 +198,10 @@ impl Breakpoints {
 }
 
 impl Place {
+    fn is_set(&self) -> bool {
+        self.set || self.hardware
+    }
+
     fn plant(&mut self, probe: &mut impl Probe) -> Result<(), Forbidden> {
         if self.kept.is_none() {
             let there = halfword(self.at, probe).ok_or(Forbidden)?;
@@ -196,6 +218,11 @@ impl Place {
             let _ = probe.write(self.at, &kept.to_le_bytes());
         }
     }
+}
+
+/// Breakpoints of the hardware that a session may set.
+pub(crate) fn hardware_max(probe: &impl Probe) -> usize {
+    probe.hardware_breakpoints().min(DEBUG_HARDWARE_BREAKPOINTS_MAX)
 }
 
 /// Where instructions may be.

@@ -54,7 +54,8 @@ impl<B: Board> Device<'_, B> {
         if self.debugger.is_some_and(|key| keys.is_none_or(|keys| !keys.contains(&key))) {
             self.debug_end();
         }
-        self.agent.before_start(&mut self.ports.probe);
+        let manifest = self.running.as_ref().map(|running| self.ledger.slots[running.slot].manifest);
+        self.agent.before_start(manifest, &mut self.ports.probe);
     }
 
     /// Does what the agent has due, whether or not there is room to tell of it.

@@ -26,6 +26,7 @@ fn the_first_call_attaches_halts_describes_and_reads_at_once() {
         read_only: false,
         read_bytes_max: 3584,
         hold_s: 60,
+        hardware_breakpoints_max: 4,
     };
     assert_eq!(told.target, Some(target));
 }

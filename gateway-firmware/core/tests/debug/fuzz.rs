@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use wire::limits::{DEBUG_BREAKPOINTS_MAX, DEBUG_READ_BYTES_MAX, DEBUG_READS_MAX, DEBUG_WRITE_BYTES_MAX};
 use wire::msg::{DebugGo, DebugProblem, DebugState, DebugStopReason};
 
-use crate::sim::{CODE, Call, Machine, RAM, SECRET, SIZE, World};
+use crate::sim::{CODE, COMPARATORS, Call, Machine, RAM, SECRET, SIZE, World};
 
 /// adds r0, #1; b back: it runs for ever and touches no memory.
 const LOOP: [u16; 2] = [0x3001, 0xe7fd];
@@ -51,7 +51,7 @@ fn any_call() -> impl Strategy<Value = Call> {
         any::<bool>(),
         many(DEBUG_READS_MAX, write),
         many(DEBUG_READS_MAX, (prop_oneof![0u32..21, any::<u32>()], address())),
-        prop::option::of(many(DEBUG_BREAKPOINTS_MAX, address())),
+        prop::option::of((many(DEBUG_BREAKPOINTS_MAX, address()), many(COMPARATORS, address()))),
         go,
         (address(), address()),
         prop_oneof![3 => Just((0, 0)), 1 => (address(), address())],
@@ -64,7 +64,8 @@ fn any_call() -> impl Strategy<Value = Call> {
                 describe,
                 writes,
                 registers,
-                plant,
+                plant: plant.as_ref().map(|(planted, _)| planted.clone()),
+                hardware: plant.map(|(_, hardware)| hardware).unwrap_or_default(),
                 go,
                 range,
                 then,
@@ -98,6 +99,7 @@ fn is_too_much(call: &Call) -> bool {
     let reads = sum(call.reads.iter().map(|(_, length)| *length as usize));
     counts.iter().any(|(count, most)| count > most)
         || planted > DEBUG_BREAKPOINTS_MAX
+        || call.hardware.len() > COMPARATORS
         || call.reads.len() > DEBUG_READS_MAX
         || sum(call.writes.iter().map(|(_, data)| data.len())) > DEBUG_WRITE_BYTES_MAX
         || reads.saturating_add(call.stack_bytes as usize) > DEBUG_READ_BYTES_MAX

@@ -34,6 +34,7 @@ fn call() -> impl Strategy<Value = Call> {
         prop::collection::vec((address(), bytes), 0..4),
         prop::collection::vec((0u32..21, address()), 0..4),
         prop::option::of(prop::collection::vec(address().prop_map(|at| at & !1), 0..6)),
+        prop::collection::vec(address().prop_map(|at| at & !1), 0..3),
         go,
         (address(), address()),
         any::<bool>(),
@@ -42,10 +43,35 @@ fn call() -> impl Strategy<Value = Call> {
         prop_oneof![6 => Just(None), 2 => Just(Some(RAM + SIZE / 2)), 1 => address().prop_map(Some)],
     )
         .prop_map(
-            |(describe, writes, registers, plant, go, range, catch_faults, stack_bytes, reads, sp)| {
+            |(
+                describe,
+                writes,
+                registers,
+                plant,
+                hardware,
+                go,
+                range,
+                catch_faults,
+                stack_bytes,
+                reads,
+                sp,
+            )| {
                 let at = plant.iter().flatten().next().copied().unwrap_or(CODE + 2);
                 let then = sp.map_or((0, 0), |sp| (at, sp));
-                Call { describe, writes, registers, plant, go, range, then, catch_faults, stack_bytes, reads }
+                let hardware = if plant.is_some() { hardware } else { Vec::new() };
+                Call {
+                    describe,
+                    writes,
+                    registers,
+                    plant,
+                    hardware,
+                    go,
+                    range,
+                    then,
+                    catch_faults,
+                    stack_bytes,
+                    reads,
+                }
             },
         )
 }

@@ -7,6 +7,7 @@ mod chain;
 mod fault;
 mod fuzz;
 mod garbage;
+mod hardware;
 mod limits;
 mod mutations;
 mod restart;

@@ -9,6 +9,11 @@ use crate::{breakpoints, calls, garbage, restart};
 /// A fault, the test that finds it, and that test.
 const FOUND_BY: [(Mutation, &str, fn()); Mutation::DEBUG.len()] = [
     (
+        Mutation::DebugOtherVersion,
+        "restart::another_version_begins_without_breakpoints_and_is_told",
+        restart::another_version_begins_without_breakpoints,
+    ),
+    (
         Mutation::DebugOut,
         "restart::nothing_is_planted_in_what_is_measured_stopped_or_started",
         restart::what_is_measured_is_the_program,

@@ -89,7 +89,7 @@ pub(crate) fn what_is_measured_is_the_program() {
     assert_ne!(world.code(), program);
     world.agent.stopping(&mut world.probe);
     assert_eq!(world.code(), program);
-    world.agent.before_start(&mut world.probe);
+    world.before_start();
     assert_eq!(world.code(), program);
 }
 
@@ -98,12 +98,50 @@ fn nothing_is_planted_in_what_is_measured_stopped_or_started() {
     what_is_measured_is_the_program();
 }
 
+pub(crate) fn another_version_begins_without_breakpoints() {
+    let mut world = World::halted(&LOOP);
+    let planted = Call { hardware: vec![CODE], ..Call::plant(&[CODE + 2]) };
+    world.call(&planted).unwrap();
+    world.version += 1;
+    world.restart(Machine::new(&LOOP));
+    assert!(world.probe.held.is_none() && world.probe.compared.is_empty());
+    assert_eq!(world.code()[..6], Machine::new(&LOOP).code[..6]);
+    let told = world.poll().unwrap();
+    assert_eq!((told.state, told.starts, told.stop), (DebugState::Running, 2, None));
+    assert_eq!(told.target.unwrap().manifest, [8; 32], "which one that is");
+    assert_eq!(world.poll(), None);
+    // Those that are said for it are its own.
+    world.call(&planted).unwrap();
+    assert_eq!(world.poll().unwrap().reason(), DebugStopReason::Breakpoint);
+    world.restart(Machine::new(&LOOP));
+    let told = world.poll().unwrap();
+    assert_eq!((told.reason(), told.starts), (DebugStopReason::Breakpoint, 3));
+    assert_eq!(told.target, None, "the same again");
+}
+
+#[test]
+fn another_version_begins_without_breakpoints_and_is_told() {
+    another_version_begins_without_breakpoints();
+}
+
+#[test]
+fn a_session_that_touches_nothing_is_not_told_by_itself() {
+    let mut world = World::new(&LOOP);
+    world.version += 1;
+    world.restart(Machine::new(&LOOP));
+    assert_eq!(world.poll(), None);
+    assert_eq!(
+        world.call(&Call { describe: true, ..Call::default() }).unwrap().target.unwrap().manifest,
+        [8; 32]
+    );
+}
+
 #[test]
 fn a_halt_before_the_first_instruction_stops_there() {
     let mut world = World::halted(&LOOP);
     world.call(&Call::plant(&[CODE])).unwrap();
     world.stop();
-    world.agent.before_start(&mut world.probe);
+    world.before_start();
     world.starts = 2;
     // This board needs a while to hold it.
     world.probe.start(Machine::new(&LOOP));

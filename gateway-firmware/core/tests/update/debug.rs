@@ -161,11 +161,14 @@ fn an_update_takes_what_a_forgotten_session_holds() {
     let (maker, bench) = with_v1(SMALL);
     let v2 = maker.bundle(2).known_on(&bench);
     let mut device = bench.boot();
-    let session = holding(&mut device);
+    let mut session = holding(&mut device);
     let mut director = Director::new(&maker, &bench);
     assert!(director.drive(&mut device, &v2, 2, Goal::Confirmed));
     assert_eq!(bench.running().as_deref(), Some("v2"));
     assert_eq!(session.poll(&mut device), Some((DebugState::Running, 2, DebugStopReason::Unspecified)));
+    // Planted there its breakpoints might have held the trial until it was inconclusive. Who is not gone says them again.
+    assert!(!is_planted(&bench) && held(&bench).is_none());
+    session.call(&mut device, DebugGo::Unspecified, true).unwrap();
     assert!(is_planted(&bench));
 }
 

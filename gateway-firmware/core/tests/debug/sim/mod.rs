@@ -5,5 +5,5 @@ mod probe;
 mod world;
 
 pub(crate) use machine::{CODE, GATEWAY, Machine, Outcome, RAM, SIZE};
-pub(crate) use probe::{SECRET, SimProbe};
+pub(crate) use probe::{COMPARATORS, SECRET, SimProbe};
 pub(crate) use world::{Call, Target, World};

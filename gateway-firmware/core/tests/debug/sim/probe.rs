@@ -10,6 +10,9 @@ pub(crate) const PERIPHERAL: u32 = 0x4000_0000;
 /// The microvisor's memory. This board would let a debugger in: the agent must not try.
 pub(crate) const SECRET: u32 = 0x3800_0000;
 
+/// A Cortex-M33 with the smaller of its two breakpoint units.
+pub(crate) const COMPARATORS: usize = 4;
+
 const REGIONS: [Region; 3] = [
     Region { at: CODE, bytes: SIZE, memory: DebugMemory::Code },
     Region { at: RAM, bytes: SIZE, memory: DebugMemory::Ram },
@@ -29,6 +32,10 @@ pub(crate) struct SimProbe {
     pub ended: bool,
     pub halts: bool,
     pub masked: bool,
+    /// Breakpoints that its hardware has.
+    pub comparators: usize,
+    /// What they compare pc with.
+    pub compared: Vec<u32>,
     /// Times something outside the regions was touched.
     pub outside: u32,
     pub peripheral: [u8; 16],
@@ -46,6 +53,8 @@ impl SimProbe {
             ended: false,
             halts: false,
             masked: false,
+            comparators: COMPARATORS,
+            compared: Vec::new(),
             outside: 0,
             peripheral: [0; 16],
         }
@@ -68,6 +77,9 @@ impl SimProbe {
             }
             if !self.masked {
                 self.machine.interrupted();
+            }
+            if self.attached && self.compared.contains(&self.machine.r[15]) {
+                return self.hold(Held::Breakpoint);
             }
             match self.machine.one() {
                 Outcome::Done => {}
@@ -176,5 +188,14 @@ impl Probe for SimProbe {
             None => self.outside += 1,
         }
         Ok(())
+    }
+
+    fn hardware_breakpoints(&self) -> usize {
+        self.comparators
+    }
+
+    fn set_hardware_breakpoints(&mut self, at: &[u32]) {
+        assert!(at.len() <= self.comparators, "more than it has");
+        self.compared = at.to_vec();
     }
 }

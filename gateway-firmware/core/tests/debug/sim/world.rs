@@ -23,6 +23,7 @@ pub(crate) struct Call {
     pub writes: Vec<(u32, Vec<u8>)>,
     pub registers: Vec<(u32, u32)>,
     pub plant: Option<Vec<u32>>,
+    pub hardware: Vec<u32>,
     pub go: DebugGo,
     pub range: (u32, u32),
     /// `then_at` and `then_sp`.
@@ -43,6 +44,11 @@ impl Call {
 
     pub(crate) fn plant(at: &[u32]) -> Call {
         Call { plant: Some(at.to_vec()), ..Call::default() }
+    }
+
+    /// Of the hardware, and none planted.
+    pub(crate) fn hardware(at: &[u32]) -> Call {
+        Call { plant: Some(Vec::new()), hardware: at.to_vec(), ..Call::default() }
     }
 
     pub(crate) fn write(at: u32, bytes: &[u8]) -> Call {
@@ -81,16 +87,18 @@ impl Call {
             reads: Repeated::from_slice(&reads),
             ..Default::default()
         };
-        // Field 6, packed: fields may come in any order.
-        let mut packed = Vec::new();
-        for at in self.plant.iter().flatten() {
-            varint(*at, &mut packed);
-        }
+        // Packed, and behind the others: fields may come in any order.
         let mut bytes = encoded(&call);
-        if !packed.is_empty() {
-            varint(6 << 3 | 2, &mut bytes);
-            varint(packed.len() as u32, &mut bytes);
-            bytes.extend(packed);
+        for (field, all) in [(6, self.plant.as_deref().unwrap_or_default()), (15, &self.hardware)] {
+            let mut packed = Vec::new();
+            for at in all {
+                varint(*at, &mut packed);
+            }
+            if !packed.is_empty() {
+                varint(field << 3 | 2, &mut bytes);
+                varint(packed.len() as u32, &mut bytes);
+                bytes.extend(packed);
+            }
         }
         bytes
     }
@@ -145,6 +153,7 @@ pub(crate) struct Target {
     pub read_only: bool,
     pub read_bytes_max: u32,
     pub hold_s: u32,
+    pub hardware_breakpoints_max: u32,
 }
 
 impl Told {
@@ -178,6 +187,7 @@ impl Told {
                 read_only: target.read_only,
                 read_bytes_max: target.read_bytes_max,
                 hold_s: target.hold_s,
+                hardware_breakpoints_max: target.hardware_breakpoints_max,
             }),
         }
     }
@@ -217,6 +227,8 @@ pub(crate) struct World {
     pub can_start: bool,
     pub hold_s: u32,
     pub room: usize,
+    /// Which version runs.
+    pub version: u8,
 }
 
 impl World {
@@ -238,8 +250,9 @@ impl World {
             can_start: true,
             hold_s: 60,
             room: ROOM,
+            version: 7,
         };
-        world.agent.before_start(&mut world.probe);
+        world.before_start();
         world.agent.started(&mut world.probe);
         world.agent.begin(&mut world.probe);
         world
@@ -265,7 +278,7 @@ impl World {
             starts: self.starts,
             can_start: self.can_start,
             updating: self.updating,
-            manifest: Some(Digest([7; 32])),
+            manifest: Some(Digest([self.version; 32])),
             version: "1.2.3",
             image: Some(Digest([8; 32])),
             image_bytes: 16384,
@@ -336,10 +349,14 @@ impl World {
     /// The device starts the application anew.
     pub(crate) fn restart(&mut self, machine: Machine) {
         self.stop();
-        self.agent.before_start(&mut self.probe);
+        self.before_start();
         self.starts += 1;
         self.probe.start(machine);
         self.agent.started(&mut self.probe);
+    }
+
+    pub(crate) fn before_start(&mut self) {
+        self.agent.before_start(Some(Digest([self.version; 32])), &mut self.probe);
     }
 
     /// The device stops the application.
