@@ -641,11 +641,11 @@ impl Agent {
         probe.resume(false);
     }
 
-    /// At a breakpoint instruction of the application's own, where it stopped for that: past it. Whether it was so.
+    /// At a breakpoint instruction of the application's own, where it stopped for that or for one planted there: past it. Whether it was so. One
+    /// that it only came to, by a step, it has not executed.
     fn pass_own(&mut self, stop: Stop, probe: &mut impl Probe) -> bool {
-        let Some(registers) = probe.registers().filter(|_| stop.held == Held::Breakpoint) else {
-            return false;
-        };
+        let is_at_one = matches!(stop.reason, DebugStopReason::Breakpoint | DebugStopReason::Instruction);
+        let Some(registers) = probe.registers().filter(|_| is_at_one) else { return false };
         let pc = registers[PC];
         let word = Memory { breakpoints: &self.breakpoints, probe }.halfword(pc);
         if pc != stop.pc || word.is_none_or(|word| word >> 8 != 0xbe) {

@@ -112,6 +112,27 @@ fn an_instruction_of_its_own_stops_it_and_is_passed() {
 }
 
 #[test]
+fn one_that_a_step_came_to_is_executed_before_it_is_passed() {
+    for go in [DebugGo::Continue, DebugGo::Step] {
+        let mut world = World::halted(&[NOP, 0xbe00, 0x2002, 0xe7fe]);
+        let told = world.goes(&Call::go(DebugGo::Step));
+        assert_eq!((told.reason(), told.pc() - CODE), (DebugStopReason::Step, 2));
+        let told = world.goes(&Call::go(go));
+        assert_eq!((told.reason(), told.pc() - CODE), (DebugStopReason::Instruction, 2));
+        let told = world.goes(&Call::go(DebugGo::Step));
+        assert_eq!((told.reason(), told.pc() - CODE), (DebugStopReason::Step, 4));
+    }
+    // Nobody is there to see it: it faults, as it would have.
+    let mut world = World::halted(&[NOP, 0xbe00, 0x2002, 0xe7fe]);
+    world.goes(&Call::go(DebugGo::Step));
+    world.end();
+    world.look();
+    assert_eq!((world.probe.held, world.probe.ended), (None, false));
+    gateway_core::ports::Probe::held(&mut world.probe);
+    assert!(world.probe.ended);
+}
+
+#[test]
 fn one_planted_over_an_instruction_of_its_own_is_passed_too() {
     let mut world = World::halted(&[NOP, 0xbe00, 0x2002, 0xe7fe]);
     world.call(&Call::plant(&[CODE + 2])).unwrap();
