@@ -519,5 +519,8 @@ pub(crate) fn words(problem: DebugProblem, at: u32) -> String {
             "the device does not understand the call: is this holdfast newer than its microvisor?".into()
         }
         DebugProblem::Updating => "an update takes the application's place".into(),
+        DebugProblem::StartedAnew => {
+            "the application was started anew meanwhile: halt it, and look first".into()
+        }
     }
 }

@@ -43,6 +43,7 @@ fn number(problem: DebugProblem) -> u8 {
         DebugProblem::Running => 16,
         DebugProblem::Register => 22,
         DebugProblem::ReadOnly => 30,
+        DebugProblem::StartedAnew => 116,
         DebugProblem::Malformed | DebugProblem::Unspecified => 71,
     }
 }

@@ -8,7 +8,7 @@ mod watching;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use proto::device::v1::{DebugAnswer, DebugCall, DebugData, DebugGo, DebugStop, DebugTarget};
+use proto::device::v1::{DebugAnswer, DebugCall, DebugData, DebugGo, DebugProblem, DebugStop, DebugTarget};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
@@ -188,6 +188,14 @@ impl Bench {
 
     fn calls(&self) -> Vec<DebugCall> {
         lock(&self.model).calls.clone()
+    }
+
+    fn wait_until(&self, is_so: impl Fn(&Model) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !is_so(&lock(&self.model)) {
+            assert!(Instant::now() < until, "it never comes");
+            std::thread::yield_now();
+        }
     }
 }
 
@@ -416,7 +424,7 @@ fn breakpoints_of_the_hardware_are_as_many_as_the_board_has_and_write_nothing() 
     assert_eq!(lock(&bench.model).hardware.len(), 1);
     assert_eq!(bench.ask("D"), "OK");
     assert_eq!(bench.outcome(), Ok(Left::Detached));
-    assert!(lock(&bench.model).hardware.is_empty());
+    bench.wait_until(|model| model.hardware.is_empty());
 }
 
 #[test]
@@ -428,11 +436,7 @@ fn when_gdb_leaves_the_application_goes_on_without_breakpoints() {
     let before = bench.calls().len();
     // Without a word: its connection is gone.
     assert_eq!(bench.outcome(), Ok(Left::Disconnected));
-    let until = Instant::now() + PATIENCE;
-    while bench.calls().len() == before {
-        assert!(Instant::now() < until, "it is not let go");
-        std::thread::yield_now();
-    }
+    bench.wait_until(|model| model.calls.len() > before);
     let last = bench.calls().pop().unwrap();
     assert_eq!((last.go(), last.plant, last.breakpoints.len()), (DebugGo::Continue, true, 0));
 }
@@ -547,6 +551,37 @@ fn another_version_is_told_by_its_name_and_has_the_breakpoints_from_the_next_go_
     bench.go("vCont;s");
     let goes: Vec<_> = bench.calls().into_iter().filter(|call| call.plant).collect();
     assert_eq!(goes.iter().map(|call| call.breakpoints.len()).collect::<Vec<_>>(), [1, 1], "said again");
+    assert_eq!(goes.iter().map(|call| call.starts).collect::<Vec<_>>(), [1, 2], "and of which start");
+}
+
+#[test]
+fn what_was_under_way_when_it_was_started_anew_is_not_done_and_gdb_is_told() {
+    let mut is_first = true;
+    let mut bench = Bench::with(
+        lying(move |call, answers| {
+            if call.go() == DebugGo::Continue && std::mem::take(&mut is_first) {
+                let problem = DebugProblem::StartedAnew.into();
+                let refused =
+                    DebugAnswer { call: call.number, state: 1, starts: 2, problem, ..DebugAnswer::default() };
+                *answers = vec![refused];
+            } else {
+                answers.iter_mut().for_each(|answer| answer.starts = if is_first { 1 } else { 2 });
+            }
+        }),
+        Options::default(),
+    );
+    let (console, stop) = bench.go("vCont;c");
+    assert!(stop.starts_with("T00") || stop.starts_with("S00"), "{stop}");
+    assert!(console.contains("does not go on: the application was started anew meanwhile"), "{console}");
+    bench.pc();
+    bench.go("vCont;s");
+    let goes = bench.calls().into_iter().filter(|call| call.go() != DebugGo::Unspecified);
+    assert_eq!(goes.last().unwrap().starts, 2);
+    // Who leaves lets go of whatever runs by then.
+    assert_eq!(bench.ask("D"), "OK");
+    assert_eq!(bench.outcome(), Ok(Left::Detached));
+    bench.wait_until(|model| model.calls.last().is_some_and(|call| call.go() == DebugGo::Continue));
+    assert_eq!(bench.calls().last().unwrap().starts, 0);
 }
 
 #[test]

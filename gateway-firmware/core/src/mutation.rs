@@ -124,6 +124,8 @@ mod switch {
         RestartFlood,
         /// The application's log records push out the microvisor's.
         LogShare,
+        /// What was said of one start is done in the next.
+        DebugOtherStart,
         /// Breakpoints of one version are planted in the next.
         DebugOtherVersion,
         /// Breakpoints stay planted whatever is done with the application.
@@ -156,7 +158,8 @@ mod switch {
 
     impl Mutation {
         /// Those of the debug agent, which `tests/debug/mutations.rs` switches on.
-        pub const DEBUG: [Mutation; 5] = [
+        pub const DEBUG: [Mutation; 6] = [
+            Mutation::DebugOtherStart,
             Mutation::DebugOtherVersion,
             Mutation::DebugOut,
             Mutation::DebugReadOnly,

@@ -66,6 +66,9 @@ impl Machine {
         self.number =
             self.number.checked_add(1).ok_or(Gone::Ended("too many calls for one session".into()))?;
         call.number = self.number;
+        let changes = call.plant || !call.writes.is_empty() || !call.registers.is_empty() || call.go != 0;
+        // Whoever is gone lets go of whatever runs by then.
+        call.starts = if changes && !self.is_alone { self.starts } else { 0 };
         call.reads = reads.iter().map(|&(address, length)| DebugRead { address, length }).collect();
         self.pending.push_back(Pending { number: self.number, reads, deferred });
         self.cost.calls += 1;

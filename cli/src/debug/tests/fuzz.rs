@@ -43,14 +43,6 @@ impl Bench {
             while tokio::time::timeout(PATIENCE, from.recv()).await.expect("the server hangs").is_some() {}
         });
     }
-
-    fn wait_until(&self, is_so: impl Fn(&Model) -> bool) {
-        let until = Instant::now() + PATIENCE;
-        while !is_so(&lock(&self.model)) {
-            assert!(Instant::now() < until, "it never comes");
-            std::thread::yield_now();
-        }
-    }
 }
 
 proptest! {

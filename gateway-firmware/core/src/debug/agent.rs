@@ -271,7 +271,7 @@ impl Agent {
             return Some(answer.end(Some(malformed)));
         };
         let checked = if call.number == caller.number {
-            check(&call, caller, &self.breakpoints, probe)
+            check(&call, caller, scene, &self.breakpoints, probe)
         } else {
             Err(malformed)
         };
@@ -792,16 +792,22 @@ fn says_nothing(call: &DebugCall<'_>) -> bool {
 fn check(
     call: &DebugCall<'_>,
     caller: Caller,
+    scene: &Scene<'_>,
     breakpoints: &Breakpoints,
     probe: &impl Probe,
 ) -> Result<DebugGo, Problem> {
     let malformed = |at| Problem::new(DebugProblem::Malformed, at);
     let too_much = |at| Problem::new(DebugProblem::TooMuch, at);
     let EnumValue::Known(go) = call.go else { return Err(malformed(0)) };
-    let changes =
-        go != DebugGo::Unspecified || call.plant || !call.writes.is_empty() || !call.registers.is_empty();
-    if caller.reads_only && changes && !mutated!(DebugReadOnly) {
+    let changes = call.plant || !call.writes.is_empty() || !call.registers.is_empty();
+    if caller.reads_only && (changes || go != DebugGo::Unspecified) && !mutated!(DebugReadOnly) {
         return Err(Problem::new(DebugProblem::ReadOnly, 0));
+    }
+    // A frame may be under way for as long as a connection is lost, and an update takes its time from nobody.
+    let is_of_this_start = call.starts == 0 || call.starts == scene.starts;
+    let goes_on = matches!(go, DebugGo::Continue | DebugGo::Step | DebugGo::Range);
+    if (changes || goes_on) && !is_of_this_start && !mutated!(DebugOtherStart) {
+        return Err(Problem::new(DebugProblem::StartedAnew, 0));
     }
     let mut bytes = 0usize;
     for (index, write) in call.writes.iter().enumerate() {

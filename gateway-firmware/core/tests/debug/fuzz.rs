@@ -66,6 +66,7 @@ fn any_call() -> impl Strategy<Value = Call> {
                 registers,
                 plant: plant.as_ref().map(|(planted, _)| planted.clone()),
                 hardware: plant.map(|(_, hardware)| hardware).unwrap_or_default(),
+                starts: 0,
                 go,
                 range,
                 then,

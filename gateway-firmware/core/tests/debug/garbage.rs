@@ -65,6 +65,7 @@ fn call() -> impl Strategy<Value = Call> {
                     registers,
                     plant,
                     hardware,
+                    starts: 0,
                     go,
                     range,
                     then,

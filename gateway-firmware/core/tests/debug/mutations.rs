@@ -9,6 +9,11 @@ use crate::{breakpoints, calls, garbage, restart};
 /// A fault, the test that finds it, and that test.
 const FOUND_BY: [(Mutation, &str, fn()); Mutation::DEBUG.len()] = [
     (
+        Mutation::DebugOtherStart,
+        "restart::what_was_said_of_one_start_is_not_done_in_the_next",
+        restart::what_was_said_before_is_not_done,
+    ),
+    (
         Mutation::DebugOtherVersion,
         "restart::another_version_begins_without_breakpoints_and_is_told",
         restart::another_version_begins_without_breakpoints,

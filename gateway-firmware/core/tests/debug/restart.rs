@@ -124,6 +124,50 @@ fn another_version_begins_without_breakpoints_and_is_told() {
     another_version_begins_without_breakpoints();
 }
 
+pub(crate) fn what_was_said_before_is_not_done() {
+    let changes = [
+        Call::plant(&[CODE]),
+        Call::hardware(&[CODE]),
+        Call::write(RAM, &[1]),
+        Call { registers: vec![(0, 1)], ..Call::default() },
+        Call::go(DebugGo::Continue),
+        Call::go(DebugGo::Step),
+        Call::go(DebugGo::Range),
+        Call { plant: Some(vec![CODE]), ..Call::go(DebugGo::Halt) },
+    ];
+    for change in changes {
+        let mut world = World::halted(&LOOP);
+        assert_eq!(world.goes(&Call::go(DebugGo::Halt)).starts, 1);
+        world.restart(Machine::new(&LOOP));
+        world.probe.budget = 0;
+        world.goes(&Call::go(DebugGo::Halt));
+        let before = (world.probe.machine.clone(), world.probe.compared.clone());
+        // On its way since before the start.
+        let told = world.call(&Call { starts: 1, ..change.clone() }).unwrap();
+        assert_eq!((told.problem, told.starts), (DebugProblem::StartedAnew, 2), "{change:?}");
+        assert!((&world.probe.machine, &world.probe.compared) == (&before.0, &before.1), "{change:?}");
+        world.probe.budget = 1000;
+        for starts in [0, 2] {
+            let told = world.call(&Call { starts, ..change.clone() });
+            assert!(told.is_none_or(|told| told.problem == DebugProblem::Unspecified), "{change:?}");
+            world.goes(&Call::go(DebugGo::Halt));
+        }
+    }
+    // To look, to halt it and to start it anew it need not be known which start it is.
+    let mut world = World::halted(&LOOP);
+    world.restart(Machine::new(&LOOP));
+    for harmless in [Call::read(CODE, 4), Call::go(DebugGo::Halt), Call { describe: true, ..Call::default() }]
+    {
+        assert_eq!(world.goes(&Call { starts: 1, ..harmless }).problem, DebugProblem::Unspecified);
+    }
+    assert_eq!(world.call(&Call { starts: 1, ..Call::go(DebugGo::Restart) }), None);
+}
+
+#[test]
+fn what_was_said_of_one_start_is_not_done_in_the_next() {
+    what_was_said_before_is_not_done();
+}
+
 #[test]
 fn a_session_that_touches_nothing_is_not_told_by_itself() {
     let mut world = World::new(&LOOP);

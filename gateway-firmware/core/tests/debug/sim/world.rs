@@ -24,6 +24,7 @@ pub(crate) struct Call {
     pub registers: Vec<(u32, u32)>,
     pub plant: Option<Vec<u32>>,
     pub hardware: Vec<u32>,
+    pub starts: u32,
     pub go: DebugGo,
     pub range: (u32, u32),
     /// `then_at` and `then_sp`.
@@ -82,6 +83,7 @@ impl Call {
             range_to: self.range.1,
             then_at: self.then.0,
             then_sp: self.then.1,
+            starts: self.starts,
             catch_faults: self.catch_faults,
             stack_bytes: self.stack_bytes,
             reads: Repeated::from_slice(&reads),
