@@ -26,7 +26,9 @@ mod stack;
 
 pub use endpoints::S3;
 pub use options::{Broker, Options, Part, Service, State};
-pub use places::{binary, binary_dir, buf, dot_dev, leave_report, program, python, reports_dir, root};
+pub use places::{
+    binary, binary_dir, buf, debug_adapter, dot_dev, leave_report, program, python, reports_dir, root,
+};
 pub use postgres::elsewhere;
 pub use process::{Process, Ready, Signal, Spec, is_root, signal, terminate};
 pub use stack::Stack;

@@ -31,6 +31,15 @@ pub fn buf() -> Result<PathBuf> {
     program.with_context(|| format!("no buf in {}: run `cargo dev setup`", packages.display()))
 }
 
+/// What Visual Studio Code runs to debug by a `gdbtarget` launch file, as `cargo dev setup` installs it: a script of Node's.
+pub fn debug_adapter() -> Result<PathBuf> {
+    let script = dot_dev().join("node/node_modules/cdt-gdb-adapter/dist/debugTargetAdapter.js");
+    if !script.is_file() {
+        bail!("no {}: run `cargo dev setup`", script.display());
+    }
+    Ok(script)
+}
+
 /// The folder of the binaries of the profile this process was built with (`target/debug` or `target/release`).
 pub fn binary_dir() -> Result<PathBuf> {
     let exe = std::env::current_exe().context("finding the running program")?;

