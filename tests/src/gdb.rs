@@ -1,6 +1,7 @@
 //! A gdb, driven through its machine interface (GDB manual, "GDB/MI").
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -13,8 +14,10 @@ use tokio::time::timeout;
 
 use crate::world::PATIENCE;
 
-/// The gdb that knows an Arm processor.
-const PROGRAM: &str = "gdb-multiarch";
+/// The gdb that knows an Arm processor, if no other is asked for.
+pub const PROGRAM: &str = "gdb-multiarch";
+/// Another gdb to run every scenario with (docs/debugging.md, "Which gdb").
+const PROGRAM_ASKED: &str = "HOLDFAST_TEST_GDB";
 
 /// One gdb.
 #[derive(Debug)]
@@ -31,17 +34,33 @@ pub struct Gdb {
     _folder: TempDir,
 }
 
+/// The gdb that scenarios run.
+pub fn program() -> OsString {
+    std::env::var_os(PROGRAM_ASKED).filter(|asked| !asked.is_empty()).unwrap_or_else(|| PROGRAM.into())
+}
+
 impl Gdb {
     /// With this program's ELF file, and nothing of the user's.
     pub async fn start(elf: &Path) -> Result<Gdb> {
-        let mut command = Command::new(PROGRAM);
-        command.args(["-nx", "-q", "--interpreter=mi3", "-iex", "set auto-load off"]).arg(elf);
+        let safe = ["-nx", "-q", "--interpreter=mi3", "-iex", "set auto-load off"].map(OsString::from);
+        let mut gdb = Gdb::started_with(safe.into_iter().chain([elf.into()]))?;
+        for setting in ["confirm off", "pagination off", "mi-async on", "width 0"] {
+            gdb.mi(&format!("-gdb-set {setting}")).await?;
+        }
+        Ok(gdb)
+    }
+
+    /// With these arguments, and told nothing yet.
+    pub fn started_with(arguments: impl IntoIterator<Item = OsString>) -> Result<Gdb> {
         let folder = TempDir::with_prefix("holdfast-gdb-")?;
-        command.current_dir(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().with_context(|| format!("starting {PROGRAM}"))?;
+        let program = program();
+        let mut command = Command::new(&program);
+        command.args(arguments).current_dir(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let started = command.kill_on_drop(true).spawn();
+        let mut child = started.with_context(|| format!("starting {}", program.display()))?;
         let input = child.stdin.take().context("no stdin")?;
         let output = BufReader::new(child.stdout.take().context("no stdout")?).lines();
-        let mut gdb = Gdb {
+        Ok(Gdb {
             child,
             input,
             output,
@@ -49,11 +68,7 @@ impl Gdb {
             stops: VecDeque::new(),
             said: String::new(),
             _folder: folder,
-        };
-        for setting in ["confirm off", "pagination off", "mi-async on", "width 0"] {
-            gdb.mi(&format!("-gdb-set {setting}")).await?;
-        }
-        Ok(gdb)
+        })
     }
 
     /// One command of the machine interface: what it answers, or its error.
