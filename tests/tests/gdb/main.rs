@@ -4,6 +4,8 @@
 mod blind;
 mod c;
 mod compared;
+mod cppdbg;
+mod dap;
 mod embassy;
 mod ours;
 mod restart;
@@ -12,5 +14,6 @@ mod suite;
 mod survives;
 mod two;
 mod update;
+mod vscode;
 mod watch;
 mod ways;
