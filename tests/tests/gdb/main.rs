@@ -7,6 +7,7 @@ mod compared;
 mod cppdbg;
 mod dap;
 mod embassy;
+mod exec;
 mod ours;
 mod restart;
 mod rust;
