@@ -39,6 +39,8 @@ pub(crate) const PC: usize = 15;
 const LAST_LAZY: usize = PC;
 /// Of the stack, with a stop.
 const STACK_BYTES: u32 = 1024;
+/// Versions that may take each other's place while one is to be halted.
+const HALTS_MAX: usize = 4;
 /// News that nobody has taken: of more, the oldest are forgotten.
 pub(crate) const NEWS_MAX: usize = 16;
 
@@ -78,12 +80,14 @@ pub(crate) enum News {
     Stopped,
     /// It was to go on, and does not.
     NotDone(DebugProblem, u32),
+    /// It was to go on, and there is nothing that could, or another start of it: what comes is waited for.
+    Waits(DebugProblem),
     /// It ended; the device will start it again.
     Ended,
     /// The device started it anew.
     StartedAnew,
-    /// What it started is another version.
-    OtherVersion,
+    /// What it started is this, another version.
+    OtherVersion(String),
     /// Who only watches waits no longer for the next stop.
     Interrupted,
 }
@@ -125,8 +129,9 @@ pub(crate) struct Machine {
     plain: bool,
     cache: Cache,
     state: State,
-    /// Times the device started the application.
+    /// Times the device started the application, and how many of them gdb knows of.
     starts: u32,
+    told_starts: u32,
     breakpoints: Breakpoints,
     /// What the device was last told of them, if it still has them.
     planted: Option<Breakpoints>,
@@ -180,6 +185,7 @@ impl Machine {
             cache: Cache::default(),
             state,
             starts: answer.starts,
+            told_starts: answer.starts,
             breakpoints: Breakpoints::default(),
             planted: Some(Breakpoints::default()),
             dirty: BTreeSet::new(),
@@ -278,12 +284,19 @@ impl Machine {
         if self.news.contains(&News::Stopped) {
             self.told = self.seen;
         }
+        self.told_starts = self.starts;
         self.news.drain(..).collect()
     }
 
     /// The next answer, when there is one. May be given up at any time.
     pub(crate) async fn answer(&mut self) -> Result<DebugAnswer, Gone> {
         self.link.answers.recv().await.ok_or_else(Link::lost)?
+    }
+
+    /// The application was started anew, and gdb believes that it stands where it did. Until gdb lets it go on, which is when it can be told,
+    /// nothing is done on its behalf: perhaps nobody is there, and the new one is on trial.
+    pub(crate) fn is_untold(&self) -> bool {
+        self.told_starts != self.starts
     }
 
     /// Forgets what was read.
@@ -296,11 +309,19 @@ impl Machine {
         if self.is_watching() {
             return Ok(self.catch_up()?);
         }
-        if matches!(self.state, State::Halted(_)) {
-            return Ok(());
+        let mut outcome = Ok(());
+        for _ in 0..HALTS_MAX {
+            if matches!(self.state, State::Halted(_)) {
+                return Ok(());
+            }
+            self.begin_halt()?;
+            outcome = self.until_it_stands();
+            // Of one that was another version by then. Now it is known which.
+            if !matches!(outcome, Err(Trouble::Problem(DebugProblem::StartedAnew, _))) {
+                break;
+            }
         }
-        self.begin_halt()?;
-        self.until_it_stands()
+        outcome
     }
 
     /// Halts it; the stop is news. Who only watches waits no longer.
@@ -345,6 +366,10 @@ impl Machine {
     pub(crate) fn resume(&mut self, go: Go) -> Result<(), Gone> {
         if self.is_watching() {
             return self.wait_for_stop();
+        }
+        if self.is_untold() {
+            // Which it is now, and where it stands if it does, is news.
+            return Ok(());
         }
         if self.is_ahead() {
             self.go_on_to_second();
@@ -428,7 +453,8 @@ impl Machine {
 
     /// News of stops that are over.
     fn forget_stops(&mut self) {
-        self.news.retain(|news| matches!(news, News::Ended | News::StartedAnew | News::OtherVersion));
+        let is_stop = |news: &News| matches!(news, News::Stopped | News::NotDone(..) | News::Interrupted);
+        self.news.retain(|news| !is_stop(news));
     }
 
     fn stack_bytes(&self) -> u32 {
@@ -441,12 +467,14 @@ impl Machine {
             self.catch_up()?;
             return Ok(self.stop().and_then(|stop| stop.registers));
         }
+        if self.is_untold() {
+            return Ok(None);
+        }
         if self.plain {
             // A halt of one that stands is answered at once, with where.
             self.halt()?;
             self.ask(vec![(DebugCall { go: DebugGo::Halt.into(), ..DebugCall::default() }, Vec::new())])?;
         }
-        // The device may have started it anew while it was held here: an update is not kept waiting.
         self.halt()?;
         match &self.state {
             State::Halted(stop) => Ok(stop.registers),
@@ -459,6 +487,7 @@ impl Machine {
         let at = u32::try_from(number).unwrap_or(u32::MAX);
         self.may_change(at)?;
         self.settle()?;
+        self.must_be_told(at)?;
         // gdb would set it by what it saw elsewhere.
         let is_elsewhere = self.is_ahead();
         let State::Halted(stop) = &mut self.state else {
@@ -491,6 +520,11 @@ impl Machine {
         asked.map(drop)
     }
 
+    /// gdb would change what it does not know.
+    pub(crate) fn must_be_told(&self, at: u32) -> Result<(), Trouble> {
+        if self.is_untold() { Err(Trouble::Problem(DebugProblem::StartedAnew, at)) } else { Ok(()) }
+    }
+
     fn take_dirty(&mut self) -> Vec<DebugRegister> {
         let numbers = std::mem::take(&mut self.dirty);
         let Some(registers) = self.stop().and_then(|stop| stop.registers) else { return Vec::new() };
@@ -520,7 +554,7 @@ pub(crate) fn words(problem: DebugProblem, at: u32) -> String {
         }
         DebugProblem::Updating => "an update takes the application's place".into(),
         DebugProblem::StartedAnew => {
-            "the application was started anew meanwhile: halt it, and look first".into()
+            "the application was started anew meanwhile, and runs: Ctrl-C halts it".into()
         }
     }
 }

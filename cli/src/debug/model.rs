@@ -47,7 +47,7 @@ pub(crate) struct Model {
     pub(crate) hardware: BTreeSet<u32>,
     /// How many it has.
     comparators: u32,
-    running: bool,
+    pub(crate) running: bool,
     pub(crate) starts: u32,
     stops: u32,
     last: DebugStop,

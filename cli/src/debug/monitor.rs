@@ -6,7 +6,6 @@ use proto::device::v1::{CrashKind, DebugMemory, DebugProblem, DebugStopReason};
 use proto::logs::v1::Crash;
 
 use crate::crash;
-use crate::debug::about::About;
 use crate::debug::link::Gone;
 use crate::debug::machine::{Kind, Machine, PC, Stop, Trouble};
 use crate::debug::target::Debugged;
@@ -59,6 +58,9 @@ fn reset(debugged: &mut Debugged) -> Result<String, Gone> {
 }
 
 fn with_stop(debugged: &Debugged, say: impl Fn(&Stop) -> String) -> String {
+    if debugged.machine.is_untold() {
+        return "the application was started anew: `continue` shows what it does now\n".to_owned();
+    }
     debugged.machine.stop().map_or_else(|| "the application runs\n".to_owned(), say)
 }
 
@@ -170,16 +172,21 @@ pub(crate) fn remark(stop: &Stop) -> Option<String> {
     }
 }
 
+/// Why it did not go on, and gdb is not told that it stands.
+pub(crate) fn waits(problem: DebugProblem) -> String {
+    format!("not done: {}\n", crate::debug::machine::words(problem, 0))
+}
+
 /// Why it did not go on.
 pub(crate) fn not_done(problem: DebugProblem, at: u32) -> String {
     format!("it does not go on: {}\n", crate::debug::machine::words(problem, at))
 }
 
 /// It was started in place of the one before.
-pub(crate) fn other_version(about: &About) -> String {
+pub(crate) fn other_version(version: &str) -> String {
     format!(
-        "it is another version, {}, and without your breakpoints until you let it go on the next time: its ELF file is another, too\n",
-        about.version
+        "it is another version, {version}, and without your breakpoints: Ctrl-C halts it, and they are set when it then goes on. \
+         Its ELF file is another, too\n"
     )
 }
 

@@ -308,6 +308,7 @@ fn stopped(debugged: &mut Debugged, gdb: &mut ToGdb) -> Result<Option<SingleThre
                 gdb.say(&monitor::not_done(problem, at))?;
                 reason = Some(SingleThreadStopReason::Signal(Signal::SIGZERO));
             }
+            News::Waits(problem) => gdb.say(&monitor::waits(problem))?,
             News::Interrupted => {
                 if debugged.machine.stop().is_none() {
                     gdb.say(monitor::RUNS)?;
@@ -316,7 +317,7 @@ fn stopped(debugged: &mut Debugged, gdb: &mut ToGdb) -> Result<Option<SingleThre
             }
             News::Ended => gdb.say("the application has ended; the device starts it again\n")?,
             News::StartedAnew => gdb.say("the application was started anew\n")?,
-            News::OtherVersion => gdb.say(&monitor::other_version(debugged.machine.about()))?,
+            News::OtherVersion(version) => gdb.say(&monitor::other_version(&version))?,
         }
     }
     Ok(reason)

@@ -123,6 +123,7 @@ impl SingleRegisterAccess<()> for Debugged {
     }
 
     fn write_register(&mut self, (): (), register: Register, value: &[u8]) -> TargetResult<(), Self> {
+        self.machine.must_be_told(0).map_err(refused)?;
         let registers = self.machine.registers().map_err(refused)?.ok_or(TargetError::NonFatal)?;
         let (number, value) = register.write(&registers, value).ok_or(TargetError::NonFatal)?;
         self.machine.set_register(number, value).map_err(refused)

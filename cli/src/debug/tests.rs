@@ -570,9 +570,18 @@ fn what_was_under_way_when_it_was_started_anew_is_not_done_and_gdb_is_told() {
         }),
         Options::default(),
     );
-    let (console, stop) = bench.go("vCont;c");
-    assert!(stop.starts_with("T00") || stop.starts_with("S00"), "{stop}");
-    assert!(console.contains("does not go on: the application was started anew meanwhile"), "{console}");
+    bench.send(&framed(b"vCont;c"));
+    let until = |bench: &mut Bench, what: &str| {
+        let said = bench.packet().unwrap();
+        let text = hex::decode(said.strip_prefix('O').expect("no stop")).unwrap();
+        assert!(String::from_utf8(text).unwrap().contains(what), "{said}");
+    };
+    until(&mut bench, "was started anew\n");
+    until(&mut bench, "not done: the application was started anew meanwhile");
+    // It is not stopped for a gdb whose developer may be gone; one who is there stops it.
+    bench.send(&[3]);
+    let (_, stop) = bench.stopped();
+    assert!(stop.starts_with("S02"), "{stop}");
     bench.pc();
     bench.go("vCont;s");
     let goes = bench.calls().into_iter().filter(|call| call.go() != DebugGo::Unspecified);
@@ -582,6 +591,43 @@ fn what_was_under_way_when_it_was_started_anew_is_not_done_and_gdb_is_told() {
     assert_eq!(bench.outcome(), Ok(Left::Detached));
     bench.wait_until(|model| model.calls.last().is_some_and(|call| call.go() == DebugGo::Continue));
     assert_eq!(bench.calls().last().unwrap().starts, 0);
+}
+
+#[test]
+fn a_gdb_at_its_prompt_does_nothing_to_a_start_that_it_was_not_told_of() {
+    let mut bench = Bench::new(Options::default());
+    assert_eq!(bench.ask(&format!("Z0,{TWICE:x},2")), "OK");
+    bench.go("vCont;c");
+    let target =
+        DebugTarget { manifest_digest: vec![8; 32], version: "1.3.0".into(), ..Model::new().target() };
+    let call = {
+        let mut model = lock(&bench.model);
+        (model.starts, model.running) = (2, true);
+        model.reset();
+        model.calls.last().unwrap().number
+    };
+    let anew = DebugAnswer { call, state: 1, starts: 2, target: Some(target), ..DebugAnswer::default() };
+    bench.tell.blocking_send(Ok(anew)).unwrap();
+    // It is heard before the next of these.
+    while !bench.monitor("halt-reason").contains("was started anew") {}
+    let before = bench.calls().len();
+    assert!(bench.ask("g").starts_with("xxxxxxxx"), "they are not known");
+    for (packet, answer) in
+        [("P0=07000000", "E74"), (&format!("M{COUNTER:x},1:07"), "E74"), ("Z0,200074,2", "OK")]
+    {
+        assert_eq!(bench.ask(packet), answer);
+    }
+    assert_eq!(bench.calls().len(), before, "nothing was said to the device");
+    // Let go it is told, and nothing is planted in the new one but by who halts it then.
+    bench.send(&framed(b"vCont;c"));
+    bench.send(&[3]);
+    let (console, stop) = bench.stopped();
+    assert!(console.contains("started anew") && console.contains("another version, 1.3.0"), "{console}");
+    assert!(stop.starts_with("S02"), "{stop}");
+    let goes: Vec<_> = bench.calls()[before..].iter().map(|call| (call.go(), call.plant)).collect();
+    assert_eq!(goes, [(DebugGo::Halt, false)]);
+    bench.go("vCont;c");
+    assert_eq!(lock(&bench.model).planted().len(), 2);
 }
 
 #[test]

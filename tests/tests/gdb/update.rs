@@ -16,7 +16,8 @@ async fn an_update_takes_what_gdb_holds_and_is_debugged_if_it_names_the_key() ->
         let key = world.cli(&["debug", "key", "show"]).await?;
         let with_key = [&HELD[..], &["--debug-key", key.trim()]].concat();
         let named = world.app(Image::Patient, "2.0.0", 2, &with_key).await?;
-        let silent = world.app(Image::Patient, "3.0.0", 3, &HELD).await?;
+        let again = world.app(Image::Patient, "2.1.0", 3, &with_key).await?;
+        let silent = world.app(Image::Patient, "3.0.0", 4, &HELD).await?;
         let (debug, mut gdb) = patient.debugged(&device, &[]).await?;
         // Held, and planted where the next version comes, too, again and again: its trial would not end well if it was planted there.
         gdb.mi("-break-insert leaf").await?;
@@ -28,7 +29,13 @@ async fn an_update_takes_what_gdb_holds_and_is_debugged_if_it_names_the_key() ->
         let end = world.deploy(&device, &named).await?;
         ensure!(end == (CONFIRMED.into(), String::new()), "with a key: {end:?}");
         gdb.heard();
-        gdb.until_stopped("-exec-continue").await?;
+        // gdb still believes that it stands in the old one: nothing that it says is done to the new one.
+        ensure!(gdb.refused("set var rounds = 3").await?.contains("Cannot access memory"));
+        let refused = gdb.refused("set var $r0 = 3").await?;
+        ensure!(refused.contains("not available"), "{refused}");
+        gdb.mi("-exec-continue").await?;
+        gdb.mi("-exec-interrupt").await?;
+        gdb.stopped().await?;
         let told = gdb.heard();
         ensure!(told.contains("was started anew") && told.contains("another version, 2.0.0"), "{told}");
         // Now that its developer knows, it stops there as before.
@@ -43,6 +50,18 @@ async fn an_update_takes_what_gdb_holds_and_is_debugged_if_it_names_the_key() ->
         gdb.console("set var mode = MODE_WORK").await?;
         let about = gdb.console("monitor info").await?;
         ensure!(about.contains("2.0.0"), "{about}");
+
+        // A gdb that lets it go on by itself, time and again, stops none that it does not know.
+        gdb.mi("-break-delete").await?;
+        gdb.mi("-break-insert -c \"a == 123456\" leaf").await?;
+        gdb.mi("-exec-continue").await?;
+        let end = world.deploy(&device, &again).await?;
+        ensure!(end == (CONFIRMED.into(), String::new()), "while it asks about each call: {end:?}");
+        gdb.mi("-exec-interrupt").await?;
+        let stop = gdb.stopped().await?;
+        ensure!(stop["signal-name"] == "SIGINT", "{stop}");
+        let told = gdb.heard();
+        ensure!(told.contains("another version, 2.1.0"), "{told}");
 
         // The next one does not name the key: it is installed, and gdb, which waits, is told that the session is over.
         gdb.mi("-break-delete").await?;

@@ -26,9 +26,11 @@ impl Breakpoints {
         self.planted.contains(&at) || self.hardware.contains(&at)
     }
 
-    /// Another is planted, too; false: there was one.
+    /// Another is planted, too; false: there was one of either kind.
     pub(super) fn insert(&mut self, at: u32) -> bool {
-        self.planted.insert(at)
+        let is_new = !self.contains(at);
+        self.planted.insert(at);
+        is_new
     }
 
     fn of(&mut self, kind: Kind) -> &mut BTreeSet<u32> {

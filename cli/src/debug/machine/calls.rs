@@ -48,14 +48,24 @@ impl Machine {
         problem.map_or(Ok(answers), Err)
     }
 
+    /// Somebody wants it to, and sees where: whichever start it is by then. Which version that is stays news.
     pub(super) fn until_it_stands(&mut self) -> Result<(), Trouble> {
+        let mut version = None;
         loop {
             while let Some(news) = self.news.pop_front() {
-                match news {
-                    News::Stopped => return Ok(()),
-                    News::NotDone(problem, at) => return Err(Trouble::Problem(problem, at)),
-                    News::Ended | News::StartedAnew | News::OtherVersion | News::Interrupted => {}
-                }
+                let outcome = match news {
+                    News::Stopped => Ok(()),
+                    News::NotDone(problem, at) => Err(Trouble::Problem(problem, at)),
+                    News::Waits(problem) => Err(Trouble::Problem(problem, 0)),
+                    News::OtherVersion(_) => {
+                        version = Some(news);
+                        continue;
+                    }
+                    News::Ended | News::StartedAnew | News::Interrupted => continue,
+                };
+                self.told_starts = self.starts;
+                self.news.extend(version);
+                return outcome;
             }
             let answer = self.link.answers.blocking_recv().ok_or_else(Link::lost)??;
             self.hear(answer)?;
@@ -68,7 +78,8 @@ impl Machine {
         call.number = self.number;
         let changes = call.plant || !call.writes.is_empty() || !call.registers.is_empty() || call.go != 0;
         // Whoever is gone lets go of whatever runs by then.
-        call.starts = if changes && !self.is_alone { self.starts } else { 0 };
+        let is_of_a_start = changes && (!self.is_alone || !call.registers.is_empty());
+        call.starts = if is_of_a_start { self.starts } else { 0 };
         call.reads = reads.iter().map(|&(address, length)| DebugRead { address, length }).collect();
         self.pending.push_back(Pending { number: self.number, reads, deferred });
         self.cost.calls += 1;
@@ -88,8 +99,13 @@ impl Machine {
         self.begin_anew(&answer);
         if let Some(target) = answer.target.take() {
             let about = About::of(target)?;
+            if (about.hardware_breakpoints_max, about.read_only)
+                != (self.about.hardware_breakpoints_max, self.about.read_only)
+            {
+                return Err(Gone::Nonsense("another board, or another session"));
+            }
             if about.manifest_digest != self.about.manifest_digest {
-                self.tell(News::OtherVersion);
+                self.tell(News::OtherVersion(about.version.clone()));
             }
             self.about = about;
             self.is_stale = false;
@@ -134,7 +150,13 @@ impl Machine {
                     // It stands where it stood; that is no news.
                     self.forget_stops();
                     self.planted = None;
-                    self.tell(News::NotDone(problem, answer.problem_at));
+                    let is_go = pending.number == self.last_go;
+                    self.interrupted &= is_go;
+                    self.tell(match problem {
+                        DebugProblem::StartedAnew => News::Waits(problem),
+                        DebugProblem::Absent | DebugProblem::Updating if is_go => News::Waits(problem),
+                        _ => News::NotDone(problem, answer.problem_at),
+                    });
                 }
                 Ok(None)
             }

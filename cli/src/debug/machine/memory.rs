@@ -185,6 +185,7 @@ impl Machine {
         let region = self.about.region(at).filter(|region| length <= region.end() - at);
         region.ok_or(Trouble::Problem(DebugProblem::Forbidden, at))?;
         self.settle()?;
+        self.must_be_told(at)?;
         self.stepped = None;
         self.cache.void();
         if let Some(program) = &mut self.program {

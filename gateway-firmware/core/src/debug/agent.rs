@@ -174,8 +174,9 @@ pub struct Agent {
     /// There until it halts anywhere else, or goes on from there.
     chain: Option<Chain>,
     breakpoints: Breakpoints,
-    /// The version that they are in, once there was one.
+    /// The version that they are in, once there was one; and the first start of it.
     manifest: Option<Digest>,
+    since: u32,
     /// Another version was started than the one before, and the session was not told.
     is_other: bool,
     /// A step is to end as soon as it can.
@@ -212,6 +213,7 @@ impl Agent {
             chain: None,
             breakpoints: Breakpoints::new(),
             manifest: None,
+            since: 0,
             is_other: false,
             halts: false,
             holds_start: false,
@@ -231,7 +233,7 @@ impl Agent {
     /// The session is over: every planted breakpoint is out, and the application goes on.
     pub fn end(&mut self, probe: &mut impl Probe) {
         self.breakpoints.clear(probe);
-        if let Mode::Halted(stop) = self.mode {
+        if let Mode::Halted(stop @ Stop { reason: DebugStopReason::Instruction, .. }) = self.mode {
             self.pass_own(stop, probe);
         }
         if self.attached {
@@ -271,7 +273,7 @@ impl Agent {
             return Some(answer.end(Some(malformed)));
         };
         let checked = if call.number == caller.number {
-            check(&call, caller, scene, &self.breakpoints, probe)
+            check(&call, caller, &self.breakpoints, probe)
         } else {
             Err(malformed)
         };
@@ -340,15 +342,24 @@ impl Agent {
         self.breakpoints.take_out(probe);
     }
 
-    /// The device is about to start the application, of this manifest. In another version an address is another place: it begins without
-    /// breakpoints, and no session that is forgotten can hold up its trial.
-    pub fn before_start(&mut self, manifest: Option<Digest>, probe: &mut impl Probe) {
+    /// The device is about to start the application, of this manifest, for the time that makes it so many. In another version an address is another
+    /// place: it begins without breakpoints, and with nothing of what was asked for of the one before, so that no session that is forgotten holds
+    /// up its trial.
+    pub fn before_start(&mut self, manifest: Option<Digest>, starts: u32, probe: &mut impl Probe) {
         self.stopping(probe);
         if self.manifest.is_some() && self.manifest != manifest && !mutated!(DebugOtherVersion) {
             self.breakpoints.clear(probe);
-            self.is_other = self.attached;
+            (self.holds_start, self.restart) = (false, false);
+            if self.attached {
+                probe.catch_faults(false);
+                // A halt that waits.
+                probe.resume(false);
+                self.is_other = true;
+            }
         }
-        self.manifest = manifest;
+        if self.manifest != manifest {
+            (self.manifest, self.since) = (manifest, starts);
+        }
         if self.attached {
             probe.hold_start(self.holds_start || self.breakpoints.any_set());
         }
@@ -502,6 +513,7 @@ impl Agent {
         scene: &Scene<'_>,
         probe: &mut impl Probe,
     ) -> Result<bool, Problem> {
+        self.must_be_of_this_start(call, go, scene)?;
         for write in call.writes.iter().flatten() {
             self.must_be_halted(scene, write.address)?;
             self.write(write.address, write.data, probe)?;
@@ -557,6 +569,27 @@ impl Agent {
             DebugState::Absent => Err(self.absent(scene, at)),
             _ => Err(Problem::new(DebugProblem::Running, at)),
         }
+    }
+
+    /// A frame may be under way for as long as a connection is lost, and an update takes its time from nobody: what it was said of may be gone.
+    /// Who wants to halt it, or to start it anew, may mean any start of the same version.
+    fn must_be_of_this_start(
+        &self,
+        call: &DebugCall<'_>,
+        go: DebugGo,
+        scene: &Scene<'_>,
+    ) -> Result<(), Problem> {
+        let goes_on = matches!(go, DebugGo::Continue | DebugGo::Step | DebugGo::Range);
+        let least = match go {
+            _ if changes(call) || goes_on => scene.starts,
+            DebugGo::Halt | DebugGo::Restart => self.since,
+            _ => 0,
+        };
+        if call.starts != 0 && call.starts < least && !mutated!(DebugOtherStart) {
+            return Err(Problem::new(DebugProblem::StartedAnew, 0));
+        }
+        // Before its breakpoints are planted in what runs.
+        if goes_on { self.must_be_halted(scene, 0) } else { Ok(()) }
     }
 
     /// Whether the next stop answers.
@@ -708,11 +741,11 @@ impl Agent {
         let state = if is_halted { DebugState::Halted } else { self.state() };
         let mut answer = Answer::new(out, self.call, state, scene.starts);
         let is_other = core::mem::take(&mut self.is_other);
-        if is_other || is_halted && self.awaited.describe {
-            answer.target(scene, false, probe);
-        }
         if is_halted {
             self.add_stop(&mut answer, self.awaited.stack_bytes, probe);
+            if self.awaited.describe {
+                answer.target(scene, false, probe);
+            }
             for (at, bytes) in &self.awaited.reads {
                 answer.data(*at, *bytes, &self.breakpoints, probe);
             }
@@ -720,6 +753,9 @@ impl Agent {
             if self.chain.is_none() {
                 self.awaited.clear();
             }
+        }
+        if is_other && answer.has_room_for_target() {
+            answer.target(scene, false, probe);
         }
         Some(answer.end(None))
     }
@@ -783,6 +819,11 @@ fn only_reads(call: &DebugCall<'_>) -> bool {
         && call.go == EnumValue::Known(DebugGo::Unspecified)
 }
 
+/// Changes memory, registers or breakpoints.
+fn changes(call: &DebugCall<'_>) -> bool {
+    call.plant || !call.writes.is_empty() || !call.registers.is_empty()
+}
+
 /// Nothing but its number: it keeps the session, while the developer may be gone.
 fn says_nothing(call: &DebugCall<'_>) -> bool {
     only_reads(call) && call.reads.is_empty()
@@ -792,22 +833,14 @@ fn says_nothing(call: &DebugCall<'_>) -> bool {
 fn check(
     call: &DebugCall<'_>,
     caller: Caller,
-    scene: &Scene<'_>,
     breakpoints: &Breakpoints,
     probe: &impl Probe,
 ) -> Result<DebugGo, Problem> {
     let malformed = |at| Problem::new(DebugProblem::Malformed, at);
     let too_much = |at| Problem::new(DebugProblem::TooMuch, at);
     let EnumValue::Known(go) = call.go else { return Err(malformed(0)) };
-    let changes = call.plant || !call.writes.is_empty() || !call.registers.is_empty();
-    if caller.reads_only && (changes || go != DebugGo::Unspecified) && !mutated!(DebugReadOnly) {
+    if caller.reads_only && (changes(call) || go != DebugGo::Unspecified) && !mutated!(DebugReadOnly) {
         return Err(Problem::new(DebugProblem::ReadOnly, 0));
-    }
-    // A frame may be under way for as long as a connection is lost, and an update takes its time from nobody.
-    let is_of_this_start = call.starts == 0 || call.starts == scene.starts;
-    let goes_on = matches!(go, DebugGo::Continue | DebugGo::Step | DebugGo::Range);
-    if (changes || goes_on) && !is_of_this_start && !mutated!(DebugOtherStart) {
-        return Err(Problem::new(DebugProblem::StartedAnew, 0));
     }
     let mut bytes = 0usize;
     for (index, write) in call.writes.iter().enumerate() {

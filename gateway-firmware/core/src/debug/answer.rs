@@ -14,6 +14,8 @@ use crate::ports::{Probe, REGISTERS, Registers};
 
 /// Regions of an application that are told.
 pub const REGIONS_MAX: usize = 8;
+/// Of a `DebugTarget`: two digests, three texts as long as they may be, so many regions, and numbers.
+const TARGET_BYTES_MAX: usize = 2 * 34 + 3 * 66 + REGIONS_MAX * 16 + 8 * 6 + 8;
 /// Room kept for the problem: two fields.
 const PROBLEM_BYTES: usize = 8;
 
@@ -121,6 +123,11 @@ impl<'o> Answer<'o> {
                 self.header(DATA, 0);
             }
         }
+    }
+
+    /// Whatever there is to debug, it fits: who did not ask for it need not be told that it did not.
+    pub(crate) fn has_room_for_target(&self) -> bool {
+        self.room() >= TARGET_BYTES_MAX
     }
 
     /// What there is to debug.

@@ -55,7 +55,7 @@ impl<B: Board> Device<'_, B> {
             self.debug_end();
         }
         let manifest = self.running.as_ref().map(|running| self.ledger.slots[running.slot].manifest);
-        self.agent.before_start(manifest, &mut self.ports.probe);
+        self.agent.before_start(manifest, self.counters.app_starts, &mut self.ports.probe);
     }
 
     /// Does what the agent has due, whether or not there is room to tell of it.

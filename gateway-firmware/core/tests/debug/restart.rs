@@ -1,5 +1,6 @@
 //! Starts: the session's own, and those that nothing holds up.
 
+use gateway_core::ports::Probe as _;
 use wire::msg::{DebugGo, DebugProblem, DebugState, DebugStopReason};
 
 use crate::sim::{CODE, Call, Machine, RAM, World};
@@ -161,6 +162,52 @@ pub(crate) fn what_was_said_before_is_not_done() {
         assert_eq!(world.goes(&Call { starts: 1, ..harmless }).problem, DebugProblem::Unspecified);
     }
     assert_eq!(world.call(&Call { starts: 1, ..Call::go(DebugGo::Restart) }), None);
+    // But of which version.
+    let mut world = World::halted(&LOOP);
+    world.version += 1;
+    world.restart(Machine::new(&LOOP));
+    for go in [DebugGo::Halt, DebugGo::Restart] {
+        let told = world.call(&Call { starts: 1, ..Call::go(go) }).unwrap();
+        assert_eq!((told.problem, told.state), (DebugProblem::StartedAnew, DebugState::Running));
+    }
+    assert!(!world.agent.take_restart() && world.probe.held.is_none() && !world.probe.halts);
+    assert_eq!(world.goes(&Call { starts: 2, ..Call::go(DebugGo::Halt) }).reason(), DebugStopReason::Halt);
+}
+
+#[test]
+fn nothing_that_was_asked_of_one_version_holds_the_next() {
+    // A halt that waits for a place where it can be seen.
+    let mut world = World::new(&LOOP);
+    world.probe.budget = 0;
+    world.call(&Call::default()).unwrap();
+    world.probe.catch_faults(true);
+    world.probe.halts = true;
+    world.version += 1;
+    world.restart(Machine::new(&LOOP));
+    assert!(!world.probe.halts && !world.probe.catches && world.probe.held.is_none());
+    // A restart that an update took the place of.
+    let mut world = World::halted(&LOOP);
+    assert_eq!(world.call(&Call::go(DebugGo::Restart)), None);
+    world.version += 1;
+    world.restart(Machine::new(&LOOP));
+    assert!(!world.probe.holds_start && world.probe.held.is_none() && !world.agent.take_restart());
+    assert_eq!(world.poll().unwrap().state, DebugState::Running);
+    // The same version is halted at its start by what waits.
+    let mut world = World::new(&LOOP);
+    world.probe.budget = 0;
+    world.call(&Call::default()).unwrap();
+    world.probe.halts = true;
+    world.restart(Machine::new(&LOOP));
+    assert_eq!(world.poll().unwrap().reason(), DebugStopReason::Halt);
+}
+
+#[test]
+fn what_goes_on_from_where_it_does_not_stand_plants_nothing() {
+    let mut world = World::new(&LOOP);
+    let go = Call { plant: Some(vec![CODE]), hardware: vec![CODE + 2], ..Call::go(DebugGo::Continue) };
+    assert_eq!(world.call(&go).unwrap().problem, DebugProblem::Running);
+    assert!(world.probe.compared.is_empty());
+    assert_eq!(world.code()[..6], Machine::new(&LOOP).code[..6]);
 }
 
 #[test]

@@ -63,8 +63,9 @@ impl SimProbe {
     /// Starts it anew.
     pub(crate) fn start(&mut self, machine: Machine) {
         self.machine = machine;
-        (self.ended, self.halts, self.masked) = (false, false, false);
-        self.held = self.holds_start.then_some(Held::Start);
+        (self.ended, self.masked) = (false, false);
+        let asked = std::mem::take(&mut self.halts).then_some(Held::Asked);
+        self.held = self.holds_start.then_some(Held::Start).or(asked);
     }
 
     fn run(&mut self) {
@@ -138,7 +139,7 @@ impl Probe for SimProbe {
 
     fn resume(&mut self, masked: bool) {
         self.ended |= matches!(self.held, Some(Held::Fault(_)));
-        (self.held, self.masked) = (None, masked);
+        (self.held, self.halts, self.masked) = (None, false, masked);
     }
 
     fn held(&mut self) -> Option<Held> {

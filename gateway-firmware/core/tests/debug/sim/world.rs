@@ -351,14 +351,14 @@ impl World {
     /// The device starts the application anew.
     pub(crate) fn restart(&mut self, machine: Machine) {
         self.stop();
-        self.before_start();
         self.starts += 1;
+        self.before_start();
         self.probe.start(machine);
         self.agent.started(&mut self.probe);
     }
 
     pub(crate) fn before_start(&mut self) {
-        self.agent.before_start(Some(Digest([self.version; 32])), &mut self.probe);
+        self.agent.before_start(Some(Digest([self.version; 32])), self.starts, &mut self.probe);
     }
 
     /// The device stops the application.
