@@ -27,6 +27,7 @@ pub(crate) mod program;
 pub(crate) mod quiet;
 pub(crate) mod record;
 mod registers;
+pub(crate) mod rows;
 pub(crate) mod server;
 pub(crate) mod session;
 pub(crate) mod target;

@@ -46,6 +46,8 @@ pub const DEBUG_SILENCE_MAX_S: u32 = 120;
 pub const DEBUG_BREAKPOINTS_MAX: usize = 32;
 /// Hardware breakpoints of a debug session, whatever its board has: a Cortex-M33 has up to 8 (Arm 100230, "Breakpoint Unit").
 pub const DEBUG_HARDWARE_BREAKPOINTS_MAX: usize = 8;
+/// Ranges besides the first that are stepped through at once.
+pub const DEBUG_RANGES_MAX: usize = 16;
 /// Reads, and also writes and registers to set, of one call in a debug session.
 pub const DEBUG_READS_MAX: usize = 16;
 /// Bytes of reads and stack that one answer in a debug session holds.

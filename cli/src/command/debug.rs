@@ -14,6 +14,7 @@ use proto::registry::v1::GetDeviceRequest;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::process::Child;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use wire::{DeviceId, Digest};
 
@@ -217,7 +218,7 @@ async fn debug(global: &Global, args: &AttachArgs) -> Result<()> {
                 return ended;
             }
             ended = &mut working => ended,
-            () = interrupted(args) => Ok(()),
+            ended = interrupted(args) => ended,
         };
         // The application goes on when the relay has told the device.
         let _ = close.send(());
@@ -255,15 +256,19 @@ fn beginning(session: &Session, opened: &Opened, device: &str) -> TranscriptBegi
     }
 }
 
-/// Ctrl-C at this terminal; where gdb has it, it is gdb's.
-async fn interrupted(args: &AttachArgs) {
+/// Ctrl-C at this terminal, unless gdb has that; or SIGTERM, as editors and service managers end what they began. Neither leaves an application
+/// halted behind.
+async fn interrupted(args: &AttachArgs) -> Result<()> {
     let is_gdbs = args.stdio || args.exec.is_some();
-    while tokio::signal::ctrl_c().await.is_ok() {
-        if !is_gdbs {
-            return;
+    let (mut interrupts, mut ends) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    loop {
+        tokio::select! {
+            _ = interrupts.recv() => if !is_gdbs {
+                return Ok(());
+            },
+            _ = ends.recv() => return Ok(()),
         }
     }
-    std::future::pending().await
 }
 
 /// From the first call to the last gdb.

@@ -20,7 +20,8 @@ pub(crate) use breakpoints::Kind;
 pub(crate) use calls::registers;
 use chain::{Chain, Stepped, Then};
 use proto::device::v1::{
-    DebugAnswer, DebugCall, DebugGo, DebugProblem, DebugRegister, DebugState, DebugStop, DebugStopReason,
+    DebugAnswer, DebugCall, DebugGo, DebugProblem, DebugRange, DebugRegister, DebugState, DebugStop,
+    DebugStopReason,
 };
 use tokio::runtime::Handle;
 
@@ -358,7 +359,7 @@ impl Machine {
     pub(crate) fn restart(&mut self) -> Result<(), Trouble> {
         self.may_change(0)?;
         self.dirty.clear();
-        self.go(DebugGo::Restart, (0, 0), None)?;
+        self.go(DebugGo::Restart, &[], None)?;
         self.until_it_stands()
     }
 
@@ -372,23 +373,32 @@ impl Machine {
             return Ok(());
         }
         if self.is_ahead() {
-            self.go_on_to_second();
+            self.go_on_to_second(go);
             return Ok(());
         }
         match go {
             Go::Continue => {
                 let then = self.then();
-                self.go(DebugGo::Continue, then.map_or((0, 0), |then| then.range), then)
+                let ranges = self.stepped.take().filter(|_| then.is_some()).map(|stepped| stepped.ranges);
+                self.go(DebugGo::Continue, &ranges.unwrap_or_default(), then)
             }
-            Go::Step => self.go(DebugGo::Step, (0, 0), None),
+            Go::Step => self.go(DebugGo::Step, &[], None),
             // An empty range is one step.
-            Go::Range(from, to) if from >= to => self.go(DebugGo::Step, (0, 0), None),
+            Go::Range(from, to) if from >= to => self.go(DebugGo::Step, &[], None),
             Go::Range(from, to) => {
-                self.go(DebugGo::Range, (from, to), None)?;
-                self.stepped = Some(Stepped { range: (from, to), breakpoints: self.breakpoints.clone() });
+                let ranges = self.with_besides((from, to));
+                self.go(DebugGo::Range, &ranges, None)?;
+                self.stepped = Some(Stepped { ranges, breakpoints: self.breakpoints.clone() });
                 Ok(())
             }
         }
+    }
+
+    /// This range, and those that gdb would go on through without showing anybody that it stopped there.
+    fn with_besides(&self, (from, to): (u32, u32)) -> Ranges {
+        let program = self.program.as_ref().filter(|_| !self.plain);
+        let besides = program.map(|program| program.besides(from, to)).unwrap_or_default();
+        [&[(from, to)], &besides[..]].concat()
     }
 
     /// Nobody debugs it any more: no breakpoints, and it goes on.
@@ -400,7 +410,7 @@ impl Machine {
         self.breakpoints = Breakpoints::default();
         self.settle()?;
         if matches!(self.state, State::Halted(_)) {
-            return self.go(DebugGo::Continue, (0, 0), None);
+            return self.go(DebugGo::Continue, &[], None);
         }
         if self.is_planted() {
             return Ok(());
@@ -415,14 +425,16 @@ impl Machine {
         self.is_alone && matches!(self.state, State::Halted(_))
     }
 
-    fn go(&mut self, go: DebugGo, range: (u32, u32), then: Option<Then>) -> Result<(), Gone> {
+    /// `ranges`: from an address up to another, each.
+    fn go(&mut self, go: DebugGo, ranges: &[(u32, u32)], then: Option<Then>) -> Result<(), Gone> {
         let (stack_bytes, reads) =
             if self.plain { (0, Vec::new()) } else { (self.stack_bytes(), self.wanted()) };
         let call = DebugCall {
             registers: self.take_dirty(),
             go: go.into(),
-            range_from: range.0,
-            range_to: range.1,
+            range_from: ranges.first().map_or(0, |range| range.0),
+            range_to: ranges.first().map_or(0, |range| range.1),
+            ranges: ranges.iter().skip(1).map(|&(from, to)| DebugRange { from, to }).collect(),
             then_at: then.map_or(0, |then| then.at),
             then_sp: then.map_or(0, |then| then.sp),
             catch_faults: true,

@@ -327,7 +327,9 @@ impl Model {
             if is_set && go != DebugGo::Step {
                 return self.stand(DebugStopReason::Breakpoint);
             }
-            if go == DebugGo::Step || go == DebugGo::Range && !(from..to).contains(&pc) {
+            let besides = self.going.ranges.iter().any(|range| (range.from..range.to).contains(&pc));
+            let is_within = (from..to).contains(&pc) || besides;
+            if go == DebugGo::Step || go == DebugGo::Range && !is_within {
                 return self.stand(DebugStopReason::Step);
             }
         }

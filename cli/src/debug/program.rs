@@ -8,9 +8,10 @@ use object::Endianness;
 use object::elf::{self, PF_W, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
 use wire::Digest;
-use wire::limits::AREA_BYTES_MAX;
+use wire::limits::{AREA_BYTES_MAX, DEBUG_RANGES_MAX};
 use wire::manifest::AreaHasher;
 
+use crate::debug::rows::Rows;
 use crate::image;
 
 /// Pieces of a program.
@@ -21,6 +22,7 @@ pub(crate) struct Program {
     /// By address, without overlap.
     pieces: Vec<(u32, Vec<u8>)>,
     is_running: bool,
+    rows: Option<Rows>,
 }
 
 impl std::fmt::Debug for Program {
@@ -41,7 +43,7 @@ impl Program {
         if pieces.windows(2).any(overlaps) || pieces.len() > PIECES_MAX {
             pieces.clear();
         }
-        Ok(Program { image, pieces, is_running: false })
+        Ok(Program { image, pieces, is_running: false, rows: Rows::of(file) })
     }
 
     /// Whether it answers: what the device measured is what this file makes.
@@ -66,6 +68,12 @@ impl Program {
         let after = self.pieces.partition_point(|(start, _)| *start <= at);
         let (start, bytes) = self.pieces.get(after.checked_sub(1)?)?;
         bytes.get((at - start) as usize..).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// Ranges besides this one that gdb steps through by itself.
+    pub(crate) fn besides(&self, from: u32, to: u32) -> Vec<(u32, u32)> {
+        let rows = self.rows.as_ref().filter(|_| self.is_running);
+        rows.map(|rows| rows.besides(from, to, DEBUG_RANGES_MAX)).unwrap_or_default()
     }
 
     /// Where the next piece after an address begins.

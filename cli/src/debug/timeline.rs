@@ -368,24 +368,31 @@ fn going(call: &DebugCall) -> Option<Line> {
         DebugGo::Halt => ("halt", String::new()),
         DebugGo::Continue => ("continue", String::new()),
         DebugGo::Step => ("step", "one instruction".to_owned()),
-        DebugGo::Range => ("step", format!("out of {:#010x} to {:#010x}", call.range_from, call.range_to)),
+        DebugGo::Range => ("step", format!("out of {}", ranges(call))),
         DebugGo::Restart => ("restart", "anew, before its first instruction".to_owned()),
     };
     let mut fields = json!({ "call": call.number });
     if call.go() == DebugGo::Range {
         fields["from"] = call.range_from.into();
         fields["to"] = call.range_to.into();
+        let besides = call.ranges.iter().map(|range| json!({ "from": range.from, "to": range.to }));
+        fields["besides"] = besides.collect();
     }
     if call.then_at != 0 {
         let sp = call.then_sp;
-        text = format!(
-            "to {:#010x} with sp {sp:#010x}, then out of {:#010x} to {:#010x}",
-            call.then_at, call.range_from, call.range_to
-        );
+        text = format!("to {:#010x} with sp {sp:#010x}, then out of {}", call.then_at, ranges(call));
         fields["then_at"] = call.then_at.into();
         fields["then_sp"] = sp.into();
     }
     Some(line(event, text, fields))
+}
+
+fn ranges(call: &DebugCall) -> String {
+    let besides = match call.ranges.len() {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    format!("{:#010x} to {:#010x}{besides}", call.range_from, call.range_to)
 }
 
 fn name(register: u32) -> String {
@@ -410,7 +417,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use proto::debug::v1::{TranscriptEnd, TranscriptGdbCame};
-    use proto::device::v1::{DebugRead, DebugRegister, DebugWrite};
+    use proto::device::v1::{DebugRange, DebugRead, DebugRegister, DebugWrite};
 
     const ALL: Wishes = Wishes { data: true, packets: true };
 
@@ -460,6 +467,7 @@ mod tests {
             go: DebugGo::Range.into(),
             range_from: 0x10,
             range_to: 0x20,
+            ranges: vec![DebugRange { from: 0x30, to: 0x40 }],
             ..DebugCall::default()
         };
         assert_eq!(
@@ -469,7 +477,7 @@ mod tests {
                 "set r0 = 0x00000005",
                 "set register 77 = 0x00000006",
                 "breakpoints 0x00000100 in main (main.c:7), 0x00000102, 0x00000104 of the hardware",
-                "step out of 0x00000010 to 0x00000020",
+                "step out of 0x00000010 to 0x00000020 and 1 more",
             ]
         );
         assert!(timeline.cost().text.contains("1 calls, 0 stops; 0 B of memory read, 3 B written"));

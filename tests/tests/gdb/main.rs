@@ -4,6 +4,7 @@
 mod blind;
 mod c;
 mod compared;
+mod costs;
 mod cppdbg;
 mod dap;
 mod embassy;

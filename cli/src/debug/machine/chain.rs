@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use proto::device::v1::DebugStopReason;
 
-use super::{Breakpoints, LR, Machine, PC, Pending, Ranges, Registers, SP, State, Stop, Trouble};
+use super::{Breakpoints, Go, LR, Machine, PC, Pending, Ranges, Registers, SP, State, Stop, Trouble};
 use crate::debug::link::Gone;
 
 /// How long the second stop is waited for before the application is halted where it is: that may be a loop which never leaves its line.
@@ -21,7 +21,7 @@ const SECOND_MAX: Duration = Duration::from_millis(500);
 /// A range that was stepped, and nothing was changed since.
 #[derive(Debug, Clone)]
 pub(super) struct Stepped {
-    pub(super) range: (u32, u32),
+    pub(super) ranges: Ranges,
     /// The breakpoints there were.
     pub(super) breakpoints: Breakpoints,
 }
@@ -31,7 +31,6 @@ pub(super) struct Stepped {
 pub(super) struct Then {
     pub(super) at: u32,
     pub(super) sp: u32,
-    pub(super) range: (u32, u32),
 }
 
 /// A `go` of two stops.
@@ -58,19 +57,14 @@ impl Stepped {
     /// Whether going on from this stop with these breakpoints is gdb's way over a call that left the range.
     pub(super) fn then(&self, stop: &Stop, breakpoints: &Breakpoints) -> Option<Then> {
         let registers = stop.registers?;
-        let (from, to) = self.range;
-        let is_within = |at: u32| (from..to).contains(&at);
+        let is_within = |at: u32| self.ranges.iter().any(|(from, to)| (*from..*to).contains(&at));
         let back = registers[LR] & !1;
         let is_in_call = stop.reason == DebugStopReason::Step && !is_within(registers[PC]) && is_within(back);
         // One of the user's own there is to be seen: it stops for them.
         let mut with_it = self.breakpoints.clone();
         let is_new = with_it.insert(back);
         // Before its first instruction a function has not moved sp: it is the caller's.
-        (is_in_call && is_new && with_it == *breakpoints).then_some(Then {
-            at: back,
-            sp: registers[SP],
-            range: self.range,
-        })
+        (is_in_call && is_new && with_it == *breakpoints).then_some(Then { at: back, sp: registers[SP] })
     }
 }
 
@@ -114,8 +108,12 @@ impl Machine {
         self.chain.is_some_and(|chain| chain.stage == Stage::Second)
     }
 
-    /// Of a `go` that is not needed: the stop that ends it is the second one.
-    pub(super) fn go_on_to_second(&mut self) {
+    /// Of a `go` that is not needed: the stop that ends it is the second one. That may be in the next function that the line calls.
+    pub(super) fn go_on_to_second(&mut self, go: Go) {
+        if let Go::Range(from, to) = go {
+            let ranges = self.with_besides((from, to));
+            self.stepped = Some(Stepped { ranges, breakpoints: self.breakpoints.clone() });
+        }
         if self.is_second_due() {
             self.state = State::Running;
         } else {

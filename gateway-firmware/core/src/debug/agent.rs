@@ -9,8 +9,8 @@ mod watch;
 use heapless::{Deque, Vec};
 use wire::Digest;
 use wire::limits::{
-    DEBUG_BREAKPOINTS_MAX, DEBUG_HARDWARE_BREAKPOINTS_MAX, DEBUG_READ_BYTES_MAX, DEBUG_READS_MAX,
-    DEBUG_WRITE_BYTES_MAX,
+    DEBUG_BREAKPOINTS_MAX, DEBUG_HARDWARE_BREAKPOINTS_MAX, DEBUG_RANGES_MAX, DEBUG_READ_BYTES_MAX,
+    DEBUG_READS_MAX, DEBUG_WRITE_BYTES_MAX,
 };
 use wire::manifest::Version;
 use wire::msg::{
@@ -173,6 +173,8 @@ pub struct Agent {
     awaited: Awaited,
     /// There until it halts anywhere else, or goes on from there.
     chain: Option<Chain>,
+    /// Of the newest `go`: part of its range.
+    ranges: Vec<(u32, u32), DEBUG_RANGES_MAX>,
     breakpoints: Breakpoints,
     /// The version that they are in, once there was one; and the first start of it.
     manifest: Option<Digest>,
@@ -211,6 +213,7 @@ impl Agent {
             tell: false,
             awaited: Awaited { reads: Vec::new(), stack_bytes: 0, describe: false },
             chain: None,
+            ranges: Vec::new(),
             breakpoints: Breakpoints::new(),
             manifest: None,
             since: 0,
@@ -461,10 +464,14 @@ impl Agent {
                 self.mode = Mode::Runs;
                 return;
             }
-            Then::Range { from, to } if (from..to).contains(&pc) => return self.step(then, probe),
+            Then::Range { from, to } if self.is_within(from, to, pc) => return self.step(then, probe),
             Then::Range { .. } => DebugStopReason::Step,
         };
         self.stop(Stop { reason, pc, uptime_us: scene.now_ms.saturating_mul(1000), held }, sp);
+    }
+
+    fn is_within(&self, from: u32, to: u32, pc: u32) -> bool {
+        self.ranges.iter().chain(&[(from, to)]).any(|(from, to)| (*from..*to).contains(&pc))
     }
 
     /// It is held, and not where a step was to come out.
@@ -600,6 +607,9 @@ impl Agent {
         scene: &Scene<'_>,
         probe: &mut impl Probe,
     ) -> Result<bool, Problem> {
+        if !matches!(go, DebugGo::Unspecified | DebugGo::Halt) {
+            self.ranges = call.ranges.iter().flatten().map(|range| (range.from, range.to)).collect();
+        }
         match go {
             DebugGo::Unspecified => return Ok(false),
             DebugGo::Halt => return self.halt(scene, probe),
@@ -876,6 +886,15 @@ fn check(
     let chains = call.then_at != 0;
     if (chains || go == DebugGo::Range) && call.range_from > call.range_to {
         return Err(malformed(call.range_from));
+    }
+    for (index, range) in call.ranges.iter().enumerate() {
+        let range = range.map_err(|_| malformed(0))?;
+        if index >= DEBUG_RANGES_MAX {
+            return Err(too_much(range.from));
+        }
+        if range.from > range.to {
+            return Err(malformed(range.from));
+        }
     }
     let is_planted = match call.plant {
         true => call.breakpoints.iter().flatten().any(|at| at == call.then_at),

@@ -50,6 +50,19 @@ fn it_goes_on_from_where_it_was_expected_and_both_stops_are_told_alike() {
 }
 
 #[test]
+fn it_goes_on_through_all_pieces_of_the_range() {
+    let mut world = in_function();
+    let call = Call {
+        range: (CODE, BEHIND),
+        ranges: vec![(BEHIND, BEHIND + 2), (NEXT_LINE, NEXT_LINE + 2)],
+        ..out()
+    };
+    assert_eq!(world.goes(&call).pc(), BEHIND);
+    let second = (0..10).find_map(|_| world.poll()).unwrap();
+    assert_eq!((second.reason(), second.pc()), (DebugStopReason::Step, NEXT_LINE + 2));
+}
+
+#[test]
 fn a_deeper_return_to_the_same_place_is_an_ordinary_stop() {
     // bl f; …; f: push {lr}; subs r0, #1; beq end; bl f; behind: nop; end: pop {pc}
     let f = [0xb500, 0x3801, 0xd002, 0xf7ff, 0xfffb, NOP, 0xbd00];

@@ -69,6 +69,7 @@ fn any_call() -> impl Strategy<Value = Call> {
                 starts: 0,
                 go,
                 range,
+                ranges: Vec::new(),
                 then,
                 catch_faults,
                 stack_bytes,

@@ -67,6 +67,7 @@ fn call() -> impl Strategy<Value = Call> {
                     hardware,
                     starts: 0,
                     go,
+                    ranges: vec![range],
                     range,
                     then,
                     catch_faults,

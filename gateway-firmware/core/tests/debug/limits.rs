@@ -1,7 +1,7 @@
 //! Every limit at its edge: what fits is done, one more is refused, and then nothing of the call was done.
 
 use gateway_core::debug::{DEEDS_MAX, Deed};
-use wire::limits::{DEBUG_READ_BYTES_MAX, DEBUG_READS_MAX, DEBUG_WRITE_BYTES_MAX};
+use wire::limits::{DEBUG_RANGES_MAX, DEBUG_READ_BYTES_MAX, DEBUG_READS_MAX, DEBUG_WRITE_BYTES_MAX};
 use wire::msg::{DebugGo, DebugProblem};
 
 use crate::sim::{CODE, Call, RAM, World};
@@ -31,6 +31,19 @@ fn items_of_a_call() {
         let go = Call { reads: vec![(RAM, 1); count], go: DebugGo::Step, ..write };
         assert_eq!(problem(&go), expected);
     }
+}
+
+#[test]
+fn ranges_of_a_call() {
+    for (count, expected) in
+        [(DEBUG_RANGES_MAX, DebugProblem::Unspecified), (DEBUG_RANGES_MAX + 1, DebugProblem::TooMuch)]
+    {
+        let write = Call::write(RAM, &[1]);
+        let step = Call { ranges: vec![(0, 0); count], go: DebugGo::Range, ..write };
+        assert_eq!(problem(&step), expected);
+    }
+    let backwards = Call { ranges: vec![(CODE, CODE + 2), (CODE + 2, CODE)], ..Call::go(DebugGo::Range) };
+    assert_eq!(problem(&backwards), DebugProblem::Malformed);
 }
 
 #[test]

@@ -88,6 +88,26 @@ fn a_range_is_stepped_until_pc_leaves_it_one_step_a_look() {
 }
 
 #[test]
+fn a_range_in_pieces_is_stepped_as_one() {
+    // nop; b over; nop; over: nop; bl f; nop; nop; f: bx lr
+    let program = [NOP, 0xe000, NOP, NOP, 0xf000, 0xf802, NOP, NOP, NOP, 0x4770];
+    let mut world = World::halted(&program);
+    let pieces = [(CODE + 2, CODE + 4), (CODE + 6, CODE + 12)];
+    let go = |ranges: &[(u32, u32)]| Call {
+        range: (CODE, CODE + 2),
+        ranges: ranges.to_vec(),
+        ..Call::go(DebugGo::Range)
+    };
+    let told = world.goes(&go(&pieces));
+    assert_eq!((told.reason(), told.pc()), (DebugStopReason::Step, CODE + 16), "into what is called");
+    // They are of this call alone.
+    let mut world = World::halted(&program);
+    assert_eq!(world.goes(&go(&pieces[..1])).pc(), CODE + 6);
+    world.call(&Call { registers: vec![(15, CODE)], ..Call::default() }).unwrap();
+    assert_eq!(world.goes(&go(&[])).pc(), CODE + 2);
+}
+
+#[test]
 fn a_range_ends_at_a_breakpoint_and_where_a_function_is_entered() {
     // nop; nop; bl +2; nop; nop
     let mut world = World::halted(&[NOP, NOP, 0xf000, 0xf801, NOP, 0x2101, 0x4770]);

@@ -5,8 +5,8 @@ use wire::Digest;
 use wire::limits::DEBUG_FRAME_BYTES_MAX;
 use wire::manifest::Version;
 use wire::msg::{
-    self, CrashKind, DebugAnswer, DebugCall, DebugGo, DebugProblem, DebugRead, DebugRegister, DebugState,
-    DebugStopReason, DebugTarget, DebugWrite, EnumValue, Enumeration, Message as _, Repeated,
+    self, CrashKind, DebugAnswer, DebugCall, DebugGo, DebugProblem, DebugRange, DebugRead, DebugRegister,
+    DebugState, DebugStopReason, DebugTarget, DebugWrite, EnumValue, Enumeration, Message as _, Repeated,
 };
 
 use super::{Machine, SimProbe};
@@ -27,6 +27,7 @@ pub(crate) struct Call {
     pub starts: u32,
     pub go: DebugGo,
     pub range: (u32, u32),
+    pub ranges: Vec<(u32, u32)>,
     /// `then_at` and `then_sp`.
     pub then: (u32, u32),
     pub catch_faults: bool,
@@ -72,6 +73,11 @@ impl Call {
             .iter()
             .map(|(address, length)| DebugRead { address: *address, length: *length, ..Default::default() })
             .collect();
+        let ranges: Vec<_> = self
+            .ranges
+            .iter()
+            .map(|(from, to)| DebugRange { from: *from, to: *to, ..Default::default() })
+            .collect();
         let call = DebugCall {
             number,
             describe: self.describe,
@@ -81,6 +87,7 @@ impl Call {
             go: EnumValue::Known(self.go),
             range_from: self.range.0,
             range_to: self.range.1,
+            ranges: Repeated::from_slice(&ranges),
             then_at: self.then.0,
             then_sp: self.then.1,
             starts: self.starts,
