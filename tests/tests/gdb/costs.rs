@@ -80,8 +80,6 @@ async fn costs(image: Image, walk: &Walk) -> Result<()> {
             wrong.push(format!("{what}: to {place} instead of {reference}"));
         }
     }
-    let ones = ours.iter().filter(|(_, _, cost, _)| *cost <= 1).count();
-    println!("{} of {} actions cost one round trip or none", ones, ours.len());
     ensure!(wrong.is_empty(), "{} of {} actions:\n{}", wrong.len(), ours.len(), wrong.join("\n"));
     Ok(())
 }
