@@ -45,7 +45,7 @@ const ACTIONS: [Action; 9] = [
     Action { name: "stepi", at: "middle", lines: 0, how: How::Run("-exec-step-instruction") },
     Action { name: "step", at: "middle", lines: 0, how: How::Run("-exec-step") },
     Action { name: "next", at: "middle", lines: 0, how: How::Run("-exec-next") },
-    Action { name: "next_over_call", at: "middle", lines: 1, how: How::Run("-exec-next") },
+    Action { name: "next_over_call", at: "middle", lines: 2, how: How::Run("-exec-next") },
     Action { name: "finish", at: "leaf", lines: 0, how: How::Run("-exec-finish") },
     Action { name: "continue", at: "middle", lines: 0, how: How::Run("-exec-continue") },
     Action { name: "backtrace", at: "leaf", lines: 0, how: How::Print("backtrace") },

@@ -33,7 +33,8 @@ struct Walk {
 const C: Walk = Walk {
     functions: &["work", "middle", "chosen", "walked"],
     called: "leaf",
-    most: Most { next: 2, step: 4 },
+    // Out of a recursion it is one for each call that is left.
+    most: Most { next: 2, step: 9 },
 };
 /// What is inlined into a line gdb goes through one at a time.
 const RUST: Walk = Walk {
